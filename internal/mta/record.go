@@ -1,0 +1,106 @@
+package mta
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// Event is what a journal record tells.
+type Event uint8
+
+// The events of the journal.
+const (
+	EventAccepted Event = iota
+	EventDeferred
+	EventDelivered
+	EventRelayed
+	EventFailed
+	EventExpired
+	EventHeld
+	EventReleased
+	EventCancelled
+	EventBounced
+	EventSuppressed
+	EventComplained
+)
+
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained"}
+
+// String gives the event's word.
+func (e Event) String() string { return eventNames[e] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (e Event) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (e *Event) UnmarshalText(b []byte) error {
+	for i, n := range eventNames {
+		if n == string(b) {
+			*e = Event(i)
+			return nil
+		}
+	}
+	return &UnknownWordError{Kind: "event", Word: string(b)}
+}
+
+// UnknownWordError says that a word is none of a closed set.
+type UnknownWordError struct{ Kind, Word string }
+
+// Error implements error.
+func (e *UnknownWordError) Error() string { return "unknown " + e.Kind + " " + e.Word }
+
+// Record is one journal record: what happened to one recipient, written in
+// the same commit as the change of state. Times are UTC with milliseconds;
+// durations are milliseconds in fields that end in _ms.
+type Record struct {
+	Time        time.Time  `json:"time"`
+	Event       Event      `json:"event"`
+	ID          ID         `json:"id"`
+	MessageID   string     `json:"message_id,omitempty"`
+	Stream      string     `json:"stream,omitempty"`
+	Sender      string     `json:"sender"`
+	Recipient   string     `json:"recipient"`
+	Destination string     `json:"destination,omitempty"`
+	Site        string     `json:"site,omitempty"`
+	Host        string     `json:"host,omitempty"`
+	IP          netip.Addr `json:"ip,omitzero"`
+	Source      netip.Addr `json:"source,omitzero"`
+	Helo        string     `json:"helo,omitempty"`
+	TLS         TLSFacts   `json:"tls,omitzero"`
+	Attempt     int        `json:"attempt,omitempty"`
+	Code        int        `json:"code,omitempty"`
+	Enhanced    string     `json:"enhanced,omitempty"`
+	Reply       string     `json:"reply,omitempty"`
+	Class       string     `json:"class,omitempty"`
+	Scope       string     `json:"scope,omitempty"`
+	Reason      string     `json:"reason,omitempty"`
+	Uncertain   bool       `json:"uncertain,omitempty"`
+	Size        int64      `json:"size,omitempty"`
+	Next        time.Time  `json:"next,omitzero"`
+	Tries       []Try      `json:"tries,omitempty"`
+	// Report is the ID of the message that the event made (bounced), or, on
+	// that message's accepted record, the ID of the message it reports.
+	Report ID `json:"report,omitzero"`
+	Durations
+}
+
+// TimeLayout is RFC 3339 with milliseconds; times are shown in UTC.
+const TimeLayout = "2006-01-02T15:04:05.000Z07:00"
+
+// FormatTime gives t as every listing, record and API shows it.
+func FormatTime(t time.Time) string { return t.UTC().Format(TimeLayout) }
+
+// MarshalJSON writes the times with exactly three decimals.
+func (r Record) MarshalJSON() ([]byte, error) {
+	type plain Record // without this method
+	shadow := struct {
+		Time string `json:"time"`
+		plain
+		Next string `json:"next,omitempty"`
+	}{Time: FormatTime(r.Time), plain: plain(r)}
+	if !r.Next.IsZero() {
+		shadow.Next = FormatTime(r.Next)
+	}
+	return json.Marshal(shadow)
+}

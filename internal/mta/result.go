@@ -1,0 +1,56 @@
+package mta
+
+// Class is what a result means for a recipient.
+type Class uint8
+
+// The classes. ClassUncertain is temporary, with a duplicate possible: the
+// final reply was lost.
+const (
+	ClassTemporary Class = iota // unknown means temporary, so it is the zero value
+	ClassDelivered
+	ClassPermanent
+	ClassUncertain
+)
+
+// String gives the class's word.
+func (c Class) String() string {
+	return [...]string{"temporary", "delivered", "permanent", "uncertain"}[c]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// Scope is how far a result reaches.
+type Scope uint8
+
+// The scopes, from the narrowest to our own house. ScopeLocal is trouble of
+// ours (disk, configuration, DNS): it never bounces mail.
+const (
+	ScopeRecipient Scope = iota
+	ScopeMessage
+	ScopeHost
+	ScopeSite
+	ScopeLocal
+)
+
+// String gives the scope's word.
+func (s Scope) String() string {
+	return [...]string{"recipient", "message", "host", "site", "local"}[s]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Result is what an attempt means for one recipient. Only
+// transport/trouble.go makes results out of failures.
+type Result struct {
+	Class    Class
+	Scope    Scope
+	Reply    Reply    // the reply that decided; Code 0 when none came
+	Enhanced Enhanced // the status to report: the reply's, or ours when it has none
+	Reason   string   // one sentence for people: what happened, and where
+	Relayed  bool     // with ClassDelivered: handed to a router, or to a host without DSN
+	// RetryAfter is a hint of the receiver ("try again in 5 minutes",
+	// greylisting); 0 means that the schedule decides. Seconds.
+	RetryAfter int
+}

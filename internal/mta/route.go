@@ -1,0 +1,69 @@
+package mta
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Host is one mail server name with its preference and addresses.
+type Host struct {
+	Name       string // A-label form without a trailing dot; an address literal's host has the address as name
+	Preference uint16
+	Addresses  []netip.Addr // as the look-up gave them, forbidden ones left out
+	Secure     bool         // the answers carried the AD bit
+	Failure    *Failure     // why there are no addresses; nil when there are some
+}
+
+// TLSRequirement says how much TLS a route demands.
+type TLSRequirement uint8
+
+// The requirements, from none to verified.
+const (
+	TLSOpportunistic TLSRequirement = iota // use it when offered; no certificate is required
+	TLSNone                                // never
+	TLSRequired                            // STARTTLS with a verified name, or defer
+	TLSImplicit                            // TLS from the first octet, verified
+)
+
+// Source is one local address and the EHLO name used from it.
+type Source struct {
+	IP       netip.Addr // zero: the system chooses
+	Hostname string
+}
+
+// Limits bound the traffic of one site × source. Zero values mean the
+// defaults given.
+type Limits struct {
+	Connections           int // at once; default 20
+	MessagesPerConnection int // default 100
+	RecipientsPerMessage  int // RCPTs in one transaction; default 100 (RFC 5321 4.5.3.1.10)
+}
+
+// Route is the decision for a recipient domain: which hosts, how, from where.
+// It is immutable and shared.
+type Route struct {
+	Domain  string // the recipient domain asked for
+	Matched string // the configuration that chose it: "direct (default)", "[router]", "[[route]] 2"
+	Router  string // host as configured when mail goes through a router; empty when direct
+	// Site names what shares limits and connections: the MX set, port and TLS
+	// demand in canonical form. Readable: "mx1.example.net,mx2.example.net".
+	Site    string
+	Hosts   []Host // by preference; in the look-up's order inside one preference
+	Port    uint16
+	TLS     TLSRequirement
+	Secure  bool     // the MX answer carried the AD bit
+	Sources []Source // at most one an address family is used; empty: system's choice with the default hostname
+	Helo    string   // the EHLO name when no source matches
+	Limits  Limits
+	IPv6    bool
+	// MaxHosts and MaxAddresses bound one attempt (delivery.hosts, delivery.addresses).
+	MaxHosts, MaxAddresses int
+	Expires                time.Time // ask again after this
+}
+
+// Target is one address to try.
+type Target struct {
+	Host   Host
+	IP     netip.Addr
+	Source Source // Hostname is never empty
+}
