@@ -1,0 +1,42 @@
+# mailout: `make help` lists the targets.
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.1
+GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.8.0
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FUZZTIME    ?= 30s
+PLATFORMS   ?= linux/amd64 linux/arm64 linux/s390x linux/ppc64le freebsd/amd64 darwin/arm64 windows/amd64
+
+export CGO_ENABLED = 0
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint cover fuzz bench release
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+build: ## build ./mailout
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o mailout ./cmd/mailout
+
+demo: build ## the whole road against a small world on loopback
+	./mailout demo
+
+test: ## every test, with the race detector where there is a C compiler, and the real peers where root and apt allow
+	@GO='$(GO)' test/all.sh
+
+lint: ## gofmt, go vet, staticcheck, and govulncheck where its database can be had
+	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' GOVULNCHECK='$(GOVULNCHECK)' test/lint.sh
+
+cover: ## tests with coverage, written to cover.out
+	$(GO) test -coverprofile=cover.out ./internal/... ./cmd/...
+	$(GO) tool cover -func=cover.out | tail -1
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' test/fuzz.sh
+
+bench: ## the Go benchmarks of scheduler, spool, sessions and parsers
+	$(GO) test -run '^$$' -bench . -benchtime 1s -benchmem ./internal/...
+
+release: ## static binaries of every platform in dist/
+	@for p in $(PLATFORMS); do \
+	  echo "$$p"; os=$${p%/*}; arch=$${p#*/}; ext=; [ $$os = windows ] && ext=.exe; \
+	  GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
+	    -o dist/mailout-$$os-$$arch$$ext ./cmd/mailout || exit 1; done

@@ -1,0 +1,293 @@
+// Package internal holds no code: its test keeps the house in order. It reads
+// the imports of every package and fails when one reaches up a floor, or
+// sideways where no neighbour is named; and it fails when a package does not
+// say what it does, what it must not do and who owns its goroutines.
+package internal
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "mailout/"
+
+// floors gives every package its floor (docs/design.md, section 5). A package
+// that is missing here fails the test: decide where it belongs first.
+var floors = map[string]int{
+	"internal/mta":      0,
+	"internal/smtp":     0,
+	"internal/header":   0,
+	"internal/dsn":      0,
+	"internal/eightbit": 0,
+	"internal/retry":    0,
+	"internal/shape":    0,
+
+	"internal/dns":               1,
+	"internal/spool":             1,
+	"internal/spool/conformance": 1,
+	"internal/spool/pebble":      1,
+	"internal/smtpclient":        1,
+
+	"internal/route":        2,
+	"internal/transport":    2,
+	"internal/queue":        2,
+	"internal/submit":       2,
+	"internal/submit/smtpd": 2,
+	"internal/journal":      2,
+
+	"internal/admin":  3,
+	"internal/config": 3,
+	"internal/daemon": 3,
+
+	"internal/mtatest": 4,
+	"cmd/mailout":      5,
+}
+
+// neighbours names the imports inside one floor that are allowed, each with
+// its reason. Everyone may import internal/mta.
+var neighbours = map[[2]string]string{
+	{"internal/header", "internal/smtp"}:                    "a Received field and a From made from the envelope use the address grammar",
+	{"internal/dsn", "internal/smtp"}:                       "reports print and parse addresses and xtext",
+	{"internal/dsn", "internal/header"}:                     "reports are made of header fields",
+	{"internal/eightbit", "internal/header"}:                "conversion reads Content-* fields",
+	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",
+	{"internal/spool/pebble", "internal/spool/conformance"}: "an engine's test runs the suite",
+	{"internal/spool/conformance", "internal/spool"}:        "the suite tests the contract",
+	{"internal/submit", "internal/queue"}:                   "the reporter implements the queue's interface",
+	{"internal/submit/smtpd", "internal/submit"}:            "a door hands messages to intake",
+	{"internal/transport", "internal/queue"}:                "the carrier implements the queue's interface; queue never imports transport",
+	{"internal/daemon", "internal/admin"}:                   "the daemon builds all parts",
+	{"internal/daemon", "internal/config"}:                  "the daemon builds all parts from the configuration",
+	{"internal/admin", "internal/config"}:                   "the control API reports configuration errors with their positions",
+}
+
+// ioBans are standard packages that floor 0 must not import, each with its
+// reason: pure code is tested without a world around it.
+var ioBans = map[string]string{
+	"os": "no files", "net": "no network (net/netip is a value)", "net/http": "no network",
+	"log": "no log", "log/slog": "no log", "math/rand": "no randomness", "math/rand/v2": "no randomness",
+	"crypto/rand": "no randomness", "crypto/tls": "no network", "os/exec": "no processes", "syscall": "no system", "sync": "no goroutines",
+}
+
+type pkg struct {
+	path    string // relative to the module
+	doc     string
+	imports map[string][]string // import path → files, tests left out
+	gos     []string            // positions of go statements
+}
+
+func TestImportsStayOnTheirFloor(t *testing.T) {
+	for _, p := range packages(t) {
+		floor, known := floors[p.path]
+		if !known {
+			t.Errorf("%s has no floor: add it to floors in internal/floors_test.go", p.path)
+			continue
+		}
+		for imp, files := range p.imports {
+			if why := forbidden(p.path, floor, imp); why != "" {
+				t.Errorf("%s imports %s (%s): %s", p.path, imp, strings.Join(files, ", "), why)
+			}
+		}
+	}
+}
+
+// forbidden gives the reason why a package may not import another, or "".
+func forbidden(path string, floor int, imp string) string {
+	if floor == 0 {
+		if why, banned := ioBans[imp]; banned {
+			return "floor 0 is pure: " + why
+		}
+	}
+	target, ours := strings.CutPrefix(imp, module)
+	if !ours || target == "internal/mta" {
+		return ""
+	}
+	if target == "internal/mtatest" && path != "cmd/mailout" {
+		return "mtatest serves tests, `mailout demo` and `mailout sink` only"
+	}
+	if path == "internal/mta" {
+		return "mta imports the standard library only"
+	}
+	up, known := floors[target]
+	switch {
+	case !known:
+		return "the imported package has no floor"
+	case up > floor:
+		return fmt.Sprintf("floor %d may not import floor %d", floor, up)
+	case up == floor && neighbours[[2]string{path, target}] == "":
+		return fmt.Sprintf("both are on floor %d and the pair is not among the named neighbours", floor)
+	}
+	return ""
+}
+
+func TestFloorZeroStartsNoGoroutine(t *testing.T) {
+	for _, p := range packages(t) {
+		if floors[p.path] == 0 && len(p.gos) > 0 {
+			t.Errorf("%s is pure and starts goroutines at %s", p.path, strings.Join(p.gos, ", "))
+		}
+	}
+}
+
+func TestPackagesHaveDocs(t *testing.T) {
+	for _, p := range packages(t) {
+		doc := strings.ToLower(p.doc)
+		if len(doc) < 120 {
+			t.Errorf("%s: the package doc must say what it does, what it must not do, and who owns its goroutines", p.path)
+			continue
+		}
+		if !strings.Contains(doc, "goroutine") && !strings.Contains(doc, "pure") {
+			t.Errorf("%s: the package doc does not say who owns its goroutines", p.path)
+		}
+	}
+}
+
+func TestTheFloorsTestCanFail(t *testing.T) {
+	cases := []struct{ path, imp string }{
+		{"internal/queue", "mailout/internal/transport"},
+		{"internal/mta", "mailout/internal/smtp"},
+		{"internal/smtp", "net"},
+		{"internal/spool", "mailout/internal/queue"},
+		{"internal/submit", "mailout/internal/mtatest"},
+		{"internal/dns", "mailout/internal/config"},
+	}
+	for _, c := range cases {
+		if forbidden(c.path, floors[c.path], c.imp) == "" {
+			t.Errorf("%s importing %s was not refused", c.path, c.imp)
+		}
+	}
+}
+
+// TestNoTestSleeps holds the rule that tests use virtual time or a signal.
+func TestNoTestSleeps(t *testing.T) {
+	walkGo(t, func(path string, _ *token.FileSet, f *ast.File) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, isIdent := sel.X.(*ast.Ident); isIdent && x.Name == "time" && sel.Sel.Name == "Sleep" {
+				if !strings.HasSuffix(path, "_test.go") || !usesSyncTest(f) {
+					t.Errorf("%s calls time.Sleep; use a timer with a context, or virtual time in tests", path)
+				}
+			}
+			return true
+		})
+	})
+}
+
+// usesSyncTest reports whether a file's sleeps are in virtual time.
+func usesSyncTest(f *ast.File) bool {
+	for _, imp := range f.Imports {
+		if imp.Path.Value == `"testing/synctest"` {
+			return true
+		}
+	}
+	return false
+}
+
+// TestFuzzTargetsHaveSeeds fails when a fuzz target has neither a committed
+// corpus nor an f.Add.
+func TestFuzzTargetsHaveSeeds(t *testing.T) {
+	walkGo(t, func(path string, _ *token.FileSet, f *ast.File) {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || !strings.HasPrefix(fn.Name.Name, "Fuzz") || fn.Recv != nil || !strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			dir := filepath.Join(filepath.Dir(path), "testdata", "fuzz", fn.Name.Name)
+			entries, _ := os.ReadDir(dir) //nolint:errcheck // a missing folder is an empty one
+			if len(entries) == 0 && !callsAdd(fn) {
+				t.Errorf("%s: %s has no committed seeds", path, fn.Name.Name)
+			}
+		}
+	})
+}
+
+func callsAdd(fn *ast.FuncDecl) bool {
+	found := false
+	ast.Inspect(fn, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Add" {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// packages reads every package of the module except test-only folders.
+func packages(t *testing.T) []*pkg {
+	t.Helper()
+	byPath := map[string]*pkg{}
+	walkGo(t, func(path string, fset *token.FileSet, f *ast.File) {
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "../test/") || strings.HasPrefix(path, "../bench/") {
+			return
+		}
+		dir := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
+		p := byPath[dir]
+		if p == nil {
+			p = &pkg{path: dir, imports: map[string][]string{}}
+			byPath[dir] = p
+		}
+		if f.Doc != nil {
+			p.doc += f.Doc.Text()
+		}
+		for _, imp := range f.Imports {
+			name, err := strconv.Unquote(imp.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.imports[name] = append(p.imports[name], filepath.Base(path))
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if g, ok := n.(*ast.GoStmt); ok {
+				p.gos = append(p.gos, fset.Position(g.Pos()).String())
+			}
+			return true
+		})
+	})
+	var out []*pkg
+	for _, p := range byPath {
+		out = append(out, p)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].path < out[j].path })
+	return out
+}
+
+// walkGo parses every Go file of the module.
+func walkGo(t *testing.T, visit func(path string, fset *token.FileSet, f *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			switch d.Name() {
+			case ".git", "testdata", "root", "state", "debs":
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, perr := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if perr != nil {
+			return perr
+		}
+		visit(filepath.ToSlash(path), fset, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
