@@ -25,7 +25,7 @@ var (
 type DotWriter struct {
 	w    io.Writer
 	last byte // the last octet written; '\n' at the start
-	any  bool // anything was written
+	open bool // the last line wants a CRLF: what was written ends in none
 }
 
 // NewDotWriter starts the content of one message. It writes to w many small
@@ -40,7 +40,8 @@ func (d *DotWriter) Write(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if d.last == '\n' && p[0] == '.' {
+	before := d.last
+	if before == '\n' && p[0] == '.' {
 		if _, err := d.w.Write(oneDot); err != nil {
 			return 0, err
 		}
@@ -59,7 +60,11 @@ func (d *DotWriter) Write(p []byte) (n int, err error) {
 	if _, err := d.w.Write(p[n:]); err != nil {
 		return n, err
 	}
-	d.last, d.any = p[len(p)-1], true
+	if len(p) > 1 {
+		before = p[len(p)-2]
+	}
+	d.last = p[len(p)-1]
+	d.open = d.last != '\n' || before != '\r'
 	return len(p), nil
 }
 
@@ -68,7 +73,7 @@ func (d *DotWriter) Write(p []byte) (n int, err error) {
 func (d *DotWriter) Close() error {
 	end := crlfEnd
 	switch {
-	case !d.any || d.last == '\n':
+	case !d.open:
 		end = dotCRLF
 	case d.last == '\r':
 		end = lfEnd
