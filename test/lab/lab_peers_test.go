@@ -1,0 +1,5 @@
+package lab
+
+import "testing"
+
+func TestLabPlaceholder(t *testing.T) { needLab(t) }
