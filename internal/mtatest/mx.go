@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // MXConfig is how a receiving server behaves. The zero value is a friendly
@@ -252,6 +253,16 @@ func (m *MX) Dial(_ context.Context, network, address string) (net.Conn, error) 
 
 // Stop closes the listeners and all connections, and waits.
 func (m *MX) Stop() {
+	m.end(func(c net.Conn) { c.Close() })
+}
+
+// Finish is Stop that first lets each session send the replies it owes; what
+// is still on its way in is cut off.
+func (m *MX) Finish() {
+	m.end(func(c net.Conn) { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // fails only on a closed connection
+}
+
+func (m *MX) end(each func(net.Conn)) {
 	m.mu.Lock()
 	if !m.mu.stopped {
 		m.mu.stopped = true
@@ -261,7 +272,7 @@ func (m *MX) Stop() {
 		l.Close()
 	}
 	for c := range m.mu.conns {
-		c.Close()
+		each(c)
 	}
 	m.mu.Unlock()
 	m.wg.Wait()

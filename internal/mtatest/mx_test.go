@@ -487,3 +487,29 @@ func BenchmarkMX(b *testing.B) {
 		b.Fatal(res.First)
 	}
 }
+
+// TestMXFinishSendsTheReplyItOwes ends the server from inside the last
+// message, before its reply.
+func TestMXFinishSendsTheReplyItOwes(t *testing.T) {
+	t.Parallel()
+	var m *MX
+	ended := make(chan struct{})
+	m = NewMX(MXConfig{OnMessage: func(*Message) {
+		begun := make(chan struct{})
+		go func() {
+			close(begun)
+			m.Finish()
+			close(ended)
+		}()
+		<-begun
+		<-m.done
+	}})
+	idle, busy := connect(t, m), connect(t, m)
+	if o, err := busy.Send("a@b.example", []string{"u@d.example"}, []byte(mail)); err != nil || !o.Accepted() {
+		t.Errorf("%v %v", o, err)
+	}
+	<-ended
+	if _, err := idle.Read(); err == nil {
+		t.Error("an idle session goes on")
+	}
+}
