@@ -1,5 +1,0 @@
-package lab
-
-import "testing"
-
-func TestLabPlaceholder(t *testing.T) { needLab(t) }

@@ -1,0 +1,262 @@
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The MTA under test: an address, name and PTR record of its own.
+const (
+	mailoutName = "mailout.origin.test"
+	mailoutIP   = "127.0.1.8"
+	door        = "127.0.1.8:2526"
+)
+
+// mailout is the daemon under test, shared by the tests of one run.
+type mailout struct {
+	config string
+	spool  string
+	cmd    *exec.Cmd
+	log    *logBuffer
+	exited chan error
+}
+
+// shared is the daemon that the tests share; it starts with the first one.
+var shared = sync.OnceValues(func() (*mailout, error) { return startMailout("shared", door, "") })
+
+// lab gives the running daemon, or skips.
+func lab(t *testing.T) *mailout {
+	t.Helper()
+	needLab(t)
+	m, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("serve's log:\n%s", m.log.tail(40))
+		}
+	})
+	return m
+}
+
+// state is the lab's state folder, or a file below it.
+func state(parts ...string) string {
+	return filepath.Join(append([]string{os.Getenv("STATE")}, parts...)...)
+}
+
+func startMailout(name, listen, extra string) (*mailout, error) {
+	dir := state("mailout-" + name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	m := &mailout{config: filepath.Join(dir, "mailout.toml"), spool: filepath.Join(dir, "spool"), log: &logBuffer{}, exited: make(chan error, 1)}
+	text := fmt.Sprintf(`hostname = %q
+spool = %q
+postmaster = "postmaster@origin.test"
+
+[dns]
+servers = ["127.0.1.53"]
+hosts_file = ""
+timeout = "3s"
+
+[[listen]]
+address = %q
+trusted = ["127.0.0.0/8"]
+
+[[source]]
+ip = %q
+hostname = %q
+
+[delivery]
+private_networks = true
+retry = ["2s"]
+connect_timeout = "5s"
+reply_timeout = "8s"
+%s`, mailoutName, m.spool, listen, mailoutIP, mailoutName, extra)
+	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return m, m.start()
+}
+
+func (m *mailout) start() error {
+	stderr, writer := io.Pipe()
+	m.cmd = exec.Command(os.Getenv("LAB_MAILOUT"), "serve", "--config", m.config)
+	m.cmd.Stderr = writer
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := m.cmd.Start(); err != nil {
+		return err
+	}
+	ready := make(chan struct{})
+	go func() {
+		var once sync.Once
+		in := bufio.NewScanner(stderr)
+		in.Buffer(nil, 1<<20)
+		for in.Scan() {
+			m.log.add(in.Text())
+			if strings.Contains(in.Text(), "msg=ready") {
+				once.Do(func() { close(ready) })
+			}
+		}
+	}()
+	go func() {
+		err := m.cmd.Wait()
+		writer.Close()
+		m.exited <- err
+	}()
+	select {
+	case <-ready:
+		return nil
+	case err := <-m.exited:
+		return fmt.Errorf("serve ended before it was ready: %v\n%s", err, m.log.tail(40))
+	case <-time.After(30 * time.Second):
+		return fmt.Errorf("serve was not ready within 30 s\n%s", m.log.tail(40))
+	}
+}
+
+// run executes a command of the binary.
+func (m *mailout) run(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Getenv("LAB_MAILOUT"), args...)
+	cmd.Env = append(os.Environ(), "MAILOUT_CONFIG="+m.config)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	if stderr.Len() > 0 {
+		t.Logf("mailout %s: %s", strings.Join(args, " "), stderr.String())
+	}
+	return stdout.String(), cmd.ProcessState.ExitCode()
+}
+
+// send hands content over with `mailout send` and gives the ID.
+func (m *mailout) send(t *testing.T, from, content string, to ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "note.eml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, status := m.run(t, append([]string{"send", "-f", from, file}, to...)...)
+	id := strings.TrimSpace(out)
+	if status != 0 || len(id) != 26 {
+		t.Fatalf("send: status %d, printed %q", status, out)
+	}
+	return id
+}
+
+// record is a journal record as outsiders read it.
+type record map[string]any
+
+func (r record) text(key string) string { s, _ := r[key].(string); return s }
+
+func (r record) String() string {
+	b, _ := json.Marshal(map[string]any(r)) //nolint:errcheck // came from JSON
+	return string(b)
+}
+
+// trace gives the journal records of an ID or address, oldest first.
+func (m *mailout) trace(t *testing.T, query string) []record {
+	t.Helper()
+	out, _ := m.run(t, "trace", query, "--json")
+	var all []record
+	for line := range strings.Lines(out) {
+		r := record{}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// await waits for an event of a recipient of a message.
+func (m *mailout) await(t *testing.T, id, recipient, event string) record {
+	t.Helper()
+	var found record
+	var all []record
+	eventually(t, 40*time.Second, func() string { return fmt.Sprintf("%s of %s; journal: %v", event, recipient, all) }, func() bool {
+		all = m.trace(t, id)
+		for _, r := range all {
+			if r.text("event") == event && (recipient == "" || r.text("recipient") == recipient) {
+				found = r
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// eventually asks until the answer is yes: other processes give no signal.
+func eventually(t *testing.T, limit time.Duration, what func() string, yes func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !yes() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not within %v: %s", limit, what())
+		case <-tick.C:
+		}
+	}
+}
+
+// mailbox waits for the message with a Message-ID in a maildir below the
+// state's mail folder, and gives it with CRLF line ends.
+func mailbox(t *testing.T, dir, messageID string) []byte {
+	t.Helper()
+	var found []byte
+	eventually(t, 40*time.Second, func() string { return messageID + " in " + dir }, func() bool {
+		files, err := filepath.Glob(state("mail", dir, "new", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err == nil && bytes.Contains(b, []byte(messageID)) {
+				found = bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// logBuffer keeps the daemon's log lines.
+type logBuffer struct {
+	mu struct {
+		sync.Mutex
+		lines []string
+	}
+}
+
+func (b *logBuffer) add(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.lines = append(b.mu.lines, line)
+}
+
+func (b *logBuffer) tail(n int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.mu.lines[max(0, len(b.mu.lines)-n):], "\n")
+}
