@@ -1,0 +1,168 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"mailout/internal/mta"
+)
+
+// Config is a checked configuration with every default filled in: the
+// effective values. Treat it as immutable.
+type Config struct {
+	// Path is the file as named to Load; empty without one.
+	Path string
+
+	Hostname   string // EHLO name, Received, Message-ID; fully qualified
+	Spool      string // directory, absolute
+	Postmaster string // mailbox that gets what cannot be returned to a sender
+
+	DNS      DNS
+	Router   Router
+	Routes   []Route // first match wins, before Router
+	Listen   []Listener
+	HTTP     HTTP
+	Sources  []mta.Source // at most one an address family
+	Delivery Delivery
+	Streams  []Stream
+	TLS      TLS
+	Limits   Limits
+	Journal  Journal
+
+	// given holds the full names ("delivery.expire", "route.1.host") of the
+	// keys that the file sets; nil in a configuration not made by Parse.
+	given map[string]bool
+}
+
+// DNS says whom to ask.
+type DNS struct {
+	Servers   []netip.AddrPort // empty: the system's resolvers
+	Timeout   time.Duration    // per query
+	HostsFile string           // empty: none is read
+}
+
+// RouterUse says when the router carries mail.
+type RouterUse uint8
+
+// The uses of a router.
+const (
+	UseAlways     RouterUse = iota // for every domain that no [[route]] names
+	UseUnresolved                  // only for domains whose mail servers cannot be found in DNS
+)
+
+// String gives the word of the configuration file.
+func (u RouterUse) String() string { return routerUses.word(u) }
+
+// Router is the smart host for mail that no Route names.
+type Router struct {
+	Host string // name or address; empty: none, deliver directly
+	Port uint16
+	Use  RouterUse
+	TLS  mta.TLSRequirement
+}
+
+// Route sends some recipient domains elsewhere.
+type Route struct {
+	// Domains are patterns: lower-case A-labels, "*.example.com" (names under
+	// it, not itself), or "*" (every domain).
+	Domains []string
+	Host    string // name or address; empty: directly, by MX
+	Port    uint16
+	TLS     mta.TLSRequirement
+	Line    int // in the file, to say which route matched
+}
+
+// Direct reports whether the route delivers to the domain's own mail servers.
+func (r *Route) Direct() bool { return r.Host == "" }
+
+// Listener is one address that takes mail by SMTP. The limits are the
+// effective ones: its own or those of [limits].
+type Listener struct {
+	Address            netip.AddrPort
+	Trusted            []netip.Prefix // may send without AUTH
+	RepairBareLF       bool           // bare_lf = "repair"
+	MessageSize        int64          // octets
+	Recipients         int            // of one message
+	Connections        int            // at once
+	ConnectionsPerPeer int            // at once from one address
+}
+
+// HTTP is where the control interface listens.
+type HTTP struct {
+	Socket string // absolute path of a Unix socket
+}
+
+// Delivery is how mail goes out.
+type Delivery struct {
+	Port                  uint16 // of mail servers found by MX
+	IPv6                  bool
+	PrivateNetworks       bool // deliver to loopback and private addresses
+	Expire                time.Duration
+	DelayNotice           time.Duration // at or beyond Expire: none
+	Retry                 []time.Duration
+	ConnectTimeout        time.Duration
+	ReplyTimeout          time.Duration // 0: RFC 5321 4.5.3.2's time of each command
+	Hosts                 int           // tried in one attempt
+	Addresses             int           // tried in one attempt
+	EightBit              EightBit
+	Connections           int // at once to one site from one source
+	MessagesPerConnection int
+}
+
+// EightBit says what a host without 8BITMIME gets of an 8-bit message.
+type EightBit uint8
+
+// The treatments of 8-bit content.
+const (
+	ConvertEightBit EightBit = iota // quoted-printable or base64
+	SendEightBit                    // as it is
+)
+
+// String gives the word of the configuration file.
+func (e EightBit) String() string { return eightBits.word(e) }
+
+// Stream is a stream's own times; what it does not set is [delivery]'s.
+type Stream struct {
+	Name        string
+	Expire      time.Duration
+	DelayNotice time.Duration
+	Retry       []time.Duration
+}
+
+// Stream gives the times of a stream by its name.
+func (c *Config) Stream(name string) Stream {
+	for _, s := range c.Streams {
+		if s.Name == name {
+			return s
+		}
+	}
+	return Stream{Name: name, Expire: c.Delivery.Expire, DelayNotice: c.Delivery.DelayNotice, Retry: c.Delivery.Retry}
+}
+
+// TLS is the protection of direct delivery.
+type TLS struct {
+	Outbound mta.TLSRequirement // never TLSImplicit
+	CAFile   string             // extra roots, PEM; empty: none
+}
+
+// Limits bound what the process takes on.
+type Limits struct {
+	MessageSize        int64         // octets
+	Recipients         int           // of one message
+	Memory             int64         // octets; a target
+	Hops               int           // Received fields; more is a loop
+	Stop               time.Duration // to drain after SIGTERM
+	Connections        int           // of one listener at once
+	ConnectionsPerPeer int           // of one listener and address at once
+	LineLength         int           // of an SMTP command line, octets with CRLF
+	Commands           int           // of a session since its last accepted message
+	Errors             int           // of a session
+	CommandTimeout     time.Duration // to wait for a client's next command or block
+	MessageTimeout     time.Duration // for the whole content of one message
+	SpoolFree          int64         // octets; less free refuses new mail
+}
+
+// Journal is how long history is kept.
+type Journal struct {
+	Keep time.Duration
+}

@@ -1,0 +1,299 @@
+package config
+
+import (
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mailout/internal/mta"
+)
+
+func topTable() *table {
+	return &table{doc: "Keys at the top of the file, before the first table.", keys: []*key{
+		newKey("hostname", text("host name", checkHostname), func(c *Config, _ int) *string { return &c.Hostname }).
+			needs(`hostname = "mailout.example.com"`, "The fully qualified name of this machine as other servers see it: the EHLO name, and the name in Received and Message-ID fields."),
+		newKey("spool", mapped("directory", spoolPath, keep), func(c *Config, _ int) *string { return &c.Spool }).
+			is(`"/var/lib/mailout"`, "Directory of the embedded store.").restart(),
+		newKey("postmaster", text("mailbox", checkMailbox), func(c *Config, _ int) *string { return &c.Postmaster }).
+			derives("postmaster at `hostname`", func(c *Config, _ int) { c.Postmaster = "postmaster@" + c.Hostname }, "Mailbox that gets what cannot be returned to a sender."),
+	}}
+}
+
+func dnsTable() *table {
+	return &table{name: "dns", doc: "Whom to ask for mail servers and addresses.", keys: []*key{
+		newKey("servers", list(server(), 0, `["192.0.2.1"]`), func(c *Config, _ int) *[]netip.AddrPort { return &c.DNS.Servers }).
+			is(`[]`, "DNS servers in the order in which they are asked; an empty list means the system's resolvers."),
+		newKey("timeout", duration(briefly, time.Minute, "5s"), func(c *Config, _ int) *time.Duration { return &c.DNS.Timeout }).
+			is(`"5s"`, "Time for one query to one server."),
+		newKey("hosts_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.HostsFile }).
+			is(`"/etc/hosts"`, "File of names and addresses that is looked at before DNS; an empty text means none."),
+	}}
+}
+
+func routerTable() *table {
+	return &table{name: "router", doc: "A smart host for the mail that no `[[route]]` names. Without this table, or with `host = \"none\"`, mail is delivered directly.", keys: []*key{
+		newKey("host", mapped("host name or address", peerOr("none"), peerWord("none")), func(c *Config, _ int) *string { return &c.Router.Host }).
+			is(`"none"`, "Name or address of the router; `none` delivers directly."),
+		newKey("port", integer[uint16](1, 65535), func(c *Config, _ int) *uint16 { return &c.Router.Port }).
+			derives("25, or 465 with `tls = \"implicit\"`", func(c *Config, _ int) { c.Router.Port = smtpPort(c.Router.TLS) }, "TCP port of the router."),
+		newKey("use", word(routerUses, "fallback"), func(c *Config, _ int) *RouterUse { return &c.Router.Use }).
+			is(`"always"`, "`always`: for every domain; `unresolved`: only for domains whose mail servers cannot be found in DNS."),
+		newKey("tls", word(peerTLS), func(c *Config, _ int) *mta.TLSRequirement { return &c.Router.TLS }).
+			is(`"opportunistic"`, "`opportunistic`: STARTTLS when offered, any certificate; `required`: STARTTLS with a certificate that fits the name, or the mail waits; `implicit`: the same with TLS from the first octet; `none`: clear text."),
+		unservedKey("username", "a router is used without AUTH"),
+		unservedKey("password", "a router is used without AUTH"),
+		unservedKey("password_file", "a router is used without AUTH"),
+	}}
+}
+
+func routeTable() *table {
+	return &table{name: "route", array: true, live: true,
+		count: func(c *Config) int { return len(c.Routes) },
+		grow:  func(c *Config) { c.Routes = append(c.Routes, Route{}) },
+		doc:   "Other ways for some recipient domains. The first match wins; all of them come before `[router]`.", keys: []*key{
+			newKey("domains", list(mapped("domain", canonicalPattern, keep), 1, `["example.com"]`), func(c *Config, i int) *[]string { return &c.Routes[i].Domains }).
+				needs(`domains = ["example.com"]`, "Recipient domains: a name, `*.example.com` for the names under it (not itself), or `*` for every domain."),
+			newKey("host", mapped("host name or address", peerOr("direct"), peerWord("direct")), func(c *Config, i int) *string { return &c.Routes[i].Host }).
+				needs(`host = "direct"`, "Name or address of the host that takes this mail; `direct` delivers to the domain's own mail servers."),
+			newKey("port", integer[uint16](1, 65535), func(c *Config, i int) *uint16 { return &c.Routes[i].Port }).
+				derives("25, or 465 with `tls = \"implicit\"`; for `direct`, `[delivery] port`", routePort, "TCP port of the host."),
+			newKey("tls", word(peerTLS), func(c *Config, i int) *mta.TLSRequirement { return &c.Routes[i].TLS }).
+				derives("`opportunistic`; for `direct`, `[tls] outbound`", routeTLS, "As in `[router]`; `implicit` is not possible with `direct`."),
+		}}
+}
+
+func listenTable() *table {
+	at := func(c *Config, i int) *Listener { return &c.Listen[i] }
+	return &table{name: "listen", array: true,
+		count: func(c *Config) int { return len(c.Listen) },
+		grow:  func(c *Config) { c.Listen = append(c.Listen, Listener{}) },
+		doc:   "Addresses that take mail by SMTP. Without any, mail comes in over the control socket only.", keys: []*key{
+			newKey("address", endpoint(), func(c *Config, i int) *netip.AddrPort { return &at(c, i).Address }).
+				needs(`address = "127.0.0.1:25"`, "IP address and TCP port.").restart(),
+			newKey("trusted", list(network(), 0, `["127.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Trusted }).
+				is(`["127.0.0.0/8", "::1/128"]`, "Networks whose machines may send mail to anybody without AUTH. Nobody else may."),
+			newKey("tls", word(listenTLS, "offered", "required", "implicit"), func(*Config, int) *struct{} { return new(struct{}) }).
+				is(`"none"`, "Only `none` is served: clear text.").restart(),
+			unservedKey("cert", "a listener takes clear text only"),
+			unservedKey("key", "a listener takes clear text only"),
+			newKey("bare_lf", word(bareLFs), func(c *Config, i int) *bool { return &at(c, i).RepairBareLF }).
+				is(`"refuse"`, "A line end in a message that is not CRLF: `refuse` the message, or `repair` it to CRLF."),
+			newKey("message_size", size(1e3, 10e9, "50MB"), func(c *Config, i int) *int64 { return &at(c, i).MessageSize }).
+				derives("`[limits] message_size`", func(c *Config, i int) { at(c, i).MessageSize = c.Limits.MessageSize }, "Largest message taken here."),
+			newKey("recipients", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).Recipients }).
+				derives("`[limits] recipients`", func(c *Config, i int) { at(c, i).Recipients = c.Limits.Recipients }, "Most recipients of one message taken here."),
+			newKey("connections", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).Connections }).
+				derives("`[limits] connections`", func(c *Config, i int) { at(c, i).Connections = c.Limits.Connections }, "Most connections here at once."),
+			newKey("connections_per_peer", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).ConnectionsPerPeer }).
+				derives("`[limits] connections_per_peer`", func(c *Config, i int) { at(c, i).ConnectionsPerPeer = c.Limits.ConnectionsPerPeer }, "Most connections here at once from one address."),
+		}}
+}
+
+func httpTable() *table {
+	return &table{name: "http", doc: "The control interface.", keys: []*key{
+		unservedKey("address", "no TCP port is opened for HTTP; the command line uses the socket"),
+		newKey("socket", mapped("path", requiredPath, keep), func(c *Config, _ int) *string { return &c.HTTP.Socket }).
+			derives("`mailout.sock` in the directory `spool`", func(c *Config, _ int) { c.HTTP.Socket = filepath.Join(c.Spool, "mailout.sock") }, "Unix socket through which the command line talks to the daemon.").restart(),
+	}}
+}
+
+func sourceTable() *table {
+	return &table{name: "source", array: true, live: true,
+		count: func(c *Config) int { return len(c.Sources) },
+		grow:  func(c *Config) { c.Sources = append(c.Sources, mta.Source{}) },
+		doc:   "Local addresses that connections go out from: at most one IPv4 and one IPv6 address. For a family without one the system chooses.", keys: []*key{
+			newKey("ip", address(), func(c *Config, i int) *netip.Addr { return &c.Sources[i].IP }).
+				needs(`ip = "192.0.2.10"`, "An address of this machine."),
+			newKey("hostname", text("host name", checkHostname), func(c *Config, i int) *string { return &c.Sources[i].Hostname }).
+				derives("`hostname`", func(c *Config, i int) { c.Sources[i].Hostname = c.Hostname }, "EHLO name used from this address."),
+		}}
+}
+
+func deliveryTable() *table {
+	at := func(c *Config) *Delivery { return &c.Delivery }
+	return &table{name: "delivery", doc: "How mail goes out.", keys: []*key{
+		newKey("port", integer[uint16](1, 65535), func(c *Config, _ int) *uint16 { return &at(c).Port }).
+			is(`25`, "TCP port of mail servers found by MX look-up."),
+		newKey("ipv6", boolean(), func(c *Config, _ int) *bool { return &at(c).IPv6 }).
+			is(`true`, "Whether IPv6 addresses of mail servers are used."),
+		newKey("private_networks", boolean(), func(c *Config, _ int) *bool { return &at(c).PrivateNetworks }).
+			is(`false`, "Whether mail servers found by MX look-up may have loopback or private addresses; they are skipped otherwise."),
+		newKey("expire", duration(time.Second, year, "5d"), func(c *Config, _ int) *time.Duration { return &at(c).Expire }).
+			is(`"5d"`, "Age at which mail that could not be delivered is given up and returned."),
+		newKey("delay_notice", duration(time.Second, year, "4h"), func(c *Config, _ int) *time.Duration { return &at(c).DelayNotice }).
+			is(`"4h"`, "Age at which the sender is told once that mail still waits; at or beyond `expire` means never."),
+		newKey("retry", retryKind(), func(c *Config, _ int) *[]time.Duration { return &at(c).Retry }).
+			is(`["5m", "15m", "30m", "1h", "2h", "4h"]`, "Waits between attempts, each taken with 10 % of jitter; the last one repeats."),
+		newKey("connect_timeout", duration(briefly, 10*time.Minute, "30s"), func(c *Config, _ int) *time.Duration { return &at(c).ConnectTimeout }).
+			is(`"30s"`, "Time to connect to one address."),
+		newKey("reply_timeout", duration(0, time.Hour, "5m"), func(c *Config, _ int) *time.Duration { return &at(c).ReplyTimeout }).
+			is(`"0s"`, "Most time for each reply, the greeting and the TLS handshake; `0s` means the time that RFC 5321 gives each command."),
+		newKey("hosts", integer[int](1, 100), func(c *Config, _ int) *int { return &at(c).Hosts }).
+			is(`5`, "Most mail servers tried in one attempt."),
+		newKey("addresses", integer[int](1, 100), func(c *Config, _ int) *int { return &at(c).Addresses }).
+			is(`10`, "Most addresses tried in one attempt."),
+		newKey("eightbit", word(eightBits), func(c *Config, _ int) *EightBit { return &at(c).EightBit }).
+			is(`"convert"`, "8-bit content for a server without 8BITMIME: `convert` it to quoted-printable or base64, or `send` it as it is."),
+		newKey("connections", integer[int](1, 10000), func(c *Config, _ int) *int { return &at(c).Connections }).
+			is(`20`, "Most connections to one site at once."),
+		newKey("messages_per_connection", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).MessagesPerConnection }).
+			is(`100`, "Most messages over one connection."),
+	}}
+}
+
+func retryKind() kind[[]time.Duration] {
+	return list(duration(time.Second, 30*day, "15m"), 1, `["5m", "15m", "1h"]`)
+}
+
+func streamTable() *table {
+	at := func(c *Config, i int) *Stream { return &c.Streams[i] }
+	return &table{name: "stream", array: true, live: true,
+		count: func(c *Config) int { return len(c.Streams) },
+		grow:  func(c *Config) { c.Streams = append(c.Streams, Stream{}) },
+		doc:   "Times of one stream, where they differ from `[delivery]`.", keys: []*key{
+			newKey("name", text("stream name", checkStream), func(c *Config, i int) *string { return &at(c, i).Name }).
+				needs(`name = "alerts"`, "Name of the stream; `default` is the stream of mail that names none."),
+			newKey("expire", duration(time.Second, year, "5d"), func(c *Config, i int) *time.Duration { return &at(c, i).Expire }).
+				derives("`[delivery] expire`", func(c *Config, i int) { at(c, i).Expire = c.Delivery.Expire }, "As in `[delivery]`."),
+			newKey("delay_notice", duration(time.Second, year, "4h"), func(c *Config, i int) *time.Duration { return &at(c, i).DelayNotice }).
+				derives("`[delivery] delay_notice`", func(c *Config, i int) { at(c, i).DelayNotice = c.Delivery.DelayNotice }, "As in `[delivery]`."),
+			newKey("retry", retryKind(), func(c *Config, i int) *[]time.Duration { return &at(c, i).Retry }).
+				derives("`[delivery] retry`", func(c *Config, i int) { at(c, i).Retry = slices.Clone(c.Delivery.Retry) }, "As in `[delivery]`."),
+		}}
+}
+
+func tlsTable() *table {
+	return &table{name: "tls", doc: "Protection of direct delivery.", keys: []*key{
+		newKey("outbound", word(directTLS), func(c *Config, _ int) *mta.TLSRequirement { return &c.TLS.Outbound }).
+			is(`"opportunistic"`, "`opportunistic`: STARTTLS when offered, any certificate; `required`: STARTTLS with a certificate that fits the name, or the mail waits; `none`: clear text."),
+		newKey("ca_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.TLS.CAFile }).
+			is(`""`, "PEM file of roots that are trusted besides the system's."),
+		unservedKey("sts_port", "MTA-STS policies are not fetched"),
+	}}
+}
+
+func limitsTable() *table {
+	at := func(c *Config) *Limits { return &c.Limits }
+	return &table{name: "limits", doc: "What the process takes on.", keys: []*key{
+		newKey("message_size", size(1e3, 10e9, "50MB"), func(c *Config, _ int) *int64 { return &at(c).MessageSize }).
+			is(`"50MB"`, "Largest message taken."),
+		newKey("recipients", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).Recipients }).
+			is(`1000`, "Most recipients of one message."),
+		newKey("memory", size(64e6, 1<<50, "1GB"), func(c *Config, _ int) *int64 { return &at(c).Memory }).
+			is(`"1GB"`, "Memory the process aims to stay within; near it, new mail is put off.").restart(),
+		newKey("hops", integer[int](1, 1000), func(c *Config, _ int) *int { return &at(c).Hops }).
+			is(`100`, "Most Received fields of a message; more is a mail loop."),
+		newKey("stop", duration(0, time.Hour, "30s"), func(c *Config, _ int) *time.Duration { return &at(c).Stop }).
+			is(`"30s"`, "Time for open transactions to end when the daemon is told to stop."),
+		newKey("connections", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).Connections }).
+			is(`1000`, "Most connections of one listener at once."),
+		newKey("connections_per_peer", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).ConnectionsPerPeer }).
+			is(`250`, "Most connections of one listener at once from one address."),
+		newKey("line_length", integer[int](512, 65536), func(c *Config, _ int) *int { return &at(c).LineLength }).
+			is(`4096`, "Longest SMTP command line taken, in octets with its CRLF."),
+		newKey("commands", integer[int](100, 10000000), func(c *Config, _ int) *int { return &at(c).Commands }).
+			is(`10000`, "Most SMTP commands of a session since its last accepted message."),
+		newKey("errors", integer[int](1, 10000), func(c *Config, _ int) *int { return &at(c).Errors }).
+			is(`20`, "Most refused SMTP commands of a session; then it is closed."),
+		newKey("command_timeout", duration(briefly, time.Hour, "5m"), func(c *Config, _ int) *time.Duration { return &at(c).CommandTimeout }).
+			is(`"5m"`, "Most time to wait for a client's next command, or for more of a message."),
+		newKey("message_timeout", duration(briefly, day, "30m"), func(c *Config, _ int) *time.Duration { return &at(c).MessageTimeout }).
+			is(`"30m"`, "Most time for the whole content of one message to come in."),
+		newKey("spool_free", size(0, 1<<50, "512MB"), func(c *Config, _ int) *int64 { return &at(c).SpoolFree }).
+			is(`"512MB"`, "Free space on the spool's disk below which new mail is put off."),
+	}}
+}
+
+func journalTable() *table {
+	return &table{name: "journal", doc: "The record of what happened to mail.", keys: []*key{
+		newKey("keep", duration(time.Second, 10*year, "30d"), func(c *Config, _ int) *time.Duration { return &c.Journal.Keep }).
+			is(`"30d"`, "Age at which journal records are dropped; not shorter than any `expire`."),
+	}}
+}
+
+func keep(s string) string { return s }
+
+// spoolPath reads the place of the store. The value is not repeated in the
+// error: a database address may hold a password.
+func spoolPath(s string) (string, string) {
+	if strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
+		return "", `the cluster store is not in this version (write a directory, such as "/var/lib/mailout")`
+	}
+	return requiredPath(s)
+}
+
+func requiredPath(s string) (string, string) {
+	if s == "" {
+		return "", "is empty (write a path)"
+	}
+	return optionalPath(s)
+}
+
+func optionalPath(s string) (string, string) {
+	if strings.Contains(s, "://") {
+		return "", shown(s) + " is not a path"
+	}
+	if strings.ContainsRune(s, 0) {
+		return "", shown(s) + " is not a path: it has a NUL"
+	}
+	return s, ""
+}
+
+// peerOr reads a host, or the word that stands for none.
+func peerOr(none string) func(string) (string, string) {
+	return func(s string) (string, string) {
+		if s == none {
+			return "", ""
+		}
+		if s == "none" || s == "direct" {
+			return "", shown(s) + ` is not a host (write "` + none + `" to deliver directly)`
+		}
+		return s, checkPeer(s)
+	}
+}
+
+func peerWord(none string) func(string) string {
+	return func(s string) string {
+		if s == "" {
+			return none
+		}
+		return s
+	}
+}
+
+func smtpPort(tls mta.TLSRequirement) uint16 {
+	if tls == mta.TLSImplicit {
+		return 465 // RFC 8314 7.3
+	}
+	return 25
+}
+
+func routePort(c *Config, i int) {
+	r := &c.Routes[i]
+	r.Port = smtpPort(r.TLS)
+	if r.Direct() {
+		r.Port = c.Delivery.Port
+	}
+}
+
+func routeTLS(c *Config, i int) {
+	if r := &c.Routes[i]; r.Direct() {
+		r.TLS = c.TLS.Outbound
+	}
+}
+
+// checkStream says why s is not a stream's name; empty when it is one.
+func checkStream(s string) string {
+	const most = 64
+	if s == "" || len(s) > most {
+		return shown(s) + " is not a stream name (1 to 64 letters, digits, and . _ -)"
+	}
+	for i := range len(s) {
+		if c := s[i]; !isLetterDigit(c) && c != '.' && c != '_' && c != '-' {
+			return shown(s) + " is not a stream name: it contains " + shown(string(rune(c)))
+		}
+	}
+	return ""
+}
