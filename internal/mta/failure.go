@@ -27,6 +27,17 @@ func (s Stage) String() string { return stageNames[s] }
 // MarshalText implements encoding.TextMarshaler.
 func (s Stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Stage) UnmarshalText(b []byte) error {
+	for i, n := range stageNames {
+		if n == string(b) {
+			*s = Stage(i)
+			return nil
+		}
+	}
+	return &UnknownWordError{Kind: "stage", Word: string(b)}
+}
+
 // Cause says what kind of failure it was when no reply tells.
 type Cause uint8
 

@@ -122,9 +122,13 @@ func TestWordsAreComplete(t *testing.T) {
 		}
 	}
 	for s := StageRoute; s <= StageQuit; s++ {
-		if s.String() == "" {
-			t.Errorf("stage %d has no word", s)
+		var back Stage
+		if err := back.UnmarshalText([]byte(s.String())); err != nil || back != s || s.String() == "" {
+			t.Errorf("stage %d has the word %q", s, s)
 		}
+	}
+	if err := new(Stage).UnmarshalText([]byte("nowhere")); err == nil {
+		t.Error("a stage that is none is taken")
 	}
 	for c := CauseReply; c <= CauseRouter; c++ {
 		if c.String() == "" {
