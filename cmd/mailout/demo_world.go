@@ -49,7 +49,7 @@ func demoServers() ([]*demoServer, error) {
 		{domain: "fine.example", host: "mx.fine.example", about: "accepts everything"},
 		{domain: "tls.example", host: "mx.tls.example", about: "offers STARTTLS", cfg: mtatest.MXConfig{Certificate: certificate}},
 		{domain: "grey.example", host: "mx.grey.example", about: "greylists: the first try is asked to come again", cfg: mtatest.MXConfig{Rules: []mtatest.Rule{
-			{Stage: mtatest.StageRcpt, Action: mtatest.Action{Greylist: 1, Reply: "451 4.7.1 Greylisted, please try again in 3 seconds"}},
+			{Stage: mtatest.StageRcpt, Action: mtatest.Action{Greylist: 1, Reply: "451 4.7.1 Greylisted, please come back a little later"}},
 		}}},
 		{domain: "users.example", host: "mx.users.example", about: "knows one user, dora", cfg: mtatest.MXConfig{Users: []string{"dora@users.example"}}},
 		{domain: "twomx.example", host: "alive.twomx.example", about: "is the second choice; the first, " + demoDeadHost + ", is down"},
