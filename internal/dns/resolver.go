@@ -15,8 +15,9 @@ import (
 const maxUnderWay = 512
 
 // partialTTL bounds how long the addresses of one family are believed to be
-// all when nobody knows about the other.
-const partialTTL = time.Minute
+// all when nobody knows about the other. Asking again may take as long as all
+// servers' time-outs, so it is not done for each message.
+const partialTTL = 5 * time.Minute
 
 // Resolver asks questions. It is safe for concurrent use. Make one with New,
 // end it with Close.
@@ -120,7 +121,7 @@ func (r *Resolver) TLSA(ctx context.Context, name string) (Answer[TLSA], error) 
 
 // Addresses asks for IPv4 and IPv6 addresses at once; IPv4 come first. When one
 // family is known and nobody knows about the other, the known ones are given,
-// with an Expires within a minute. Secure means that all asked for carried the
+// with an Expires within five minutes. Secure means that all asked for carried the
 // AD bit, a denial of one family included. It fails as NXDomain when both
 // families do, as Temporary or Bogus when no address is known and either is
 // that, else as NoData.

@@ -1,0 +1,288 @@
+package route
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"mailout/internal/dns"
+	"mailout/internal/mta"
+)
+
+// The bounds of a route's life.
+const (
+	minLife     = time.Second
+	maxLife     = time.Hour
+	partialLife = 5 * time.Minute // when some host's look-up failed
+)
+
+// warnEvery is the least time between two warnings about one router.
+const warnEvery = time.Minute
+
+// Options are what a Planner is made of.
+type Options struct {
+	Resolver *dns.Resolver
+	Settings Settings
+	// Interfaces gives the addresses of this machine, to find ourselves when we
+	// listen on all of them. nil means the system's.
+	Interfaces func() ([]netip.Addr, error)
+	Logger     *slog.Logger // gets warnings about routers that do not resolve; nil means none
+}
+
+// Planner makes routes. It is safe for concurrent use.
+type Planner struct {
+	resolver   *dns.Resolver
+	interfaces func() ([]netip.Addr, error)
+	log        *slog.Logger
+	settings   atomic.Pointer[compiled]
+}
+
+// New makes a planner. It fails when a rule or the router cannot be understood,
+// naming all that is wrong.
+func New(o Options) (*Planner, error) {
+	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger}
+	if p.interfaces == nil {
+		p.interfaces = systemAddresses
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	return p, p.Reconfigure(o.Settings)
+}
+
+// Reconfigure replaces the settings for the calls that follow. On an error the
+// old ones stay.
+func (p *Planner) Reconfigure(s Settings) error {
+	c, err := compile(s)
+	if err != nil {
+		return err
+	}
+	p.settings.Store(c)
+	return nil
+}
+
+// Check reports what New would refuse in settings.
+func Check(s Settings) error {
+	_, err := compile(s)
+	return err
+}
+
+// Route decides where mail for a recipient domain goes now: A-labels in lower
+// case or an address literal (other spellings are tolerated). It gives a route
+// whose Targets are not empty, or the failure that every delivery of the domain
+// gets, with StageRoute and one of the causes no domain, no address, null MX,
+// loop, forbidden address, dns, router and local. It takes as long as DNS does;
+// when ctx ends the cause is dns.
+func (p *Planner) Route(ctx context.Context, domain string) (*mta.Route, *mta.Failure) {
+	c := p.settings.Load()
+	name, err := ascii(domain)
+	if err != nil {
+		return nil, fail(mta.CauseNoDomain, err, "%s is no domain name", domain)
+	}
+	q := &plan{p: p, c: c, domain: name, now: time.Now()}
+	if rule := c.match(name); rule != nil {
+		if rule.relay != nil {
+			return q.byRelay(ctx, rule.relay, rule.matched)
+		}
+		return q.direct(ctx, rule.matched, rule.port, rule.tls)
+	}
+	if c.router == nil {
+		return q.direct(ctx, "direct (default)", c.Port, c.TLS)
+	}
+	matched := at("[router]", c.Router.Line)
+	if c.Router.Use == UseAlways {
+		return q.byRelay(ctx, c.router, matched)
+	}
+	r, failure := q.direct(ctx, "direct (before [router])", c.Port, c.TLS)
+	if failure == nil || !unresolved(failure.Cause) || ctx.Err() != nil {
+		return r, failure
+	}
+	return q.byRelay(ctx, c.router, matched)
+}
+
+// unresolved reports the causes that send mail to a router with
+// UseUnresolved: DNS does not say where else.
+func unresolved(c mta.Cause) bool {
+	return c == mta.CauseNoDomain || c == mta.CauseNoAddress || c == mta.CauseDNS
+}
+
+// plan is one call of Route.
+type plan struct {
+	p      *Planner
+	c      *compiled
+	domain string
+	now    time.Time
+}
+
+// route fills in what all routes share.
+func (q *plan) route(matched string, hosts []mta.Host, port uint16, tls mta.TLSRequirement) *mta.Route {
+	return &mta.Route{
+		Domain: q.domain, Matched: matched, Hosts: hosts, Port: port, TLS: tls,
+		Sources: q.c.Sources, Helo: q.c.Hostname, Limits: q.c.Limits, IPv6: q.c.IPv6,
+		MaxHosts: q.c.MaxHosts, MaxAddresses: q.c.MaxAddresses,
+	}
+}
+
+// finish gives the route when it has something to try from here.
+func (q *plan) finish(r *mta.Route, expires time.Time) (*mta.Route, *mta.Failure) {
+	if len(r.Targets(nil)) == 0 {
+		return nil, fail(mta.CauseLocal, nil, "no address of %s can be reached from the configured sources (delivery.ipv6 = %t, %d [[source]])", r.Hosts[0].Name, q.c.IPv6, len(q.c.Sources))
+	}
+	r.Expires = clamp(expires, q.now.Add(minLife), q.now.Add(maxLife))
+	return r, nil
+}
+
+func clamp(t, least, most time.Time) time.Time {
+	switch {
+	case t.Before(least):
+		return least
+	case t.After(most):
+		return most
+	}
+	return t
+}
+
+// byRelay makes the route to a configured host. Its MX records are never
+// looked up. Whatever is wrong with it is the operator's to mend, so every
+// failure has CauseRouter, which defers mail (TRAPS 34).
+func (q *plan) byRelay(ctx context.Context, to *relay, matched string) (*mta.Route, *mta.Failure) {
+	host := mta.Host{Name: to.name, Addresses: []netip.Addr{to.addr}}
+	expires := q.now.Add(maxLife)
+	if to.name == "" {
+		host.Name = to.addr.String()
+	} else {
+		a, err := q.addresses(ctx, to.name)
+		if err != nil {
+			q.alarm(to, err)
+			return nil, fail(mta.CauseRouter, err, "router %s: %v", to.text, err)
+		}
+		host.Addresses, host.Secure, expires = a.Records, a.Secure, a.Expires
+	}
+	listening := q.c.listening(to.port, q.p.interfaces)
+	var why string
+	host.Addresses, why = keep(host.Addresses, func(a netip.Addr) string {
+		if listening.has(a) {
+			return "where we listen ourselves"
+		}
+		return impossible(a)
+	})
+	if len(host.Addresses) == 0 {
+		return nil, fail(mta.CauseRouter, nil, "router %s: %s", to.text, why)
+	}
+	r := q.route(matched, []mta.Host{host}, to.port, to.tls)
+	r.Router = to.text
+	r.Site = q.c.site("router:"+bracketed(host.Name), to.port, to.tls, smtpPort)
+	return q.finish(r, expires)
+}
+
+// bracketed sets an IPv6 address apart from the port that may follow it.
+func bracketed(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// alarm tells the operator, not more than once a minute, that a router cannot be
+// found: its mail waits and nothing else would say so.
+func (q *plan) alarm(to *relay, err error) {
+	last := to.warned.Load()
+	if q.now.UnixNano()-last < int64(warnEvery) || !to.warned.CompareAndSwap(last, q.now.UnixNano()) {
+		return
+	}
+	q.p.log.Warn("the router's name does not resolve; its mail waits", mta.KeyHost, to.text, mta.KeyError, err)
+}
+
+// addresses asks for the families in use. Without IPv6 only A is asked for.
+func (q *plan) addresses(ctx context.Context, name string) (dns.Answer[netip.Addr], *dns.Error) {
+	ask := q.p.resolver.Addresses
+	if !q.c.IPv6 {
+		ask = q.p.resolver.A
+	}
+	a, err := ask(ctx, name)
+	return a, dns.AsError(err)
+}
+
+// keep gives the addresses without reason against them; when there are none,
+// the last reason in words.
+func keep(addrs []netip.Addr, against func(netip.Addr) string) (kept []netip.Addr, why string) {
+	for _, a := range addrs {
+		if reason := against(a); reason != "" {
+			why = a.String() + " is " + reason
+			continue
+		}
+		kept = append(kept, a)
+	}
+	if len(kept) > 0 {
+		why = ""
+	}
+	return kept, why
+}
+
+// listening is the set of addresses on which we accept connections at one port.
+type listening struct {
+	addrs map[netip.Addr]bool
+	// any4 adds all of 127.0.0.0/8: who listens on every IPv4 address accepts
+	// there too, though interfaces name only one.
+	any4 bool
+}
+
+func (l listening) has(a netip.Addr) bool {
+	a = a.Unmap()
+	return l.addrs[a] || l.any4 && a.Is4() && a.IsLoopback()
+}
+
+// listening gives where we listen at port. An unspecified IPv6 address takes
+// IPv4 connections as well.
+func (c *compiled) listening(port uint16, interfaces func() ([]netip.Addr, error)) listening {
+	l := listening{}
+	any6 := false
+	for _, at := range c.Listen {
+		if at.Port() != port {
+			continue
+		}
+		if l.addrs == nil {
+			l.addrs = map[netip.Addr]bool{}
+		}
+		l.addrs[at.Addr().Unmap().WithZone("")] = true
+		l.any4 = l.any4 || at.Addr().IsUnspecified()
+		any6 = any6 || at.Addr() == netip.IPv6Unspecified()
+	}
+	if !l.any4 {
+		return l
+	}
+	// Without the list we still know our name and the loopback addresses.
+	local, _ := interfaces()
+	for _, a := range append(local, netip.IPv6Loopback()) {
+		a = a.Unmap().WithZone("")
+		if a.Is4() || any6 {
+			l.addrs[a] = true
+		}
+	}
+	return l
+}
+
+// systemAddresses gives the addresses of all interfaces.
+func systemAddresses() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, n := range list {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			out = append(out, p.Addr())
+		}
+	}
+	return out, nil
+}
+
+// fail makes a failure of this stage.
+func fail(cause mta.Cause, err error, format string, args ...any) *mta.Failure {
+	return &mta.Failure{Stage: mta.StageRoute, Cause: cause, Text: fmt.Sprintf(format, args...), Err: err}
+}

@@ -1,0 +1,327 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/net/idna"
+
+	"mailout/internal/mta"
+)
+
+// Direct is the Host of a Rule that sends by the domain's mail exchangers.
+const Direct = "direct"
+
+// The SMTP ports (RFC 5321 4.5.4.2, RFC 8314 7.3).
+const (
+	smtpPort  = 25
+	smtpsPort = 465
+)
+
+// Settings are what the operator configured. They are read-only once given.
+type Settings struct {
+	Hostname string       // our name: the EHLO name without sources, and ourselves in MX sets
+	Sources  []mta.Source // local addresses and the EHLO names used from them; none: the system chooses
+	// Listen are the addresses that we accept mail on, to find ourselves in MX
+	// sets. An unspecified address stands for all of this machine's.
+	Listen          []netip.AddrPort
+	Port            uint16 // delivery.port; 0 means 25
+	IPv6            bool   // delivery.ipv6
+	PrivateNetworks bool   // delivery.private_networks
+	MaxHosts        int    // delivery.hosts; 0 means 5
+	MaxAddresses    int    // delivery.addresses; 0 means 10
+	TLS             mta.TLSRequirement
+	Limits          mta.Limits // of every route, until shaping gives others
+	Rules           []Rule     // [[route]] in order; the first match wins
+	Router          Router     // [router]
+}
+
+// Rule is one [[route]].
+type Rule struct {
+	// Domains are patterns, without regard to case: "near.example" is that
+	// domain alone; "*.partner.example" and ".partner.example" are everything
+	// under it but not itself; "*" is everything. An address literal
+	// ("[192.0.2.1]") is compared as text. Unicode names match their A-labels.
+	Domains []string
+	// Host is "direct", or where the mail goes: a name, an address, "[host]"
+	// or "[address]", each also with ":port". A host's addresses are looked up;
+	// its MX records never are, so the brackets change nothing.
+	Host string
+	Port uint16              // 0: the one in Host, else Settings.Port
+	TLS  *mta.TLSRequirement // nil: Settings.TLS
+	Line int                 // in the configuration file, for explanations; 0: unknown
+}
+
+// Use says when a router carries mail.
+type Use uint8
+
+// The uses of a router.
+const (
+	// UseAlways sends all mail by the router (IBM i: FIREWALL(*YES)).
+	UseAlways Use = iota
+	// UseUnresolved sends by the router what DNS cannot place: no such domain,
+	// no address, or no answer (IBM i: FIREWALL(*NO)). A null MX is an answer,
+	// and so are a loop and a forbidden address: that mail fails.
+	UseUnresolved
+)
+
+// Router is a smart host.
+type Router struct {
+	Host string // as in Rule, without "direct"; empty or "none": there is no router
+	Port uint16 // 0: the one in Host, else 25, with TLSImplicit 465
+	Use  Use
+	TLS  mta.TLSRequirement
+	Line int // in the configuration file; 0: unknown
+}
+
+// compiled are settings in the form that Route works with. Immutable.
+type compiled struct {
+	Settings
+	router *relay // nil: none
+	rules  []compiledRule
+	// exact and under give the lowest rule for a domain and for everything
+	// under a domain; all the one for "*" (len(rules) when there is none).
+	exact, under map[string]int
+	all          int
+	ourNames     map[string]bool
+}
+
+type compiledRule struct {
+	matched string // "[[route]] 2 (line 31)"
+	relay   *relay // nil: direct
+	tls     mta.TLSRequirement
+	port    uint16
+}
+
+// relay is a configured host, parsed.
+type relay struct {
+	text string     // as configured
+	name string     // to look up; empty when addr is given
+	addr netip.Addr // zero when name is given
+	port uint16
+	tls  mta.TLSRequirement
+
+	warned atomic.Int64 // when the operator was told that it does not resolve, Unix nanoseconds
+}
+
+// compile checks settings and prepares them. The error joins everything wrong.
+func compile(s Settings) (*compiled, error) {
+	if s.Port == 0 {
+		s.Port = smtpPort
+	}
+	if s.MaxHosts <= 0 {
+		s.MaxHosts = mta.DefaultMaxHosts
+	}
+	if s.MaxAddresses <= 0 {
+		s.MaxAddresses = mta.DefaultMaxAddresses
+	}
+	c := &compiled{Settings: s, exact: map[string]int{}, under: map[string]int{}, all: len(s.Rules), ourNames: map[string]bool{}}
+	for _, name := range append([]string{s.Hostname}, sourceNames(s.Sources)...) {
+		if name != "" {
+			c.ourNames[lower(name)] = true
+		}
+	}
+	var errs []error
+	for i := range s.Rules {
+		if err := c.addRule(i, &s.Rules[i]); err != nil {
+			errs = append(errs, fmt.Errorf("[[route]] %d: %w", i+1, err))
+		}
+	}
+	if err := c.setRouter(&s.Router); err != nil {
+		errs = append(errs, fmt.Errorf("[router]: %w", err))
+	}
+	return c, errors.Join(errs...)
+}
+
+func sourceNames(sources []mta.Source) []string {
+	names := make([]string, len(sources))
+	for i := range sources {
+		names[i] = sources[i].Hostname
+	}
+	return names
+}
+
+func (c *compiled) setRouter(r *Router) error {
+	if r.Host == "" || r.Host == "none" {
+		return nil
+	}
+	fallback := uint16(smtpPort)
+	if r.TLS == mta.TLSImplicit {
+		fallback = smtpsPort
+	}
+	var err error
+	c.router, err = parseRelay(r.Host, r.Port, fallback)
+	if err != nil {
+		return err
+	}
+	c.router.tls = r.TLS
+	return nil
+}
+
+func (c *compiled) addRule(i int, r *Rule) error {
+	rule := compiledRule{matched: at("[[route]] "+strconv.Itoa(i+1), r.Line), tls: c.TLS, port: c.Port}
+	if r.TLS != nil {
+		rule.tls = *r.TLS
+	}
+	if r.Host == Direct {
+		if r.Port != 0 {
+			rule.port = r.Port
+		}
+	} else {
+		host, err := parseRelay(r.Host, r.Port, c.Port)
+		if err != nil {
+			return err
+		}
+		host.tls = rule.tls
+		rule.relay = host
+	}
+	c.rules = append(c.rules, rule)
+	if len(r.Domains) == 0 {
+		return errors.New("domains: there is none")
+	}
+	for _, pattern := range r.Domains {
+		if err := c.addPattern(i, pattern); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *compiled) addPattern(i int, pattern string) error {
+	if pattern == "*" {
+		c.all = min(c.all, i)
+		return nil
+	}
+	into := c.exact
+	rest, sub := strings.CutPrefix(pattern, "*.")
+	if !sub {
+		rest, sub = strings.CutPrefix(pattern, ".")
+	}
+	if sub {
+		into = c.under
+	}
+	name, err := ascii(rest)
+	if err != nil || strings.Contains(name, "*") || sub && isLiteral(name) {
+		return fmt.Errorf("domains: %q is no pattern (write near.example, *.partner.example or *)", pattern)
+	}
+	if _, earlier := into[name]; !earlier {
+		into[name] = i
+	}
+	return nil
+}
+
+// match gives the first rule for a domain, or nil.
+func (c *compiled) match(domain string) *compiledRule {
+	best := c.all
+	if i, ok := c.exact[domain]; ok {
+		best = min(best, i)
+	}
+	if len(c.under) > 0 && !isLiteral(domain) {
+		for rest := domain; ; {
+			dot := strings.IndexByte(rest, '.')
+			if dot < 0 {
+				break
+			}
+			rest = rest[dot+1:]
+			if i, ok := c.under[rest]; ok {
+				best = min(best, i)
+			}
+		}
+	}
+	if best >= len(c.rules) {
+		return nil
+	}
+	return &c.rules[best]
+}
+
+// at gives a place in the configuration as people read it.
+func at(what string, line int) string {
+	if line > 0 {
+		return what + " (line " + strconv.Itoa(line) + ")"
+	}
+	return what
+}
+
+// parseRelay reads a configured host. A port may stand in it or beside it, or
+// in both when they agree.
+func parseRelay(text string, port, fallback uint16) (*relay, error) {
+	r := &relay{text: text, port: port}
+	host, in, err := splitPort(text)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case in != 0 && port != 0 && in != port:
+		return nil, fmt.Errorf("host: %q has another port than port = %d", text, port)
+	case in != 0:
+		r.port = in
+	case port == 0:
+		r.port = fallback
+	}
+	if addr, err := netip.ParseAddr(strings.TrimPrefix(host, "IPv6:")); err == nil {
+		r.addr = addr.Unmap()
+		if impossible(r.addr) != "" {
+			return nil, fmt.Errorf("host: %s is %s", addr, impossible(r.addr))
+		}
+		return r, nil
+	}
+	if r.name, err = ascii(host); err != nil || strings.ContainsFunc(r.name, notInName) || r.name == Direct {
+		return nil, fmt.Errorf("host: %q is neither a host name nor an address", text)
+	}
+	return r, nil
+}
+
+// splitPort takes brackets and port off a configured host.
+func splitPort(text string) (host string, port uint16, err error) {
+	host, after := text, ""
+	switch {
+	case strings.HasPrefix(text, "["):
+		end := strings.IndexByte(text, ']')
+		if end < 0 {
+			return "", 0, fmt.Errorf("host: %q lacks its closing bracket", text)
+		}
+		host, after = text[1:end], text[end+1:]
+	case strings.Count(text, ":") == 1:
+		colon := strings.IndexByte(text, ':')
+		host, after = text[:colon], text[colon:]
+	}
+	if after == "" {
+		return host, 0, nil
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(after, ":"), 10, 16)
+	if err != nil || n == 0 || after[0] != ':' {
+		return "", 0, fmt.Errorf("host: %q has no port between 1 and 65535 after its colon", text)
+	}
+	return host, uint16(n), nil
+}
+
+// ascii gives a domain as it is compared and asked for: A-labels in lower case
+// without a trailing dot (RFC 5891 4.4). Names that are ASCII already are not
+// judged further here; dns does that.
+func ascii(domain string) (string, error) {
+	domain = strings.TrimSuffix(domain, ".")
+	if domain == "" {
+		return "", errors.New("the name is empty")
+	}
+	for i := range len(domain) {
+		if domain[i] >= 0x80 {
+			return idna.Lookup.ToASCII(domain)
+		}
+	}
+	return strings.ToLower(domain), nil
+}
+
+// notInName reports what cannot stand in a host name in lower case.
+func notInName(c rune) bool {
+	return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.')
+}
+
+// lower gives a name for comparison.
+func lower(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// isLiteral reports whether a domain is an address literal (RFC 5321 4.1.3).
+func isLiteral(domain string) bool { return strings.HasPrefix(domain, "[") }
