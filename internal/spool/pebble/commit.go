@@ -1,0 +1,248 @@
+package pebble
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"mailout/internal/mta"
+	"mailout/internal/spool"
+)
+
+// txn builds one batch. There is one, used by whoever holds the commit lock,
+// so that its maps and buffers are made once.
+type txn struct {
+	s        *Store
+	b        *pdb.Batch
+	key, val []byte // scratch
+	// The journal's next number and its watermark; those of the store are
+	// here, and a txn that is given up puts them back.
+	nextSeq   uint64
+	watermark int64
+	before    struct {
+		nextSeq   uint64
+		watermark int64
+	}
+	total counters
+	dests map[mta.Destination]counters
+	// What this batch changed of things it may read again.
+	remaining map[mta.ID]uint64
+	changed   map[mta.DeliveryKey][]byte // the new record; nil when removed
+	stored    []storedRecipient          // scratch
+	places    []uint32                   // scratch
+	// For after the commit.
+	removed []removed
+}
+
+// removed is a message that the batch removes.
+type removed struct {
+	id   mta.ID
+	file bool
+}
+
+func (t *txn) init(s *Store) {
+	t.s = s
+	t.dests = make(map[mta.Destination]counters)
+	t.remaining = make(map[mta.ID]uint64)
+	t.changed = make(map[mta.DeliveryKey][]byte)
+}
+
+// begin makes an empty batch for about n octets.
+func (t *txn) begin(n int) {
+	t.b = t.s.db.NewBatchWithSize(n)
+	t.before.nextSeq, t.before.watermark = t.nextSeq, t.watermark
+	t.total = counters{}
+	clear(t.dests)
+	clear(t.remaining)
+	clear(t.changed)
+	t.removed = t.removed[:0]
+}
+
+// giveUp forgets the batch.
+func (t *txn) giveUp() {
+	_ = t.b.Close()
+	t.b = nil
+	t.nextSeq, t.watermark = t.before.nextSeq, t.before.watermark
+}
+
+// apply hands the batch to pebble: it is visible afterwards, and durable once
+// finish returns nil. The commit lock is held.
+func (t *txn) apply() (b *pdb.Batch, err error) {
+	t.mergeCounters()
+	b, t.b = t.b, nil
+	defer func() {
+		if r := recover(); r != nil {
+			err = t.s.fail(fmt.Errorf("%v", r))
+		}
+	}()
+	t.s.stats.octets.Add(uint64(b.Len()))
+	if err := t.s.db.ApplyNoSyncWait(b, pdb.Sync); err != nil {
+		return nil, t.s.fail(err)
+	}
+	return b, nil
+}
+
+// finish waits until the batch is on stable storage. No lock is held.
+func (s *Store) finish(b *pdb.Batch) error {
+	if err := b.SyncWait(); err != nil {
+		return s.fail(err)
+	}
+	s.stats.commits.Add(1)
+	return b.Close()
+}
+
+func (t *txn) mergeCounters() {
+	if t.total != (counters{}) {
+		t.val = t.total.append(t.val[:0])
+		t.key = append(t.key[:0], tableCounters)
+		_ = t.b.Merge(t.key, t.val, nil)
+	}
+	for d, c := range t.dests {
+		if c == (counters{}) {
+			continue
+		}
+		t.val = c.append(t.val[:0])
+		t.key = counterKey(t.key[:0], d)
+		_ = t.b.Merge(t.key, t.val, nil)
+	}
+}
+
+// count changes the counters by n deliveries of the state and destination.
+func (t *txn) count(d mta.Destination, state mta.State, size uint64, n int64) {
+	c := t.dests[d]
+	c.delivery(state, int64(size), n)
+	t.dests[d] = c
+	t.total.state[state] += n
+}
+
+func (t *txn) countMessage(size int64, n int64) {
+	t.total.messages += n
+	t.total.octets += n * size
+}
+
+// setIndex adds a delivery to the due or held index, and counts it.
+func (t *txn) setIndex(h *head, k mta.DeliveryKey) {
+	x := h.index(k)
+	t.key = x.append(t.key[:0])
+	t.val = binary.AppendUvarint(append(t.val[:0], byte(h.state)), h.size)
+	_ = t.b.Set(t.key, t.val, nil)
+	t.count(h.dest, h.state, h.size, 1)
+}
+
+// dropIndex removes a delivery from the due or held index. The key was set
+// once: a delivery that comes back to the same place was removed in between.
+func (t *txn) dropIndex(h *head, k mta.DeliveryKey) {
+	x := h.index(k)
+	t.key = x.append(t.key[:0])
+	_ = t.b.SingleDelete(t.key, nil)
+	t.count(h.dest, h.state, h.size, -1)
+}
+
+// journal writes entries for the records, one for each run of records of one
+// message, and gives the number of the first; 0 when there are none. kind is
+// for the records of id; those of other messages stand alone. place gives a
+// record's place among the accepted ones plus one; nil means 0.
+func (t *txn) journal(recs []*mta.Record, id mta.ID, kind byte, from *facts, place func(*mta.Record) uint32) (first uint64) {
+	for len(recs) > 0 {
+		n := 1
+		for n < len(recs) && recordID(recs[n], id) == recordID(recs[0], id) {
+			n++
+		}
+		k := kind
+		if recordID(recs[0], id) != id || kind == entryAccepted && first != 0 {
+			k = entryPlain
+		}
+		seq := t.entry(recs[:n], recordID(recs[0], id), k, from, place)
+		if first == 0 && k == kind {
+			first = seq
+		}
+		recs = recs[n:]
+	}
+	return first
+}
+
+// recordID is the message of a record; a record without one is about id.
+func recordID(r *mta.Record, id mta.ID) mta.ID {
+	if r.ID.IsZero() {
+		return id
+	}
+	return r.ID
+}
+
+// entry writes one journal entry and its index keys.
+func (t *txn) entry(recs []*mta.Record, id mta.ID, kind byte, from *facts, place func(*mta.Record) uint32) uint64 {
+	seq := t.nextSeq
+	t.nextSeq++
+	t.watermark = watermarkOf(t.watermark, recs)
+	var prev mta.Record
+	var accepted uint64
+	if kind == entryLater {
+		accepted = from.accepted
+		prev = mta.Record{MessageID: from.msg.MessageID, Stream: from.msg.Stream, Sender: from.msg.Envelope.Sender, Size: from.msg.Size}
+	}
+	v := appendEntryHead(t.val[:0], kind, id, t.watermark, accepted, len(recs))
+	p := &prev
+	for _, r := range recs {
+		var at uint32
+		if kind == entryLater && place != nil {
+			at = place(r)
+		}
+		v = appendRecord(v, r, p, t.watermark, at)
+		p = r
+	}
+	t.val = seal(v, 0)
+	t.key = journalKey(t.key[:0], seq)
+	_ = t.b.Set(t.key, t.val, nil)
+	t.key = byMessageKey(t.key[:0], id, seq)
+	_ = t.b.Set(t.key, nil, nil)
+	if kind != entryLater {
+		for i, r := range recs {
+			if i > 0 && r.Recipient == recs[i-1].Recipient {
+				continue
+			}
+			t.key = recipientKey(t.key[:0], addressHash(r.Recipient), seq)
+			_ = t.b.Set(t.key, nil, nil)
+		}
+	}
+	return seq
+}
+
+// startJournal finds the next number and the watermark, the only things that
+// are read at start.
+func (s *Store) startJournal() error {
+	s.commit.txn.init(s)
+	t := &s.commit.txn
+	next, err := s.number(keySeq)
+	if err != nil {
+		return fmt.Errorf("read the journal's number: %w", err)
+	}
+	t.nextSeq = max(next, 1)
+	it, err := s.db.NewIter(&pdb.IterOptions{LowerBound: []byte{tableJournal}, UpperBound: []byte{tableJournal + 1}})
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	defer it.Close()
+	for ok := it.Last(); ok; ok = it.Prev() {
+		if len(it.Key()) != 1+seqLen {
+			continue
+		}
+		t.nextSeq = max(t.nextSeq, readSeq(it.Key()[1:])+1)
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		if e, err := openEntry(v); err == nil {
+			t.watermark = e.watermark
+			break
+		}
+	}
+	if err := it.Error(); err != nil && !errors.Is(err, pdb.ErrCorruption) {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	if t.nextSeq > maxSeq {
+		return fmt.Errorf("%w: journal number %d", spool.ErrCorrupt, t.nextSeq)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package pebble
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// The defaults of Options.
+const (
+	DefaultFreshBytes = 64 << 20
+	DefaultCacheBytes = 16 << 20
+	DefaultMinFree    = 100 << 20
+	DefaultReserve    = 16 << 20
+)
+
+// memTableSize is the size of one memtable; its writes are one log file.
+const memTableSize = 16 << 20
+
+// Options say where the store is and what it may use. Only Dir is needed.
+type Options struct {
+	// Dir is the spool's directory; it is made when it is not there.
+	Dir string
+	// FS is the file system, for tests; nil is the real one.
+	FS vfs.FS
+	// Logger gets damage and disk trouble; nil is slog.Default.
+	Logger *slog.Logger
+	// FreshBytes is the memory for contents that were accepted a moment ago;
+	// 0 is DefaultFreshBytes, below 0 none is kept.
+	FreshBytes int64
+	// CacheBytes is the memory for blocks of the store; 0 is DefaultCacheBytes.
+	CacheBytes int64
+	// MinFree is the free space, in octets, under which new mail is refused; 0
+	// is DefaultMinFree, below 0 there is no watermark.
+	MinFree int64
+	// Reserve is how many octets are kept allocated to finish work on a full
+	// disk; 0 is DefaultReserve, below 0 none.
+	Reserve int64
+	// Now is the clock of the free-space check; nil is time.Now.
+	Now func() time.Time
+}
+
+// withDefaults fills in what was left out; "none" becomes 0.
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, v := range []struct {
+		field *int64
+		def   int64
+	}{{&o.FreshBytes, DefaultFreshBytes}, {&o.CacheBytes, DefaultCacheBytes}, {&o.MinFree, DefaultMinFree}, {&o.Reserve, DefaultReserve}} {
+		switch {
+		case *v.field == 0:
+			*v.field = v.def
+		case *v.field < 0:
+			*v.field = 0
+		}
+	}
+	return o
+}

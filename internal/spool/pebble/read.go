@@ -1,0 +1,382 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"mailout/internal/mta"
+	"mailout/internal/spool"
+)
+
+// maxPage bounds what one Page gives.
+const maxPage = 10000
+
+// Destinations implements spool.Store.
+func (s *Store) Destinations(ctx context.Context, f func(spool.Pending) bool) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	due, err := s.newScan(snap, []byte{tableDue}, []byte{tableDue + 1})
+	if err != nil {
+		return fmt.Errorf("read the due index: %w", err)
+	}
+	defer due.close()
+	goOn, err := s.destinations(ctx, due, tableDue, f)
+	if err != nil || !goOn {
+		return err
+	}
+	held, err := s.newScan(snap, []byte{tableHeld}, []byte{tableHeld + 1})
+	if err != nil {
+		return fmt.Errorf("read the held index: %w", err)
+	}
+	defer held.close()
+	_, err = s.destinations(ctx, held, tableHeld, func(p spool.Pending) bool {
+		// Those with other mail were told already.
+		lower := destPrefix(nil, tableDue, p.Destination)
+		if due.seek(lower) && strings.HasPrefix(string(due.key()), string(lower)) {
+			return true
+		}
+		return f(p)
+	})
+	return err
+}
+
+// destinations calls f for the first entry of each destination of an index,
+// and reports whether f wants more.
+func (s *Store) destinations(ctx context.Context, c *scan, table byte, f func(spool.Pending) bool) (bool, error) {
+	for ok := c.first(); ok; {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		x, good := parseIndex(c.key())
+		if !good {
+			s.dropOrphan(c.key())
+			ok = c.next()
+			continue
+		}
+		if !f(spool.Pending{Destination: x.dest, Due: dueTime(x.due)}) {
+			return false, nil
+		}
+		ok = c.seek(after(destPrefix(nil, table, x.dest)))
+	}
+	return true, c.err()
+}
+
+// Page implements spool.Store.
+func (s *Store) Page(ctx context.Context, dest mta.Destination, from spool.Cursor, n int) ([]*mta.Delivery, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	lower := destPrefix(nil, tableDue, dest)
+	upper := after(lower)
+	if from != (spool.Cursor{}) {
+		x := index{dest: dest, due: dueMS(from.Due), key: from.Key}
+		lower = append(x.append(nil), 0)
+	}
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	c, err := s.newScan(snap, lower, upper)
+	if err != nil {
+		return nil, fmt.Errorf("read the due index: %w", err)
+	}
+	defer c.close()
+	n = min(n, maxPage)
+	var out []*mta.Delivery
+	l := loader{s: s, r: snap}
+	for ok := n > 0 && c.first(); ok && len(out) < n; ok = c.next() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		x, good := parseIndex(c.key())
+		if !good {
+			s.dropOrphan(c.key())
+			continue
+		}
+		switch d := l.delivery(x.key); {
+		case d != nil:
+			out = append(out, d)
+		case l.missing:
+			s.dropOrphan(c.key())
+		}
+	}
+	return out, c.err()
+}
+
+// loader reads deliveries with their messages; those of one message share it.
+type loader struct {
+	s       *Store
+	r       pdb.Reader
+	known   map[mta.ID]*mta.Message
+	missing bool // the latest delivery has no record
+}
+
+// delivery reads one; nil when it cannot be had. Damage is set aside.
+func (l *loader) delivery(k mta.DeliveryKey) *mta.Delivery {
+	l.missing = false
+	key := deliveryKey(make([]byte, 0, deliveryKeyLen), k)
+	v, closer, err := l.r.Get(key)
+	if errors.Is(err, pdb.ErrNotFound) {
+		l.missing = true
+		return nil
+	}
+	if err != nil {
+		l.s.damage("a delivery record cannot be read", key, err)
+		return nil
+	}
+	defer closer.Close()
+	m := l.message(k.Message)
+	if m == nil {
+		return nil
+	}
+	d, _, err := decodeDelivery(k, v, m)
+	if err != nil {
+		l.s.repairDelivery(k)
+		return nil
+	}
+	return d
+}
+
+func (l *loader) message(id mta.ID) *mta.Message {
+	if m := l.known[id]; m != nil {
+		return m
+	}
+	m := l.read(id)
+	if m != nil {
+		if l.known == nil {
+			l.known = make(map[mta.ID]*mta.Message)
+		}
+		l.known[id] = m
+	}
+	return m
+}
+
+func (l *loader) read(id mta.ID) *mta.Message {
+	if f := l.s.fresh.factsOf(id); f != nil {
+		return f.msg
+	}
+	key := idKey(make([]byte, 0, messageKeyLen), tableMessages, id)
+	v, closer, err := l.r.Get(key)
+	if err != nil {
+		if !errors.Is(err, pdb.ErrNotFound) {
+			l.s.damage("a message cannot be read", key, err)
+			return nil
+		}
+		l.s.repairMessage("a delivery has no message", id)
+		return nil
+	}
+	defer closer.Close()
+	f, err := decodeMessage(id, v)
+	if err != nil {
+		l.s.repairMessage("a message's facts are damaged", id)
+		return nil
+	}
+	return f.msg
+}
+
+// repairDelivery sets a delivery record aside if it is damaged now.
+func (s *Store) repairDelivery(k mta.DeliveryKey) {
+	s.repair(func(t *txn) {
+		v := t.value(deliveryKey(nil, k))
+		if v == nil {
+			return
+		}
+		if _, _, err := decodeDelivery(k, v, nil); err != nil {
+			t.setAsideDelivery(k, v)
+		}
+	})
+}
+
+// repairMessage sets a message aside if its facts are damaged or missing now,
+// while it has deliveries.
+func (s *Store) repairMessage(what string, id mta.ID) {
+	s.repair(func(t *txn) {
+		v := t.value(idKey(nil, tableMessages, id))
+		if v != nil {
+			if _, err := decodeMessage(id, v); err == nil {
+				return
+			}
+		} else if n, err := t.countDeliveries(id); err != nil || n == 1 {
+			return // nothing is left of it
+		}
+		t.setAsideMessage(what, id)
+	})
+}
+
+// Get implements spool.Store.
+func (s *Store) Get(ctx context.Context, id mta.ID) ([]*mta.Delivery, error) {
+	var out []*mta.Delivery
+	err := s.List(ctx, spool.Filter{ID: id}, func(d *mta.Delivery) bool {
+		out = append(out, d)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("message %s: %w", id, spool.ErrNotFound)
+	}
+	return out, nil
+}
+
+// List implements spool.Store.
+func (s *Store) List(ctx context.Context, filter spool.Filter, f func(*mta.Delivery) bool) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	lower, upper := []byte{tableMessages}, []byte{tableMessages + 1}
+	if !filter.ID.IsZero() {
+		lower = idKey(nil, tableMessages, filter.ID)
+		upper = after(lower)
+	}
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	c, err := s.newScan(snap, lower, upper)
+	if err != nil {
+		return fmt.Errorf("read the messages: %w", err)
+	}
+	defer c.close()
+	w := walk{s: s, filter: filter}
+	for ok := c.first(); ok; ok = c.next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v, readable := c.value()
+		if !readable {
+			continue
+		}
+		if d := w.step(c.key(), v); d != nil && !f(d) {
+			return nil
+		}
+	}
+	return c.err()
+}
+
+// walk is a scan of the message table: a message, then its deliveries.
+type walk struct {
+	s      *Store
+	filter spool.Filter
+	msg    *mta.Message // of the deliveries that follow; nil: not wanted
+	id     mta.ID       // of the latest message met, wanted or not
+}
+
+// step takes one record, and gives a delivery that is wanted, or nil.
+func (w *walk) step(key, v []byte) *mta.Delivery {
+	switch len(key) {
+	case messageKeyLen:
+		w.id, w.msg = mta.ID(key[1:]), nil
+		m, err := decodeMessage(w.id, v)
+		if err != nil {
+			w.s.repairMessage("a message's facts are damaged", w.id)
+		} else if w.filter.Sender == "" || strings.EqualFold(w.filter.Sender, m.msg.Envelope.Sender) {
+			w.msg = m.msg
+		}
+	case deliveryKeyLen:
+		k := parseDeliveryKey(key)
+		if k.Message != w.id {
+			w.id, w.msg = k.Message, nil
+			w.s.repairMessage("a delivery has no message", k.Message)
+		}
+		if w.msg == nil {
+			return nil
+		}
+		d, _, err := decodeDelivery(k, v, w.msg)
+		if err != nil {
+			w.s.repairDelivery(k)
+			return nil
+		}
+		if wanted(&w.filter, d) {
+			return d
+		}
+	default:
+		w.s.setAsideRecord("a key is damaged", key)
+	}
+	return nil
+}
+
+func wanted(f *spool.Filter, d *mta.Delivery) bool {
+	if f.Destination != "" && !strings.EqualFold(f.Destination, d.Destination.Domain) ||
+		f.Stream != "" && f.Stream != d.Destination.Stream ||
+		f.State != nil && *f.State != d.State {
+		return false
+	}
+	if f.Recipient == "" {
+		return true
+	}
+	for i := range d.Recipients {
+		if strings.EqualFold(f.Recipient, d.Recipients[i].Address) {
+			return true
+		}
+	}
+	return false
+}
+
+// Stats implements spool.Store.
+func (s *Store) Stats(ctx context.Context) (spool.Stats, error) {
+	if err := s.enter(ctx); err != nil {
+		return spool.Stats{}, err
+	}
+	defer s.leave()
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
+	c, err := readCounters(snap, []byte{tableCounters})
+	if err != nil {
+		return spool.Stats{}, err
+	}
+	st := c.stats()
+	if st.Messages == 0 {
+		return st, nil // and no walk over what was deleted
+	}
+	it, err := s.newScan(snap, []byte{tableMessages}, []byte{tableMessages + 1})
+	if err != nil {
+		return st, fmt.Errorf("read the messages: %w", err)
+	}
+	defer it.close()
+	for ok := it.first(); ok; ok = it.next() {
+		if len(it.key()) != messageKeyLen {
+			continue
+		}
+		v, readable := it.value()
+		if !readable {
+			continue
+		}
+		if m, err := decodeMessage(mta.ID(it.key()[1:]), v); err == nil {
+			st.Oldest = m.msg.Arrived
+			break
+		}
+	}
+	return st, it.err()
+}
+
+// CountByDestination implements spool.Store.
+func (s *Store) CountByDestination(ctx context.Context, dest mta.Destination) (spool.Stats, error) {
+	if err := s.enter(ctx); err != nil {
+		return spool.Stats{}, err
+	}
+	defer s.leave()
+	c, err := readCounters(s.db, counterKey(nil, dest))
+	return c.stats(), err
+}
+
+func readCounters(r pdb.Reader, key []byte) (counters, error) {
+	v, err := get(r, key)
+	if err != nil {
+		return counters{}, fmt.Errorf("read the counters: %w", err)
+	}
+	if v == nil {
+		return counters{}, nil
+	}
+	c, err := decodeCounters(v)
+	if err != nil {
+		return c, fmt.Errorf("%w: counters: %w", spool.ErrCorrupt, err)
+	}
+	return c, nil
+}
