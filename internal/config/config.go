@@ -59,12 +59,13 @@ type Router struct {
 	Port uint16
 	Use  RouterUse
 	TLS  mta.TLSRequirement
+	Line int // of host in the file; 0 when it is not there
 }
 
 // Route sends some recipient domains elsewhere.
 type Route struct {
 	// Domains are patterns: lower-case A-labels, "*.example.com" (names under
-	// it, not itself), or "*" (every domain).
+	// it, not itself), "*" (every domain), or an address literal ("[192.0.2.1]").
 	Domains []string
 	Host    string // name or address; empty: directly, by MX
 	Port    uint16
@@ -156,10 +157,11 @@ type Limits struct {
 	ConnectionsPerPeer int           // of one listener and address at once
 	LineLength         int           // of an SMTP command line, octets with CRLF
 	Commands           int           // of a session since its last accepted message
-	Errors             int           // of a session
-	CommandTimeout     time.Duration // to wait for a client's next command or block
-	MessageTimeout     time.Duration // for the whole content of one message
-	SpoolFree          int64         // octets; less free refuses new mail
+	Errors             int           // of a session since its last accepted message
+	CommandTimeout     time.Duration // to wait for a client's next command
+	DataTimeout        time.Duration // to wait for more of a message's content
+	MessageTimeout     time.Duration // for one message, from MAIL to its last octet
+	SpoolFree          int64         // octets; less free refuses new mail; 0: no bound
 }
 
 // Journal is how long history is kept.

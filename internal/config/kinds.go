@@ -227,8 +227,8 @@ func integer[T int | uint16](least, most int64) kind[T] {
 	}
 }
 
-// list holds at least so many values of another kind.
-func list[T any](of kind[T], least int, sample string) kind[[]T] {
+// list holds from least to most values of another kind.
+func list[T any](of kind[T], least, most int, sample string) kind[[]T] {
 	write := func(xs []T) string {
 		texts := make([]string, len(xs))
 		for i, x := range xs {
@@ -244,6 +244,9 @@ func list[T any](of kind[T], least int, sample string) kind[[]T] {
 			}
 			if len(v.items) < least {
 				return nil, one(v, "is empty (write %s)", sample)
+			}
+			if len(v.items) > most {
+				return nil, one(v, "has %d values (at most %d are possible)", len(v.items), most)
 			}
 			out, all := make([]T, 0, len(v.items)), []complaint(nil)
 			for _, item := range v.items {

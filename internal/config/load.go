@@ -201,7 +201,25 @@ func (l *loader) fail(at int, label, message string) {
 // finish derives what depends on other keys and checks what contradicts.
 func (l *loader) finish() {
 	l.resolve()
+	l.derive(false)
+	l.derive(true) // elements of arrays follow the single tables
+	if p, ok := l.places["router.host"]; ok {
+		l.cfg.Router.Line, _ = l.doc.position(p.keyAt)
+	}
+	if l.doc.broken != nil {
+		return // what seems missing may stand behind the error
+	}
+	l.missing()
+	l.contradictions()
+	l.secondOpinion()
+}
+
+// derive fills in the defaults that depend on other keys.
+func (l *loader) derive(array bool) {
 	for _, t := range schema {
+		if t.array != array {
+			continue
+		}
 		for i := range t.keysOf(l.cfg) {
 			for _, k := range t.keys {
 				if k.derive != nil && !l.cfg.given[k.full(i)] {
@@ -210,12 +228,6 @@ func (l *loader) finish() {
 			}
 		}
 	}
-	if l.doc.broken != nil {
-		return // what seems missing may stand behind the error
-	}
-	l.missing()
-	l.contradictions()
-	l.secondOpinion()
 }
 
 // keysOf is the number of elements of a table that is served, else 0.

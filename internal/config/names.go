@@ -110,6 +110,9 @@ func canonicalPattern(s string) (pattern, problem string) {
 	if s == "*" {
 		return s, ""
 	}
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		return canonicalLiteral(s, strings.TrimSuffix(inner, "]"))
+	}
 	name, wild := strings.CutPrefix(s, "*.")
 	if !wild && strings.HasPrefix(s, ".") {
 		return "", shown(s) + ` is not a domain (write "*` + s + `" for the domains under it)`
@@ -138,6 +141,19 @@ func canonicalPattern(s string) (pattern, problem string) {
 		name = "*." + name
 	}
 	return name, ""
+}
+
+// canonicalLiteral reads an address literal (RFC 5321 4.1.3).
+func canonicalLiteral(s, inner string) (pattern, problem string) {
+	six, tagged := strings.CutPrefix(inner, "IPv6:")
+	a, err := netip.ParseAddr(six)
+	if err != nil || !strings.HasSuffix(s, "]") || a.Zone() != "" || tagged && a.Is4() {
+		return "", shown(s) + ` is not an address literal (write for example "[192.0.2.1]" or "[IPv6:2001:db8::1]")`
+	}
+	if a.Is4() {
+		return "[" + a.String() + "]", ""
+	}
+	return "[IPv6:" + a.String() + "]", ""
 }
 
 // checkMailbox says why s is not a plain mailbox; empty when it is one. Quoted

@@ -23,7 +23,7 @@ func topTable() *table {
 
 func dnsTable() *table {
 	return &table{name: "dns", doc: "Whom to ask for mail servers and addresses.", keys: []*key{
-		newKey("servers", list(server(), 0, `["192.0.2.1"]`), func(c *Config, _ int) *[]netip.AddrPort { return &c.DNS.Servers }).
+		newKey("servers", list(server(), 0, 16, `["192.0.2.1"]`), func(c *Config, _ int) *[]netip.AddrPort { return &c.DNS.Servers }).
 			is(`[]`, "DNS servers in the order in which they are asked; an empty list means the system's resolvers."),
 		newKey("timeout", duration(briefly, time.Minute, "5s"), func(c *Config, _ int) *time.Duration { return &c.DNS.Timeout }).
 			is(`"5s"`, "Time for one query to one server."),
@@ -53,8 +53,8 @@ func routeTable() *table {
 		count: func(c *Config) int { return len(c.Routes) },
 		grow:  func(c *Config) { c.Routes = append(c.Routes, Route{}) },
 		doc:   "Other ways for some recipient domains. The first match wins; all of them come before `[router]`.", keys: []*key{
-			newKey("domains", list(mapped("domain", canonicalPattern, keep), 1, `["example.com"]`), func(c *Config, i int) *[]string { return &c.Routes[i].Domains }).
-				needs(`domains = ["example.com"]`, "Recipient domains: a name, `*.example.com` for the names under it (not itself), or `*` for every domain."),
+			newKey("domains", list(mapped("domain", canonicalPattern, keep), 1, maxList, `["example.com"]`), func(c *Config, i int) *[]string { return &c.Routes[i].Domains }).
+				needs(`domains = ["example.com"]`, "Recipient domains: a name, `*.example.com` for the names under it (not itself), `*` for every domain, or an address literal such as `[192.0.2.1]`."),
 			newKey("host", mapped("host name or address", peerOr("direct"), peerWord("direct")), func(c *Config, i int) *string { return &c.Routes[i].Host }).
 				needs(`host = "direct"`, "Name or address of the host that takes this mail; `direct` delivers to the domain's own mail servers."),
 			newKey("port", integer[uint16](1, 65535), func(c *Config, i int) *uint16 { return &c.Routes[i].Port }).
@@ -72,7 +72,7 @@ func listenTable() *table {
 		doc:   "Addresses that take mail by SMTP. Without any, mail comes in over the control socket only.", keys: []*key{
 			newKey("address", endpoint(), func(c *Config, i int) *netip.AddrPort { return &at(c, i).Address }).
 				needs(`address = "127.0.0.1:25"`, "IP address and TCP port.").restart(),
-			newKey("trusted", list(network(), 0, `["127.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Trusted }).
+			newKey("trusted", list(network(), 0, maxList, `["127.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Trusted }).
 				is(`["127.0.0.0/8", "::1/128"]`, "Networks whose machines may send mail to anybody without AUTH. Nobody else may."),
 			newKey("tls", word(listenTLS, "offered", "required", "implicit"), func(*Config, int) *struct{} { return new(struct{}) }).
 				is(`"none"`, "Only `none` is served: clear text.").restart(),
@@ -82,7 +82,7 @@ func listenTable() *table {
 				is(`"refuse"`, "A line end in a message that is not CRLF: `refuse` the message, or `repair` it to CRLF."),
 			newKey("message_size", size(1e3, 10e9, "50MB"), func(c *Config, i int) *int64 { return &at(c, i).MessageSize }).
 				derives("`[limits] message_size`", func(c *Config, i int) { at(c, i).MessageSize = c.Limits.MessageSize }, "Largest message taken here."),
-			newKey("recipients", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).Recipients }).
+			newKey("recipients", integer[int](100, 100000), func(c *Config, i int) *int { return &at(c, i).Recipients }).
 				derives("`[limits] recipients`", func(c *Config, i int) { at(c, i).Recipients = c.Limits.Recipients }, "Most recipients of one message taken here."),
 			newKey("connections", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).Connections }).
 				derives("`[limits] connections`", func(c *Config, i int) { at(c, i).Connections = c.Limits.Connections }, "Most connections here at once."),
@@ -144,7 +144,7 @@ func deliveryTable() *table {
 }
 
 func retryKind() kind[[]time.Duration] {
-	return list(duration(time.Second, 30*day, "15m"), 1, `["5m", "15m", "1h"]`)
+	return list(duration(time.Second, 30*day, "15m"), 1, 100, `["5m", "15m", "1h"]`)
 }
 
 func streamTable() *table {
@@ -179,7 +179,7 @@ func limitsTable() *table {
 	return &table{name: "limits", doc: "What the process takes on.", keys: []*key{
 		newKey("message_size", size(1e3, 10e9, "50MB"), func(c *Config, _ int) *int64 { return &at(c).MessageSize }).
 			is(`"50MB"`, "Largest message taken."),
-		newKey("recipients", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).Recipients }).
+		newKey("recipients", integer[int](100, 100000), func(c *Config, _ int) *int { return &at(c).Recipients }).
 			is(`1000`, "Most recipients of one message."),
 		newKey("memory", size(64e6, 1<<50, "1GB"), func(c *Config, _ int) *int64 { return &at(c).Memory }).
 			is(`"1GB"`, "Memory the process aims to stay within; near it, new mail is put off.").restart(),
@@ -190,19 +190,21 @@ func limitsTable() *table {
 		newKey("connections", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).Connections }).
 			is(`1000`, "Most connections of one listener at once."),
 		newKey("connections_per_peer", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).ConnectionsPerPeer }).
-			is(`250`, "Most connections of one listener at once from one address."),
-		newKey("line_length", integer[int](512, 65536), func(c *Config, _ int) *int { return &at(c).LineLength }).
-			is(`4096`, "Longest SMTP command line taken, in octets with its CRLF."),
+			derives("`connections`", func(c *Config, _ int) { at(c).ConnectionsPerPeer = at(c).Connections }, "Most connections of one listener at once from one address."),
+		newKey("line_length", integer[int](512, 4096), func(c *Config, _ int) *int { return &at(c).LineLength }).
+			is(`2048`, "Longest SMTP command line taken, in octets with its CRLF."),
 		newKey("commands", integer[int](100, 10000000), func(c *Config, _ int) *int { return &at(c).Commands }).
-			is(`10000`, "Most SMTP commands of a session since its last accepted message."),
+			is(`10000`, "Most SMTP commands since the last accepted message; then the session is closed."),
 		newKey("errors", integer[int](1, 10000), func(c *Config, _ int) *int { return &at(c).Errors }).
-			is(`20`, "Most refused SMTP commands of a session; then it is closed."),
+			is(`20`, "Most wrong SMTP commands (unknown, malformed, out of order) since the last accepted message; then the session is closed."),
 		newKey("command_timeout", duration(briefly, time.Hour, "5m"), func(c *Config, _ int) *time.Duration { return &at(c).CommandTimeout }).
-			is(`"5m"`, "Most time to wait for a client's next command, or for more of a message."),
-		newKey("message_timeout", duration(briefly, day, "30m"), func(c *Config, _ int) *time.Duration { return &at(c).MessageTimeout }).
-			is(`"30m"`, "Most time for the whole content of one message to come in."),
-		newKey("spool_free", size(0, 1<<50, "512MB"), func(c *Config, _ int) *int64 { return &at(c).SpoolFree }).
-			is(`"512MB"`, "Free space on the spool's disk below which new mail is put off."),
+			is(`"5m"`, "Most time to wait for a client's next command."),
+		newKey("data_timeout", duration(briefly, time.Hour, "3m"), func(c *Config, _ int) *time.Duration { return &at(c).DataTimeout }).
+			is(`"3m"`, "Most time to wait for more of a message that is coming in."),
+		newKey("message_timeout", duration(briefly, day, "1h"), func(c *Config, _ int) *time.Duration { return &at(c).MessageTimeout }).
+			is(`"1h"`, "Most time for one message, from MAIL to its last octet."),
+		newKey("spool_free", size(0, 1<<50, "100MB"), func(c *Config, _ int) *int64 { return &at(c).SpoolFree }).
+			is(`"100MiB"`, "Free space on the spool's disk below which new mail is put off; `0B` means no such bound.").restart(),
 	}}
 }
 
@@ -212,6 +214,9 @@ func journalTable() *table {
 			is(`"30d"`, "Age at which journal records are dropped; not shorter than any `expire`."),
 	}}
 }
+
+// maxList bounds lists that have no narrower bound.
+const maxList = 10000
 
 func keep(s string) string { return s }
 
