@@ -173,11 +173,8 @@ func (s *session) fill(limit time.Duration) error {
 	}
 	n, err := s.conn.Read(s.in.free())
 	s.in.w += n
-	if n > 0 {
-		return nil // an error comes again with the next read
-	}
-	if err == nil {
-		return io.ErrNoProgress
+	if n > 0 || err == nil {
+		return nil // an error beside octets comes again with the next read
 	}
 	return s.ioError(err)
 }
