@@ -1,0 +1,294 @@
+package queue
+
+import (
+	"context"
+	"runtime/debug"
+	"time"
+
+	"mailout/internal/mta"
+	"mailout/internal/spool"
+)
+
+// evKind tells what an event is.
+type evKind uint8
+
+const (
+	evAdd     evKind = iota // fresh: deliveries just stored
+	evNext                  // w asks for a delivery
+	evCancel                // w asks no more: it gets an answer at once
+	evReport                // e has been attempted; o tells how the site behaved
+	evDone                  // w has returned
+	evSettled               // outs are durable
+	evCall                  // call: everything that is rare
+)
+
+// event is what others send to the loop.
+type event struct {
+	kind  evKind
+	w     *worker
+	o     *outcome
+	fresh []*mta.Delivery
+	outs  []*outcome
+	call  func(*loop)
+}
+
+// loop owns the order. Everything in it is touched by its goroutine alone.
+type loop struct {
+	q   *Queue
+	set *settings
+
+	now   time.Time
+	nowMS millis
+	high  millis // the latest now ever: judges lateness, never goes back
+
+	dests   map[mta.Destination]*dest
+	entries map[mta.DeliveryKey]*entry
+	alarms  heap[*alarm]
+	sites   map[string]*site
+
+	// unannounced are keys that left memory before their Add was seen;
+	// forgetAt orders their end.
+	unannounced map[mta.DeliveryKey]struct{}
+	forget      ring[forgetting]
+
+	plans     ring[*dest] // want a planner
+	planning  map[*dest]millis
+	pages     ring[*dest] // want a pager
+	paging    map[*dest]millis
+	clerking  int
+	clerkWork ring[func()] // waits for a clerk
+	idleDests ring[*dest]
+	idleCount int
+
+	slots     slots
+	helpers   int // planners, pagers, clerks and the scan
+	flying    int // entries in flight
+	down      int // settlers whose store fails
+	uncertain int64
+	scanned   bool
+	stopping  bool
+	rotating  bool // serveHungry: one connection each
+	epoch     int  // of the configuration: older plans do not count
+	nextWatch millis
+	releasing ring[released]
+}
+
+// forgetting is a key in unannounced and when it may be dropped.
+type forgetting struct {
+	key mta.DeliveryKey
+	at  millis
+}
+
+func newLoop(q *Queue) *loop {
+	l := &loop{
+		q:           q,
+		set:         q.settings.Load(),
+		dests:       make(map[mta.Destination]*dest),
+		entries:     make(map[mta.DeliveryKey]*entry),
+		sites:       make(map[string]*site),
+		unannounced: make(map[mta.DeliveryKey]struct{}),
+		planning:    make(map[*dest]millis),
+		paging:      make(map[*dest]millis),
+		helpers:     1, // the scan
+	}
+	l.tick()
+	l.nextWatch = l.nowMS + watchEvery.Milliseconds()
+	return l
+}
+
+func (l *loop) tick() {
+	l.now = l.q.opts.Now()
+	l.nowMS = l.now.UnixMilli()
+	l.high = max(l.high, l.nowMS)
+}
+
+// run is the event loop. It ends when the queue stops and nothing is under way
+// any more, or when Stop's patience is over.
+func (l *loop) run(ctx context.Context) {
+	defer close(l.q.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	ended := ctx.Done()
+	stop := l.q.stop
+	for {
+		select {
+		case ev := <-l.q.events:
+			l.tick()
+			l.handle(ev)
+			l.drain()
+		case <-timer.C:
+			l.tick()
+		case <-ended:
+			ended = nil
+			l.beginStop()
+		case <-stop:
+			stop = nil
+			l.beginStop()
+		case <-l.q.force.Done():
+			return
+		}
+		l.turn()
+		if stop == nil && l.finished() {
+			return
+		}
+		timer.Reset(l.sleep())
+	}
+}
+
+// drain handles what else has come, without waiting.
+func (l *loop) drain() {
+	for range eventBatch {
+		select {
+		case ev := <-l.q.events:
+			l.handle(ev)
+		default:
+			return
+		}
+	}
+}
+
+func (l *loop) handle(ev event) {
+	switch ev.kind {
+	case evAdd:
+		for _, d := range ev.fresh {
+			l.onAdd(d)
+		}
+	case evNext:
+		l.onNext(ev.w)
+	case evCancel:
+		l.onCancel(ev.w)
+	case evReport:
+		l.onReport(ev.w, ev.o)
+	case evDone:
+		l.onDone(ev.w)
+	case evSettled:
+		for _, o := range ev.outs {
+			l.onSettled(o)
+		}
+	case evCall:
+		ev.call(l)
+	}
+}
+
+// turn does what the time has made due.
+func (l *loop) turn() {
+	for len(l.alarms) > 0 && l.alarms.top().at <= l.nowMS {
+		a := l.alarms.pop()
+		if a.dest != nil {
+			l.advance(a.dest)
+		} else {
+			l.dispatch(a.site)
+		}
+	}
+	l.release()
+	l.serveHelpers()
+	for l.forget.len() > 0 && l.forget.at(0).at <= l.high {
+		delete(l.unannounced, l.forget.pop().key)
+	}
+	if l.nowMS >= l.nextWatch {
+		l.nextWatch = l.nowMS + watchEvery.Milliseconds()
+		l.watch()
+	}
+}
+
+func (l *loop) sleep() time.Duration {
+	at := l.nextWatch
+	if len(l.alarms) > 0 {
+		at = min(at, l.alarms.top().at)
+	}
+	if l.releasing.len() > 0 {
+		at = l.nowMS + 1 // paced: a chunk each turn
+	}
+	d := time.Duration(at-l.nowMS) * time.Millisecond
+	return min(max(d, 0), maxSleep)
+}
+
+// setAlarm wakes d or s at the given time, never for never.
+func (l *loop) setAlarm(a *alarm, at millis) {
+	switch {
+	case at == never && a.index >= 0:
+		l.alarms.remove(a)
+	case at == never:
+	case a.index < 0:
+		a.at = at
+		l.alarms.push(a)
+	case a.at != at:
+		a.at = at
+		l.alarms.fix(int(a.index))
+	}
+}
+
+// beginStop takes no new work: idle workers leave, open transactions go on.
+func (l *loop) beginStop() {
+	if l.stopping {
+		return
+	}
+	l.stopping = true
+	l.q.endWork()
+	for _, s := range l.sites {
+		for len(s.idle) > 0 {
+			l.dismiss(s.popIdle())
+		}
+	}
+}
+
+// finished reports whether nothing is under way.
+func (l *loop) finished() bool {
+	return l.stopping && l.helpers == 0 && l.flying == 0 && l.slots.used == 0
+}
+
+// help starts a helper goroutine: f runs outside the loop, then what it
+// returns runs inside.
+func (l *loop) help(f func() func(*loop)) {
+	l.helpers++
+	l.q.wg.Go(func() {
+		then := f()
+		l.q.send(event{kind: evCall, call: func(l *loop) { l.helpers--; then(l) }})
+	})
+}
+
+// serveHelpers gives waiting plans, pages and conclusions their goroutines.
+func (l *loop) serveHelpers() {
+	for l.clerkWork.len() > 0 && l.clerking < l.set.limits.Clerks {
+		l.clerking++
+		f := l.clerkWork.pop()
+		l.help(func() func(*loop) { f(); return func(l *loop) { l.clerking-- } })
+	}
+	if l.stopping {
+		return
+	}
+	for l.plans.len() > 0 && len(l.planning) < l.set.limits.Plans {
+		l.startPlan(l.plans.pop())
+	}
+	for l.pages.len() > 0 && len(l.paging) < l.set.limits.Pages {
+		l.startPage(l.pages.pop())
+	}
+}
+
+// onPending takes destinations that the spool had at start.
+func (l *loop) onPending(list []spool.Pending) {
+	for _, p := range list {
+		if p.Due.IsZero() {
+			continue // all held
+		}
+		d := l.destination(p.Destination)
+		d.outside(p.Due)
+		l.advance(d)
+	}
+}
+
+// reconfigure applies new settings to what exists.
+func (l *loop) reconfigure(set *settings) {
+	l.set = set
+	for _, s := range l.sites {
+		s.ctl.Configure(l.shapeConfig(s.limit))
+		l.dispatch(s)
+	}
+	for _, d := range l.dests {
+		d.check = 0 // notices and expiry may have moved
+		l.advance(d)
+	}
+	l.serveHungry()
+}
+
+func stack() string { return string(debug.Stack()) }

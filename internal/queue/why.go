@@ -1,0 +1,256 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mailout/internal/mta"
+)
+
+// Explanation says where a delivery stands and what holds it.
+type Explanation struct {
+	State  mta.State
+	Active bool      // an attempt is under way, or its result waits for the disk
+	Site   string    // empty when not known (yet)
+	Next   time.Time // when it is tried next; zero when now, or when nobody can say
+	Reason string    // one sentence: the limit, reply or check that holds it
+	Limit  string    // the name of the limit that holds it: "connections", "delivery.connections", "memory"; else empty
+}
+
+// Summary counts the queue. Active, Sites and Uncertain are the scheduler's
+// own; the rest is the spool's.
+type Summary struct {
+	Queued       int64 `json:"queued"` // never attempted
+	Deferred     int64 `json:"deferred"`
+	Held         int64 `json:"held"`
+	Active       int64 `json:"active"`       // attempts under way
+	Destinations int64 `json:"destinations"` // with open deliveries
+	Sites        int64 `json:"sites"`        // known to be theirs
+	OldestS      int64 `json:"oldest_s"`     // age of the oldest message, in seconds
+	Uncertain    int64 `json:"uncertain"`    // final replies lost since the start
+}
+
+// SiteState is one site × source as the scheduler sees it.
+type SiteState struct {
+	Site        string    `json:"site"`
+	Connections int       `json:"connections"`
+	Idle        int       `json:"idle"`
+	Allowed     int       `json:"allowed"`
+	Limit       int       `json:"limit"`
+	Ready       int       `json:"ready"`
+	Probe       time.Time `json:"probe,omitzero"` // of a site that is not reachable
+	Reason      string    `json:"reason"`         // why Allowed is what it is
+}
+
+// Why explains one open delivery, as the spool shows it.
+func (q *Queue) Why(ctx context.Context, d *mta.Delivery) (Explanation, error) {
+	list, err := q.WhyAll(ctx, []*mta.Delivery{d})
+	if err != nil {
+		return Explanation{}, err
+	}
+	return list[0], nil
+}
+
+// WhyAll explains many open deliveries at once, by index. The loop works on
+// nothing else meanwhile: at most a few hundred at a time.
+func (q *Queue) WhyAll(ctx context.Context, list []*mta.Delivery) ([]Explanation, error) {
+	out := make([]Explanation, len(list))
+	err := q.ask(ctx, func(l *loop) {
+		for i, d := range list {
+			out[i] = l.why(d)
+		}
+	})
+	if err != nil {
+		return nil, err // the loop may still write to out
+	}
+	return out, nil
+}
+
+// Summary counts what is in the queue.
+func (q *Queue) Summary(ctx context.Context) (Summary, error) {
+	var s Summary
+	err := q.ask(ctx, func(l *loop) {
+		s.Active = int64(l.flying)
+		s.Uncertain = l.uncertain
+		for _, d := range l.dests {
+			if d.inMemory() > 0 || d.more {
+				s.Destinations++
+			}
+		}
+		for _, site := range l.sites {
+			if site.ready > 0 || site.workers > 0 || site.dests > 0 {
+				s.Sites++
+			}
+		}
+	})
+	if err != nil {
+		return Summary{}, err
+	}
+	stats, err := q.opts.Store.Stats(ctx)
+	if err != nil {
+		return Summary{}, fmt.Errorf("counting the spool: %w", err)
+	}
+	s.Queued, s.Deferred, s.Held = stats.Queued, stats.Deferred, stats.Held
+	if !stats.Oldest.IsZero() {
+		s.OldestS = max(int64(q.opts.Now().Sub(stats.Oldest).Seconds()), 0)
+	}
+	return s, nil
+}
+
+// Sites lists the sites that the scheduler knows, by name.
+func (q *Queue) Sites(ctx context.Context) ([]SiteState, error) {
+	var out []SiteState
+	err := q.ask(ctx, func(l *loop) {
+		for _, s := range l.sites {
+			out = append(out, SiteState{
+				Site: s.key, Connections: s.workers, Idle: len(s.idle), Allowed: s.ctl.Allowed(l.now),
+				Limit: s.limit, Ready: s.ready, Probe: s.ctl.ProbeAt(), Reason: s.ctl.Explain(l.now),
+			})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(out, func(a, b SiteState) int { return strings.Compare(a.Site, b.Site) })
+	return out, nil
+}
+
+// why explains a delivery by what is in memory of it or of its destination.
+func (l *loop) why(m *mta.Delivery) Explanation {
+	x := Explanation{State: m.State, Site: m.Last.Site}
+	if m.State == mta.Held {
+		if x.Reason = m.HeldBy; x.Reason == "" {
+			x.Reason = "held"
+		}
+		return x
+	}
+	d := l.dests[m.Destination]
+	if d != nil && d.site != nil {
+		x.Site = d.site.name
+	}
+	e := l.entries[m.Key()]
+	switch {
+	case l.stopping:
+		x.Reason = "the queue is stopping"
+	case e == nil:
+		l.whyOutside(&x, m, d)
+	case e.phase == phaseFlight:
+		x.Active = true
+		x.Reason = "being delivered to " + x.Site
+		if e.settling {
+			x.Reason = "attempted; the outcome is being stored"
+		}
+	case e.phase == phaseReady:
+		l.whyReady(&x, d.site)
+	case e.due > l.nowMS:
+		x.Next = time.UnixMilli(e.due).UTC()
+		x.Reason = deferredBecause(m)
+	default:
+		l.whyUnplanned(&x, d)
+	}
+	return x
+}
+
+func deferredBecause(m *mta.Delivery) string {
+	if m.Last.Result.Reason != "" {
+		return "deferred: " + m.Last.Result.Reason
+	}
+	if m.Last.Result.Reply.Code != 0 {
+		return "deferred: " + m.Last.Result.Reply.String()
+	}
+	return "waits for its time"
+}
+
+// whyOutside explains what is only in the spool.
+func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest) {
+	switch {
+	case ms(m.Due) > l.nowMS:
+		x.Next = m.Due
+		x.Reason = deferredBecause(m)
+	case d == nil && !l.scanned:
+		x.Reason = "the spool is being read after the start"
+	case d == nil:
+		x.Reason = "just settled, or about to be scheduled"
+	default:
+		x.Limit = "memory"
+		x.Reason = fmt.Sprintf("waits in the spool behind %d earlier deliveries to %s", d.inMemory(), d.key)
+		if d.site != nil && d.site.ready > 0 {
+			var y Explanation
+			l.whyReady(&y, d.site)
+			x.Reason += "; " + y.Reason
+			x.Next = y.Next
+		}
+	}
+}
+
+// whyReady explains what is ready and not handed out.
+func (l *loop) whyReady(x *Explanation, s *site) {
+	switch {
+	case l.storeDown():
+		x.Reason = "the spool cannot store outcomes; nothing new is started"
+	case s.ctl.Dead():
+		x.Next = s.ctl.ProbeAt()
+		x.Limit = "connections"
+		x.Reason = s.name + " is " + s.ctl.Explain(l.now)
+	case s.workers >= s.ctl.Allowed(l.now):
+		x.Limit = "connections"
+		x.Reason = fmt.Sprintf("waits for a connection to %s (%s)", s.name, s.ctl.Explain(l.now))
+	case s.hungry:
+		x.Limit = "delivery.connections"
+		x.Reason = fmt.Sprintf("all %d connections are in use", l.set.limits.Connections)
+	default:
+		x.Reason = "a session to " + s.name + " is being opened"
+	}
+}
+
+// whyUnplanned explains what is due and has no route.
+func (l *loop) whyUnplanned(x *Explanation, d *dest) {
+	switch {
+	case d.planQueued:
+		x.Reason = fmt.Sprintf("waits for a look-up of where mail for %s goes", d.key.Domain)
+	case d.planning:
+		x.Reason = fmt.Sprintf("looking up where mail for %s goes", d.key.Domain)
+	case d.plan == planRefused:
+		x.Reason = "no route: " + complaint(firstResult(d.refusal))
+	default:
+		x.Reason = "about to be scheduled"
+	}
+}
+
+// watch runs every minute: it reports what is due and does not move, a line a
+// site or destination, with the reason.
+func (l *loop) watch() {
+	lines := 0
+	tell := func(since millis, reason string, args ...any) {
+		if l.nowMS-since < stuckAfter.Milliseconds() {
+			return
+		}
+		if lines++; lines <= watchLines {
+			wait := l.nowMS - since
+			l.q.opts.Logger.Warn("mail is due and does not move", append(args, mta.KeyReason, reason, mta.KeyDuration, wait)...)
+		}
+	}
+	for _, s := range l.sites {
+		if s.ready > 0 {
+			var x Explanation
+			l.whyReady(&x, s)
+			tell(s.moved, x.Reason, mta.KeySite, s.name, mta.KeyCount, s.ready)
+		}
+	}
+	for d := range l.planning {
+		tell(d.planSince, "looking up where its mail goes", mta.KeyDestination, d.key.String())
+	}
+	for i := range min(l.plans.len(), watchLines) {
+		d := l.plans.at(i)
+		tell(d.planSince, "waits for a look-up", mta.KeyDestination, d.key.String())
+	}
+	for d, since := range l.paging {
+		tell(since, "the spool does not answer", mta.KeyDestination, d.key.String())
+	}
+	if lines > watchLines {
+		l.q.opts.Logger.Warn("more mail is due and does not move", mta.KeyCount, lines-watchLines)
+	}
+}
