@@ -2,6 +2,7 @@ package dns
 
 import (
 	"errors"
+	"strconv"
 	"time"
 )
 
@@ -54,7 +55,11 @@ type Error struct {
 
 // Error gives one sentence: what was asked, what came back, from whom.
 func (e *Error) Error() string {
-	s := "look-up of " + e.Type + " for " + e.Name + ": " + e.Kind.String()
+	name := e.Name
+	if e.Kind == BadName {
+		name = strconv.Quote(name) // it may hold anything
+	}
+	s := "look-up of " + e.Type + " for " + name + ": " + e.Kind.String()
 	if e.Text != "" {
 		s += ": " + e.Text
 	}

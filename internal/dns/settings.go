@@ -35,8 +35,10 @@ type Options struct {
 	// Timeout is for one query to one server; DefaultTimeout when not positive.
 	// A look-up takes at most 2 rounds × servers × (UDP and TCP) of it.
 	Timeout time.Duration
-	// HostsFile maps names to addresses before DNS; empty means never. Read
-	// again when it changes, looked at no more than once a second.
+	// HostsFile maps names to addresses before DNS; empty means never. It is
+	// for the addresses of hosts: the MX records of a domain are asked for in
+	// DNS all the same. Read again when it changes, looked at no more than once
+	// a second.
 	HostsFile string
 	// Dialer makes the sockets: network is "udp" or "tcp". Read and Write of a
 	// "udp" connection carry one datagram each. nil means net.Dialer.

@@ -177,6 +177,10 @@ func TestLastCallerLeavingEndsTheFlight(t *testing.T) {
 		if left != 0 || r.cache.len() != 0 || time.Since(start) != time.Millisecond {
 			t.Errorf("%d flights, %d cached after %v", left, r.cache.len(), time.Since(start))
 		}
+		time.Sleep(time.Hour) // virtual
+		if got := n.asked(); len(got) != 2 {
+			t.Errorf("asked on for nobody: %q", got)
+		}
 	})
 }
 

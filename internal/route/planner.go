@@ -82,7 +82,7 @@ func (p *Planner) Route(ctx context.Context, domain string) (*mta.Route, *mta.Fa
 	c := p.settings.Load()
 	name, err := ascii(domain)
 	if err != nil {
-		return nil, fail(mta.CauseNoDomain, err, "%s is no domain name", domain)
+		return nil, fail(mta.CauseNoDomain, err, "%q is no domain name", domain)
 	}
 	q := &plan{p: p, c: c, domain: name, now: time.Now()}
 	if rule := c.match(name); rule != nil {

@@ -30,11 +30,11 @@ func TestRulesByPattern(t *testing.T) {
 	s := standard()
 	s.Rules = []Rule{
 		{Domains: []string{"Near.example.", "*.partner.example"}, Host: "10.1.2.3", Line: 31},
-		{Domains: []string{".sub.example", "b.partner.example"}, Host: "smart.test:2525"},
+		{Domains: []string{".sub.example", "b.partner.example", "early.late.example"}, Host: "smart.test:2525"},
 		{Domains: []string{"a.test"}, Host: Direct, Port: 2626, TLS: &required},
 		{Domains: []string{"bücher.example"}, Host: "[smart.test]:587"},
 		{Domains: []string{"[192.0.2.7]"}, Host: "[2001:db8::7]", Port: 26},
-		{Domains: []string{"near.example"}, Host: "never.test"},
+		{Domains: []string{"near.example", "*.late.example", "*.a.late.example"}, Host: "never.test"},
 		{Domains: []string{"*"}, Host: "smart.test"},
 	}
 	w := newWorld(t, s, relayZone)
@@ -46,6 +46,7 @@ func TestRulesByPattern(t *testing.T) {
 		{"x.y.partner.example", "[[route]] 1 (line 31)", "router:10.1.2.3: 10.1.2.3(0) 10.1.2.3"},
 		{"partner.example", "[[route]] 7", "router:smart.test: smart.test(0) 198.51.100.50"},
 		{"notpartner.example", "[[route]] 7", "router:smart.test: smart.test(0) 198.51.100.50"},
+		{"early.late.example", "[[route]] 2", "router:smart.test:2525: smart.test(0) 198.51.100.50"},
 		{"x.sub.example", "[[route]] 2", "router:smart.test:2525: smart.test(0) 198.51.100.50"},
 		{"a.test", "[[route]] 3", "mx.test:2626/required: mx.test(10) 198.51.100.1"},
 		{"xn--bcher-kva.example", "[[route]] 4", "router:smart.test:587: smart.test(0) 198.51.100.50"},

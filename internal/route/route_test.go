@@ -12,6 +12,7 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+	"pgregory.net/rapid"
 
 	"mailout/internal/dns"
 	"mailout/internal/mta"
@@ -267,6 +268,54 @@ func TestTrap31_Ourselves(t *testing.T) {
 	w.expect("other.test", "loop")
 }
 
+// Whatever the set: no host at our preference or beyond is left, and all before
+// it are.
+func TestTrap31_CutProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c, err := compile(Settings{Hostname: "us.test", Sources: []mta.Source{{Hostname: "Too.us.test"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := []string{"us.test", "too.us.test", "a.test", "b.test", "c.test", "d.test", "."}
+		set := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) dns.MX {
+			return dns.MX{Preference: rapid.Uint16Range(0, 4).Draw(t, "preference"), Host: rapid.SampledFrom(names).Draw(t, "host")}
+		}), 1, 8).Draw(t, "set")
+		ours, others := 5, map[string]int{}
+		for _, mx := range set {
+			pref := int(mx.Preference)
+			switch mx.Host {
+			case "us.test", "too.us.test":
+				ours = min(ours, pref)
+			case ".":
+			default:
+				if old, ok := others[mx.Host]; !ok || pref < old {
+					others[mx.Host] = pref
+				}
+			}
+		}
+		want := 0
+		for _, pref := range others {
+			if pref < ours {
+				want++
+			}
+		}
+		hosts, failure := candidates("x.test", set)
+		if failure != nil {
+			return // all were "."
+		}
+		left, _ := (&plan{c: c}).cutOurNames(hosts)
+		for _, h := range left {
+			if int(h.Preference) >= ours || int(h.Preference) != others[h.Name] {
+				t.Fatalf("%v leaves %v", set, left)
+			}
+		}
+		if len(left) != want {
+			t.Fatalf("%v leaves %v, want %d", set, left, want)
+		}
+	})
+}
+
 func TestListeningOnEveryAddress(t *testing.T) {
 	t.Parallel()
 	const zone = `
@@ -319,6 +368,8 @@ text.test MX 10 198.51.100.1
 text.test MX 20 outside.test
 texts.test MX 10 198.51.100.1
 digits.test MX 10 mx.12
+rootandtext.test MX 0 .
+rootandtext.test MX 10 198.51.100.1
 `
 
 // TRAPS 31: an MX naming loopback or a private address is skipped; 0.0.0.0, ::,
@@ -341,6 +392,7 @@ func TestTrap31_ForbiddenAddresses(t *testing.T) {
 		w.expect("text.test", "outside.test: outside.test(20) 198.51.100.1")
 		w.expect("texts.test", "no address")
 		w.expect("digits.test", "no address")
+		w.expect("rootandtext.test", "no address") // not a null MX: that stands alone
 		w.expect("[0.0.0.0]", "forbidden address")
 		w.expect("[255.255.255.255]", "forbidden address")
 	}

@@ -52,10 +52,6 @@ func TestRelayForms(t *testing.T) {
 	}
 }
 
-func itoa(n uint16) string {
-	return strings.TrimPrefix(netip.AddrPortFrom(netip.Addr{}, n).String(), "invalid AddrPort")
-}
-
 func TestSettingsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	s := Settings{
