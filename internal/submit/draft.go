@@ -293,6 +293,8 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 		return nil, refuse(554, mta.Enhanced{Class: 5, Subject: 4, Detail: 6}, "content", fmt.Sprintf("a loop: the message passed %d servers", hops))
 	}
 	out = d.addMissing(out, date, from, messageID)
+	// Octets that are no UTF-8 (a header in Latin-1, say) are no case for
+	// SMTPUTF8, which promises UTF-8 (RFC 6532 3): such a header goes as it is.
 	d.utf8 = header.EightBit(out) && utf8.Valid(out)
 	return out, nil
 }

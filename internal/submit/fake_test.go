@@ -21,6 +21,7 @@ type memStore struct {
 	draftErr error // of Draft
 	writeErr error // of Draft.Write
 	putErr   error
+	onPut    func() // called inside Put
 	put      []*spool.Submission
 	open     map[mta.ID]spool.Content
 	live     int // drafts neither put nor discarded
@@ -43,6 +44,9 @@ func (s *memStore) Draft() (spool.Draft, error) {
 }
 
 func (s *memStore) Put(ctx context.Context, subs ...*spool.Submission) error {
+	if s.onPut != nil {
+		s.onPut()
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -205,7 +205,8 @@ func TestTrap29_TooManyReceived(t *testing.T) {
 	wantRefusal(t, err, 554, "5.4.6", "loop")
 }
 
-func TestMessageFacts(t *testing.T) {
+// Row 24 of the traps, its first half: what needs SMTPUTF8 is known at arrival.
+func TestTrap24_MessageFacts(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, in       string
@@ -384,6 +385,17 @@ func TestCancelledContext(t *testing.T) {
 	if _, err := w.Begin(ctx, request()); err == nil {
 		t.Error("a dead context began a message")
 	}
+	ctx, w.store.onPut = withCancel(t)
+	if d, err = w.Begin(ctx, request()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Commit(ctx); err != nil || len(w.queue.added) != 1 {
+		t.Errorf("a sender that left while its message was stored: %v, %d in the queue", err, len(w.queue.added))
+	}
+}
+
+func withCancel(t *testing.T) (context.Context, func()) {
+	return context.WithCancel(t.Context())
 }
 
 func TestDraftEndsOnce(t *testing.T) {
