@@ -3,7 +3,10 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -185,34 +188,50 @@ func (d *document) newline() string {
 	return "\n"
 }
 
-// dotted joins the parts of a key for people.
+// dotted joins the parts of a key for people; what is not a bare key is quoted.
 func dotted(parts []part) string {
 	names := make([]string, len(parts))
 	for i, p := range parts {
 		names[i] = p.name
+		if !isBareKey(p.name) {
+			names[i] = shown(p.name)
+		}
 	}
 	return strings.Join(names, ".")
 }
 
-// quote writes a TOML basic string.
+func isBareKey(s string) bool {
+	for i := range len(s) {
+		if !isLetterDigit(s[i]) && s[i] != '-' && s[i] != '_' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// quote writes a TOML basic string. What cannot be seen is escaped; octets
+// that are not UTF-8 stay, for the reader to refuse.
 func quote(s string) string {
-	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	b.WriteByte('"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '"' || r == '\\':
 			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c == '\n':
+			b.WriteRune(r)
+		case r == '\n':
 			b.WriteString(`\n`)
-		case c == '\t':
+		case r == '\t':
 			b.WriteString(`\t`)
-		case c < 0x20 || c == 0x7f:
-			b.WriteString(`\u00` + string(hex[c>>4]) + string(hex[c&15]))
+		case r == utf8.RuneError && n == 1 || unicode.IsPrint(r):
+			b.WriteString(s[i : i+n])
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08X`, r)
 		default:
-			b.WriteByte(c)
+			fmt.Fprintf(&b, `\u%04X`, r)
 		}
+		i += n
 	}
 	b.WriteByte('"')
 	return b.String()
@@ -225,7 +244,7 @@ func shown(s string) string {
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return quote(s)
+	return quote(strings.ToValidUTF8(s, "\ufffd"))
 }
 
 // shown gives the value as an error message shows it.

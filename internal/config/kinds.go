@@ -119,7 +119,11 @@ func size(least, most int64, sample string) kind[int64] {
 
 // word is one of a closed set; unserved are words of a later version.
 func word[T comparable](w words[T], unserved ...string) kind[T] {
-	return scalar("one of "+w.list(", ", " or "), func(v *value) (T, string) {
+	name := w.list(", ", " or ")
+	if len(w) > 1 {
+		name = "one of " + name
+	}
+	return scalar(name, func(v *value) (T, string) {
 		var zero T
 		if v.kind != unstable.String {
 			return zero, v.shown() + " is not " + w.list(", ", " or ")

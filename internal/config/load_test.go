@@ -89,6 +89,12 @@ var nameFiles = []badFile{
 	{"table for several", host + "listen = {address = \"127.0.0.1:25\"}\n", []string{`f:2:1: [[listen]]: there may be several of them (write [[listen]] and its keys below)`}},
 	{"keys below a key", host + "spool.path = \"/x\"\n", []string{`f:2:1: spool: has no keys of its own`}},
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
+	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
+		`f:2:1: "a\nb\u009B": unknown key`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [http], [[source]], [delivery], [[stream]], [tls], [limits], [journal])`,
+		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
+		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
+	}},
 	{"required", host + "[[listen]]\n[[route]]\nhost = \"direct\"\n[[stream]]\n[[source]]\n", []string{
 		`f:2:1: [[listen]] address: is missing (write address = "127.0.0.1:25")`,
 		`f:3:1: [[route]] domains: is missing (write domains = ["example.com"])`,

@@ -20,7 +20,7 @@ func unknownTable(path []part) string {
 	}
 	var labels, names []string
 	for _, t := range schema {
-		if t.name != "" {
+		if t.name != "" && t.unserved == "" {
 			names, labels = append(names, t.name), append(labels, t.label())
 		}
 	}
