@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"mailout/internal/config"
+)
+
+type configCmd struct {
+	Check  configCheckCmd  `cmd:"" help:"Check the file; prints every error with its place."`
+	Show   configShowCmd   `cmd:"" help:"The effective configuration, with the defaults marked."`
+	Get    configGetCmd    `cmd:"" help:"The effective value of a key, such as delivery.expire or route.1.host."`
+	Set    configSetCmd    `cmd:"" help:"Change keys in the file; \"set router none\" delivers directly again."`
+	Reload configReloadCmd `cmd:"" help:"Make the daemon read the file again."`
+}
+
+type configCheckCmd struct{}
+
+// Run prints nothing when the file is right.
+func (configCheckCmd) Run(g *globals) error {
+	_, err := loadConfig(g)
+	return err
+}
+
+type configShowCmd struct{}
+
+// Run prints TOML.
+func (configShowCmd) Run(g *globals) error {
+	c, err := loadConfig(g)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(g.Stdout, config.Show(c))
+	return err
+}
+
+type configGetCmd struct {
+	Key string `arg:"" help:"Key or table; the tables of a list count from 1."`
+}
+
+// Run prints the value alone.
+func (cmd *configGetCmd) Run(g *globals) error {
+	c, err := loadConfig(g)
+	if err != nil {
+		return err
+	}
+	value, err := config.Get(c, cmd.Key)
+	if err != nil {
+		return configError(err)
+	}
+	_, err = fmt.Fprintln(g.Stdout, value)
+	return err
+}
+
+type configSetCmd struct {
+	Unset bool     `help:"Remove the keys or tables, so that their defaults hold."`
+	Args  []string `arg:"" name:"key-value" help:"KEY VALUE, as often as wanted, or KEYs with --unset. A value is TOML or a bare text: 5d, 25, true, 192.0.2.1,192.0.2.2. \"router HOST[:PORT]\" and \"router none\" are short for its keys."`
+}
+
+// Run changes the file, all of it or nothing.
+func (cmd *configSetCmd) Run(g *globals) error {
+	changes, err := cmd.changes()
+	if err != nil {
+		return err
+	}
+	return configError(config.Edit(config.Path(g.Config), changes...))
+}
+
+func (cmd *configSetCmd) changes() ([]config.Change, error) {
+	var out []config.Change
+	if cmd.Unset {
+		for _, key := range cmd.Args {
+			out = append(out, config.Change{Key: key, Unset: true})
+		}
+		return out, nil
+	}
+	if len(cmd.Args)%2 != 0 {
+		return nil, fail(exitUsage, "%s has no value (give KEY VALUE)", cmd.Args[len(cmd.Args)-1])
+	}
+	for i := 0; i < len(cmd.Args); i += 2 {
+		out = append(out, config.Change{Key: cmd.Args[i], Value: cmd.Args[i+1]})
+	}
+	return out, nil
+}
+
+type configReloadCmd struct {
+	JSON bool `name:"json" help:"Print the daemon's answer as JSON."`
+}
+
+// reloadLimit bounds the wait for the daemon's answer.
+const reloadLimit = time.Minute
+
+// reloadAnswer is what the daemon says about a reload.
+type reloadAnswer struct {
+	Applied      []string `json:"applied"`
+	NeedsRestart []string `json:"needs_restart"`
+}
+
+// Run asks the daemon, and prints what it applied and what needs a restart.
+func (cmd *configReloadCmd) Run(g *globals) error {
+	c, err := loadConfig(g)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reloadLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, socketHost+"/v1/config/reload", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := socketClient(c.HTTP.Socket).Do(req)
+	if err != nil {
+		return fail(exitUnavailable, "no daemon answers on %s (%v); after a change of spool or http.socket it must be restarted", c.HTTP.Socket, errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return reloadRefused(resp)
+	}
+	answer := reloadAnswer{Applied: []string{}, NeedsRestart: []string{}}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return fail(exitUnavailable, "the daemon's answer cannot be read: %v", err)
+	}
+	return cmd.print(g, &answer)
+}
+
+func (cmd *configReloadCmd) print(g *globals, a *reloadAnswer) error {
+	if cmd.JSON {
+		return json.NewEncoder(g.Stdout).Encode(a)
+	}
+	var b strings.Builder
+	for _, key := range a.Applied {
+		b.WriteString("applied: " + key + "\n")
+	}
+	for _, key := range a.NeedsRestart {
+		b.WriteString("needs a restart: " + key + "\n")
+	}
+	if b.Len() == 0 {
+		b.WriteString("nothing has changed\n")
+	}
+	_, err := io.WriteString(g.Stdout, b.String())
+	return err
+}
+
+// maxProblem bounds what is read of a refusal, in octets.
+const maxProblem = 1 << 20
+
+// reloadRefused turns the daemon's problem (RFC 9457) into an error: the
+// errors of the file when it names them, else its sentence.
+func reloadRefused(resp *http.Response) error {
+	var problem struct {
+		Title  string   `json:"title"`
+		Detail string   `json:"detail"`
+		Errors []string `json:"errors"`
+	}
+	status := exitUnavailable
+	if resp.StatusCode < http.StatusInternalServerError {
+		status = exitConfig
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&problem); err != nil {
+		return fail(status, "the daemon answered %s", resp.Status)
+	}
+	if len(problem.Errors) > 0 {
+		return &exitError{Status: status, Err: errors.New(strings.Join(problem.Errors, "\n"))}
+	}
+	if problem.Detail == "" {
+		problem.Detail = problem.Title
+	}
+	return fail(status, "the daemon keeps the old configuration: %s", problem.Detail)
+}
+
+// loadConfig reads the configuration file, or fails with its errors, one a
+// line, and status 78.
+func loadConfig(g *globals) (*config.Config, error) {
+	c, err := config.Load(config.Path(g.Config))
+	return c, configError(err)
+}
+
+// configError gives an error of the configuration its exit status: 64 for a
+// key on the command line that does not exist, else 78.
+func configError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, config.ErrUnknownKey):
+		return &exitError{Status: exitUsage, Err: err}
+	}
+	return &exitError{Status: exitConfig, Err: err}
+}
