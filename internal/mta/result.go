@@ -50,6 +50,9 @@ type Result struct {
 	Enhanced Enhanced // the status to report: the reply's, or ours when it has none
 	Reason   string   // one sentence for people: what happened, and where
 	Relayed  bool     // with ClassDelivered: handed to a router, or to a host without DSN
+	// DSN, with ClassDelivered, says that the host does DSN (RFC 3461): it took
+	// over NOTIFY, so that success is its to report.
+	DSN bool
 	// RetryAfter is a hint of the receiver ("try again in 5 minutes",
 	// greylisting); 0 means that the schedule decides. Seconds.
 	RetryAfter int

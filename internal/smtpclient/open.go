@@ -269,6 +269,10 @@ func (s *Session) Usable() bool {
 	return !s.broken && (s.caps.MailMax == 0 || s.messages < s.caps.MailMax)
 }
 
+// Broken reports whether the session has ended: the server closed it or broke
+// the protocol.
+func (s *Session) Broken() bool { return s.broken }
+
 // Quit says good-bye, waits shortly for the answer, and closes. Nothing that
 // happens here matters to mail (trap 7).
 func (s *Session) Quit() {

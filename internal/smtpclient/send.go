@@ -81,6 +81,7 @@ func (s *Session) Send(t *Transaction) Outcome {
 		f = x.body(s)
 	}
 	o := x.outcome(f)
+	o.Broken = f
 	s.last = time.Now()
 	o.Envelope, o.Content = middle.Sub(start), s.last.Sub(middle)
 	return o
@@ -230,9 +231,6 @@ func (x *exchange) read(s *Session) *mta.Failure {
 		s.observe(stage, x.command(), r)
 	}
 	f := x.take(s, stage, r)
-	if f == nil && r.Code == 421 {
-		f = refused(stage, r)
-	}
 	if f != nil && x.chunked && x.accepted > 0 && x.pending > 0 {
 		// The whole message has left, and the server may yet take it for
 		// those it accepted: only its last answer or the end tells.
@@ -265,12 +263,13 @@ func (x *exchange) take(s *Session, stage mta.Stage, r mta.Reply) *mta.Failure {
 		x.reading = stepRcpt
 		if r.Code/100 != 2 {
 			x.mail = refused(stage, r)
-			if r.Code/100 == 3 {
+			if ends(r) {
 				s.broken = true
+				return x.mail
 			}
 		}
 	case stepRcpt:
-		x.takeRcpt(s, r)
+		return x.takeRcpt(s, r)
 	case stepData:
 		x.reading = stepDone
 		return x.takeData(s, stage, r)
@@ -278,24 +277,31 @@ func (x *exchange) take(s *Session, stage mta.Stage, r mta.Reply) *mta.Failure {
 	return nil
 }
 
-func (x *exchange) takeRcpt(s *Session, r mta.Reply) {
+func (x *exchange) takeRcpt(s *Session, r mta.Reply) *mta.Failure {
 	v := &x.verdicts[x.answered]
 	x.answered++
 	switch {
 	case x.mail != nil: // its answer says only that there was no MAIL
+		return nil
 	case r.Code/100 == 2:
 		x.accepted++
 		v.Fate = Delivered // if the content is taken
-	default:
-		*v = Verdict{Failed, refused(mta.StageRcpt, r)}
-		if tooMany(r) && x.accepted > 0 {
-			x.full = true
-		}
-		if r.Code/100 == 3 {
-			s.broken = true
-		}
+		return nil
 	}
+	*v = Verdict{Failed, refused(mta.StageRcpt, r)}
+	if tooMany(r) && x.accepted > 0 {
+		x.full = true
+	}
+	if ends(r) {
+		s.broken = true
+		return v.Failure
+	}
+	return nil
 }
+
+// ends reports whether a reply ends the session: the server closes it, or asks
+// for something that no command of ours goes on with.
+func ends(r mta.Reply) bool { return r.Code == 421 || r.Code/100 == 3 }
 
 func (x *exchange) takeData(s *Session, stage mta.Stage, r mta.Reply) *mta.Failure {
 	if x.chunked {
@@ -312,6 +318,9 @@ func (x *exchange) takeData(s *Session, stage mta.Stage, r mta.Reply) *mta.Failu
 	default:
 		x.content = refused(stage, r)
 	}
+	if s.broken {
+		return x.content
+	}
 	return nil
 }
 
@@ -326,6 +335,9 @@ func (x *exchange) takeFinal(s *Session, r mta.Reply) *mta.Failure {
 		x.content = &mta.Failure{Stage: mta.StageFinal, Cause: mta.CauseProtocol, Sent: true, Text: "the message was answered " + r.String()}
 	default:
 		x.content = refused(mta.StageFinal, r)
+	}
+	if s.broken {
+		return x.content
 	}
 	return nil
 }

@@ -51,9 +51,10 @@ type Verdict struct {
 // Outcome is what a transaction came to.
 type Outcome struct {
 	// Verdicts has one entry a recipient, in order. It is valid until the next
-	// Send. Unless the session is broken at least one is not Untried.
+	// Send. Unless Broken is set at least one is not Untried.
 	Verdicts []Verdict
 	Reply    mta.Reply     // the reply that took the message
+	Broken   *mta.Failure  // what broke the session, if something did
 	Envelope time.Duration // until the last answer before the content's
 	Content  time.Duration // from there to the final answer
 }

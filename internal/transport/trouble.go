@@ -164,6 +164,7 @@ var table = []row{
 	{name: "DNS trouble", cause: mta.CauseDNS, class: temporary, scope: ofUs, report: enhanced(4, 4, 3), says: "DNS gave no answer about the recipient's domain"},
 
 	// Our own house.
+	{name: "local trouble at connecting", cause: mta.CauseLocal, stages: connect, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), onward: true, says: "cannot be connected to from this machine"},
 	{name: "local trouble", cause: mta.CauseLocal, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), says: "this machine could not carry on"},
 	{name: "router trouble", cause: mta.CauseRouter, class: temporary, scope: ofUs, report: enhanced(4, 3, 5), says: "the router cannot be used"},
 	{name: "router refuses credentials", cause: mta.CauseReply, stages: auth, code: "5xx", class: temporary, scope: ofUs, report: enhanced(5, 7, 8), says: "refused our credentials"},

@@ -61,7 +61,8 @@ var judgements = []judged{
 	{row: "only forbidden addresses", f: caused(mta.StageRoute, mta.CauseForbiddenAddr), class: permanent, scope: ofSite, status: "5.4.4"},
 	{row: "DNS trouble", f: caused(mta.StageRoute, mta.CauseDNS), class: temporary, scope: ofUs, status: "4.4.3"},
 
-	{row: "local trouble", f: caused(mta.StageConnect, mta.CauseLocal), at: v4, class: temporary, scope: ofUs, status: "4.3.0"},
+	{row: "local trouble at connecting", f: caused(mta.StageConnect, mta.CauseLocal), at: v4, class: temporary, scope: ofUs, status: "4.3.0", onward: true},
+	{row: "local trouble", f: caused(mta.StageData, mta.CauseLocal), at: v4, class: temporary, scope: ofUs, status: "4.3.0"},
 	{row: "router trouble", f: caused(mta.StageRoute, mta.CauseRouter), class: temporary, scope: ofUs, status: "4.3.5"},
 	{row: "router refuses credentials", f: said(mta.StageAuth, 535, enhanced(5, 7, 8), "no"), at: router, class: temporary, scope: ofUs, status: "5.7.8"},
 	{row: "router refuses credentials", f: said(mta.StageAuth, 535, none, "no"), at: router, class: temporary, scope: ofUs, status: "5.7.8"},

@@ -1,0 +1,204 @@
+package transport
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"mailout/internal/mta"
+	"mailout/internal/queue"
+	"mailout/internal/smtpclient"
+)
+
+// Carrier carries deliveries to their hosts; it implements queue.Carrier. Its
+// methods are safe for concurrent use.
+type Carrier struct {
+	opt      Options
+	settings atomic.Pointer[settings]
+	noTLS    brokenTLS
+}
+
+var _ queue.Carrier = (*Carrier)(nil)
+
+// New makes a Carrier. Options.Content is required.
+func New(o Options) *Carrier {
+	c := &Carrier{opt: o.filled()}
+	c.Reconfigure(o.Settings)
+	return c
+}
+
+// Reconfigure replaces the settings; open sessions keep what they were opened
+// with.
+func (c *Carrier) Reconfigure(s Settings) { c.settings.Store(compile(s)) }
+
+// Carry implements queue.Carrier: one worker with at most one open session.
+// Connecting and greeting end with either context, a transaction only with
+// abandon.
+func (c *Carrier) Carry(ctx, abandon context.Context, _ *mta.Route, work queue.Work) {
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(abandon, cancel)()
+	w := &worker{c: c, opening: opening, abandon: abandon}
+	defer w.drop() // after a panic, which the queue catches
+	for {
+		idle := time.Duration(0)
+		if w.session != nil {
+			idle = c.settings.Load().IdleWait
+		}
+		d, route, ok := work.Next(ctx, idle)
+		if !ok {
+			w.quit()
+			return
+		}
+		work.Report(d, w.attempt(d, route))
+		if w.session != nil && w.spent(route) {
+			w.quit()
+		}
+	}
+}
+
+// worker is one call of Carry. One goroutine owns it.
+type worker struct {
+	c       *Carrier
+	opening context.Context // ends with no-new-work and with abandon
+	abandon context.Context
+
+	session *smtpclient.Session // nil: none is open
+	key     sessionKey          // of the open session
+	route   *mta.Route          // the route that the open session was last used for
+	unhook  func() bool         // takes the session off abandon
+
+	delivery mta.DeliveryKey // in hand, for the observer
+	att      attempt         // in hand; kept for its memory
+}
+
+// sessionKey is everything that a session was chosen by. Another delivery may
+// use the session only when all of it is the same (trap 19). A route has no
+// credentials yet; when it gets them they belong here.
+type sessionKey struct {
+	target mta.Target
+	port   uint16
+	tls    mta.TLSRequirement
+}
+
+// same compares what matters of two targets: not the preference, nor the
+// host's other addresses.
+func same(a, b *mta.Target) bool {
+	return a.IP == b.IP && a.Source == b.Source && a.Host.Name == b.Host.Name
+}
+
+// fits reports whether the open session may carry a delivery by route.
+func (w *worker) fits(route *mta.Route, at *attempt) bool {
+	if !w.session.Usable() || w.spent(route) ||
+		w.key.port != route.Port || w.key.tls != at.tls ||
+		at.tx.UTF8 && !w.session.Capabilities().SMTPUTF8 {
+		return false
+	}
+	if route == w.route {
+		return true
+	}
+	return slices.ContainsFunc(route.Targets(nil), func(t mta.Target) bool { return same(&t, &w.key.target) })
+}
+
+// spent reports whether the session has carried what one may carry.
+func (w *worker) spent(route *mta.Route) bool {
+	limit := route.Limits.MessagesPerConnection
+	if limit <= 0 {
+		limit = DefaultMessagesPerConnection
+	}
+	return !w.session.Usable() || w.session.Messages() >= limit
+}
+
+// keep makes s the worker's session.
+func (w *worker) keep(s *smtpclient.Session, key sessionKey) {
+	w.session, w.key = s, key
+	w.unhook = context.AfterFunc(w.abandon, s.Abort)
+}
+
+// quit ends the session in order.
+func (w *worker) quit() {
+	if w.session != nil {
+		w.session.Quit()
+		w.drop()
+	}
+}
+
+// drop ends the session without a word.
+func (w *worker) drop() {
+	if w.session != nil {
+		w.unhook()
+		w.session.Close()
+		w.session, w.route = nil, nil
+	}
+}
+
+// connect opens a session to a target. Opportunistic TLS that fails is given
+// up on a new connection (trap 15), and remembered for a while.
+func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
+	tls, remembered := at.tls, false
+	if tls == mta.TLSOpportunistic && w.c.noTLS.has(t.IP, time.Now()) {
+		tls, remembered = mta.TLSNone, true
+	}
+	start := time.Now()
+	s, f := w.open(at, t, tls)
+	if f != nil && f.Cause == mta.CauseTLS && tls == mta.TLSOpportunistic && w.opening.Err() == nil {
+		at.try(t, f, start)
+		start = time.Now()
+		if s, f = w.open(at, t, mta.TLSNone); f == nil {
+			w.c.noTLS.add(t.IP, start)
+		}
+	}
+	if f != nil {
+		if remembered {
+			w.c.noTLS.forget(t.IP)
+		}
+		at.try(t, f, start)
+		return f
+	}
+	all := time.Since(start)
+	at.a.Durations.Connect += (all - s.TLSTime()).Milliseconds()
+	at.a.Durations.TLS += s.TLSTime().Milliseconds()
+	w.keep(s, sessionKey{*t, at.route.Port, at.tls})
+	return nil
+}
+
+// open dials and greets once.
+func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtpclient.Session, *mta.Failure) {
+	conn, f := w.c.dial(w.opening, t, at.route.Port)
+	w.observe(t, smtpclient.Step{Stage: mta.StageConnect}, f)
+	if f != nil {
+		return nil, f
+	}
+	set := w.c.settings.Load()
+	opt := smtpclient.Options{
+		Hello:        t.Source.Hostname,
+		Host:         t.Host.Name,
+		TLS:          tls,
+		RootCAs:      set.RootCAs,
+		SessionCache: set.sessions,
+		NeedESMTP:    at.tx.UTF8 || at.tx.RequireTLS,
+		ReplyTimeout: set.ReplyTimeout,
+	}
+	if w.c.opt.Observer != nil {
+		target := *t
+		opt.Observe = func(step smtpclient.Step) { w.observe(&target, step, nil) }
+	}
+	s, f := smtpclient.Open(w.opening, conn, opt)
+	if f != nil && f.Cause != mta.CauseReply {
+		w.observe(t, smtpclient.Step{Stage: f.Stage}, f)
+	}
+	return s, f
+}
+
+func (w *worker) observe(t *mta.Target, step smtpclient.Step, f *mta.Failure) {
+	if w.c.opt.Observer == nil {
+		return
+	}
+	w.c.opt.Observer.Observe(Event{Time: time.Now(), Delivery: w.delivery, Target: *t, Step: step, Failure: f})
+}
+
+// place is where the open session, or a target, is.
+func place(route *mta.Route, t *mta.Target) Place {
+	return Place{Host: t.Host.Name, IP: t.IP.Unmap(), Router: route.Router != ""}
+}

@@ -1,0 +1,104 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"time"
+
+	"mailout/internal/mta"
+	"mailout/internal/smtpclient"
+	"mailout/internal/spool"
+)
+
+// DialFunc connects from local (zero: the system chooses) to remote, an address
+// with its port. It ends with ctx. network is tcp4 or tcp6.
+type DialFunc func(ctx context.Context, network string, local netip.Addr, remote string) (net.Conn, error)
+
+// ContentStore is the part of the spool that transport reads.
+type ContentStore interface {
+	Open(ctx context.Context, id mta.ID) (spool.Content, error)
+}
+
+// Options are what a Carrier is built of.
+type Options struct {
+	Content ContentStore // required
+	Dial    DialFunc     // default DialTCP
+	// Convert makes the 7-bit form of a message for a host without 8BITMIME.
+	// It reports false when the message must stay as it is (signed parts). nil
+	// converts nothing.
+	Convert func(message []byte) ([]byte, bool)
+	// Shuffle orders hosts of one preference; default rand.Shuffle.
+	Shuffle  func(n int, swap func(i, j int))
+	Observer Observer // may be nil
+	Settings Settings
+}
+
+// Settings can be replaced while mail flows. Zero values mean the defaults.
+type Settings struct {
+	ConnectTimeout time.Duration  // of one address; default 30 s
+	ReplyTimeout   time.Duration  // caps every reply; default RFC 5321's per command
+	IdleWait       time.Duration  // how long an open session waits for more mail; default 2 s
+	RootCAs        *x509.CertPool // for verified TLS; nil: the system's
+	SendEightBit   bool           // delivery.eightbit = "send": never convert
+}
+
+// Defaults of Settings.
+const (
+	DefaultConnectTimeout = 30 * time.Second
+	DefaultIdleWait       = 2 * time.Second
+)
+
+// Defaults of mta.Limits where a route states none.
+const (
+	DefaultMessagesPerConnection = 100
+	DefaultRecipientsPerMessage  = 100
+)
+
+// tlsSessions is how many hosts' TLS sessions are kept for resumption.
+const tlsSessions = 1000
+
+// settings are Settings in force, immutable, with what depends on them.
+type settings struct {
+	Settings
+	sessions tls.ClientSessionCache // goes with RootCAs: a resumed session is not verified anew
+}
+
+func compile(s Settings) *settings {
+	if s.ConnectTimeout <= 0 {
+		s.ConnectTimeout = DefaultConnectTimeout
+	}
+	if s.IdleWait <= 0 {
+		s.IdleWait = DefaultIdleWait
+	}
+	return &settings{Settings: s, sessions: tls.NewLRUClientSessionCache(tlsSessions)}
+}
+
+// Observer sees what happens on the wire: the demo shows it, transcripts and
+// the doctor (which learns from EHLO replies the address that we come from)
+// use it. Observe is called from many workers at once and must be quick.
+type Observer interface {
+	Observe(Event)
+}
+
+// Event is one step of one attempt.
+type Event struct {
+	Time     time.Time
+	Delivery mta.DeliveryKey // the delivery in hand
+	Target   mta.Target
+	Step     smtpclient.Step // Stage says what; at StageConnect it has no reply
+	Failure  *mta.Failure    // what the step failed with, when it is not told by its reply
+}
+
+func (o Options) filled() Options {
+	if o.Dial == nil {
+		o.Dial = DialTCP
+	}
+	if o.Shuffle == nil {
+		o.Shuffle = rand.Shuffle
+	}
+	return o
+}

@@ -1,0 +1,35 @@
+package transport
+
+import (
+	"context"
+	"time"
+
+	"mailout/internal/mta"
+	"mailout/internal/queue"
+)
+
+// Router answers where mail for a domain goes: internal/route.
+type Router interface {
+	Route(ctx context.Context, domain string) (*mta.Route, *mta.Failure)
+}
+
+// NewPlanner makes the queue's Planner of a Router. A failure to route becomes
+// an attempt with one result, which holds for every recipient of the
+// destination.
+func NewPlanner(r Router) queue.Planner { return planner{r} }
+
+type planner struct{ router Router }
+
+// Plan implements queue.Planner.
+func (p planner) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
+	start := time.Now()
+	route, f := p.router.Route(ctx, dest.Domain)
+	if f == nil {
+		return route, nil
+	}
+	a := JudgeRoute(f, 1)
+	a.Start, a.End = start, time.Now()
+	ms := a.End.Sub(start).Milliseconds()
+	a.Durations.Route, a.Durations.Total = ms, ms
+	return nil, a
+}
