@@ -171,27 +171,19 @@ func (s *DotScanner) held(c byte, w io.Writer) (n int, end bool, err error) {
 }
 
 // plain gives how many octets of p, which is not empty and does not begin with
-// a dot to decide about, are content up to the next such dot, and sets the
-// state after them.
+// a dot to decide about, are content up to the next dot behind an LF, and sets
+// the state after them.
 func (s *DotScanner) plain(p []byte) int {
 	prev := byte(0)
 	if s.state == dotAfterCR {
 		prev = '\r'
 	}
-	from := 0
-	for {
-		i := bytes.Index(p[from:], lfDot)
-		if i < 0 {
-			s.state = stateAfter(p, prev)
-			return len(p)
-		}
-		lf := from + i
-		s.state = stateAfter(p[:lf+1], prev)
-		if s.state == dotStart || s.Repair {
-			return lf + 1
-		}
-		from = lf + 1
+	n := len(p)
+	if lf := bytes.Index(p, lfDot); lf >= 0 {
+		n = lf + 1
 	}
+	s.state = stateAfter(p[:n], prev)
+	return n
 }
 
 // stateAfter is the state behind the piece p that followed the octet prev.

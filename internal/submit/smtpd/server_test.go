@@ -91,7 +91,7 @@ func TestMessageTime(t *testing.T) {
 		p.send(openData)
 		p.want("250 *", "250 *", "354 *")
 		d := elapsed(func() {
-			for {
+			for range 20 {
 				select {
 				case line := <-p.lines:
 					if !strings.HasPrefix(line, "421 4.4.2") {
@@ -329,6 +329,39 @@ func TestTrap12_RepliesWaitForTheInput(t *testing.T) {
 			p.want("250 2.0.0 Ok")
 		}
 		stopNow(t, s, a)
+	})
+}
+
+// writes records the largest write.
+type writes struct {
+	net.Conn
+	largest int
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.largest = max(w.largest, len(p))
+	return w.Conn.Write(p)
+}
+
+func TestPendingRepliesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &intake{}
+		s, l := start(t, testSettings(), a)
+		client, server := net.Pipe()
+		w := &writes{Conn: pipe{server, netip.MustParseAddr(trustedPeer)}}
+		l.conns <- w
+		p := &peer{t: t, conn: client, lines: make(chan string, 1<<16)}
+		go p.read()
+		p.send(strings.Repeat("HELP\r\n", 5000)) // 65 KB of replies for each read buffer
+		p.want("220 *")
+		for range 5000 {
+			p.want("214 *")
+		}
+		client.Close()
+		stopNow(t, s, a)
+		if w.largest > maxPending+1024 {
+			t.Errorf("%d octets were pending", w.largest)
+		}
 	})
 }
 
