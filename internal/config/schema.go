@@ -76,14 +76,6 @@ func (t *table) key(name string) *key {
 	return nil
 }
 
-func (t *table) keyNames() []string {
-	names := make([]string, len(t.keys))
-	for i, k := range t.keys {
-		names[i] = k.name
-	}
-	return names
-}
-
 // label names the key as errors do: "[delivery] expire".
 func (k *key) label() string {
 	if k.table.name == "" {
