@@ -37,7 +37,7 @@ type exchange struct {
 
 	reading  step         // the command whose answer comes next
 	mail     *mta.Failure // MAIL refused, or RSET
-	closing  *mta.Failure // a 421 after which answers were still read
+	closing  *mta.Failure // a 421 or nonsense after which answers were still read
 	accepted int
 	full     bool // the server takes no more recipients in this transaction
 	go354    bool // DATA was answered 354
@@ -231,7 +231,7 @@ func (x *exchange) read(s *Session) *mta.Failure {
 		s.observe(stage, x.command(), r)
 	}
 	f := x.take(s, stage, r)
-	if f != nil && x.chunked && x.accepted > 0 && x.pending > 0 {
+	if f != nil && x.pending > 0 && x.mayBeTaken() {
 		// The whole message has left, and the server may yet take it for
 		// those it accepted: only its last answer or the end tells.
 		x.closing, f = f, nil
@@ -243,11 +243,17 @@ func (x *exchange) read(s *Session) *mta.Failure {
 // gone, the recipients may have got it.
 func (x *exchange) lost(s *Session, stage mta.Stage, err error) *mta.Failure {
 	f := s.failure(stage, err)
-	if x.closing != nil && f.Cause != mta.CauseLocal {
-		return x.closing
+	if x.closing != nil && x.closing.Reply.Code == 421 && f.Cause == mta.CauseIO {
+		return x.closing // it said that it would go
 	}
-	f.Sent = x.chunked && x.mail == nil && (x.accepted > 0 || x.answered < x.asked)
+	f.Sent = x.mayBeTaken()
 	return f
+}
+
+// mayBeTaken reports whether the server has the whole message and may yet take
+// it for somebody.
+func (x *exchange) mayBeTaken() bool {
+	return x.chunked && x.mail == nil && (x.accepted > 0 || x.answered < x.asked)
 }
 
 // take applies one answer. It returns a failure when the session must end.

@@ -286,31 +286,6 @@ func (at *attempt) fill() bool {
 	return len(at.here) > 0
 }
 
-// convert uses the 7-bit form of the content, if it has one and policy allows
-// it (trap 23). A message that cannot be read is left for Send to find out.
-func (at *attempt) convert() {
-	c := at.w.c
-	if c.opt.Convert == nil || c.settings.Load().SendEightBit {
-		return
-	}
-	if at.seven == nil {
-		at.seven = at.content
-		all := at.content.Bytes()
-		if all == nil {
-			all = make([]byte, at.content.Size())
-			if n, _ := at.content.ReadAt(all, 0); n < len(all) {
-				return
-			}
-		}
-		if converted, ok := c.opt.Convert(all); ok {
-			at.seven = memory(converted)
-		}
-	}
-	at.tx.Content = at.seven
-	_, is7 := at.seven.(memory)
-	at.tx.EightBit = !is7
-}
-
 // apply settles recipients by the verdicts of a transaction. With died the
 // recipients that the session's end struck stay as they were.
 func (at *attempt) apply(o *smtpclient.Outcome, died bool, start time.Time) {
@@ -447,11 +422,3 @@ func (at *attempt) end() *mta.Attempt {
 	at.a, at.d, at.route = nil, nil, nil
 	return a
 }
-
-// memory is converted content.
-type memory []byte
-
-// ReadAt is never used: Bytes is there.
-func (m memory) ReadAt(p []byte, at int64) (int, error) { return copy(p, m[at:]), nil }
-func (m memory) Size() int64                            { return int64(len(m)) }
-func (m memory) Bytes() []byte                          { return m }

@@ -432,7 +432,7 @@ func TestTrap23_EightBit(t *testing.T) {
 		"converted":           {mtatest.MXConfig{Without: []string{"8BITMIME"}}, convert, false, "Subject: x\r\n\r\nh=C3=A4llo\r\n"},
 		"sent by policy":      {mtatest.MXConfig{Without: []string{"8BITMIME"}}, convert, true, eight},
 		"signed, goes as is":  {mtatest.MXConfig{Without: []string{"8BITMIME"}}, func([]byte) ([]byte, bool) { return nil, false }, false, eight},
-		"without a converter": {mtatest.MXConfig{Without: []string{"8BITMIME"}}, nil, false, eight},
+		"by default, no MIME": {mtatest.MXConfig{Without: []string{"8BITMIME"}}, nil, false, "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nh=C3=A4llo\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {

@@ -28,8 +28,8 @@ type Options struct {
 	Content ContentStore // required
 	Dial    DialFunc     // default DialTCP
 	// Convert makes the 7-bit form of a message for a host without 8BITMIME.
-	// It reports false when the message must stay as it is (signed parts). nil
-	// converts nothing.
+	// It reports false when the message must stay as it is (signed parts).
+	// Default: eightbit.Convert.
 	Convert func(message []byte) ([]byte, bool)
 	// Shuffle orders hosts of one preference; default rand.Shuffle.
 	Shuffle  func(n int, swap func(i, j int))
@@ -99,6 +99,9 @@ func (o Options) filled() Options {
 	}
 	if o.Shuffle == nil {
 		o.Shuffle = rand.Shuffle
+	}
+	if o.Convert == nil {
+		o.Convert = convert
 	}
 	return o
 }
