@@ -103,7 +103,7 @@ func TestConfigCheckPrintsEveryError(t *testing.T) {
 func TestConfigReload(t *testing.T) {
 	t.Parallel()
 	file := configFile(t, "[http]\nsocket = \"sock\"\n")
-	if _, message, status := runConfig(t, file, "reload"); status != exitUnavailable || !strings.HasPrefix(message, "mailout: no daemon answers on ") {
+	if _, message, status := runConfig(t, file, "reload"); status != exitTemporary || !strings.HasPrefix(message, "mailout: no daemon answers on ") {
 		t.Error(status, message)
 	}
 	answers := []struct {
@@ -116,9 +116,9 @@ func TestConfigReload(t *testing.T) {
 		{200, `{"applied":["hostname","route"],"needs_restart":["spool"]}`, nil, "applied: hostname\napplied: route\nneeds a restart: spool\n", "", 0},
 		{200, `{"applied":[],"needs_restart":[]}`, nil, "nothing has changed\n", "", 0},
 		{200, `{"applied":[],"needs_restart":["spool"]}`, []string{"--json"}, "{\"applied\":[],\"needs_restart\":[\"spool\"]}\n", "", 0},
-		{422, `{"title":"x","errors":["f:1:1: a: b","f:2:1: c: d"]}`, nil, "", "f:1:1: a: b\nf:2:1: c: d", exitConfig},
-		{500, `{"title":"Internal Server Error","detail":"no idea"}`, nil, "", "mailout: the daemon keeps the old configuration: no idea", exitUnavailable},
-		{502, `<html>`, nil, "", "mailout: the daemon answered 502 Bad Gateway", exitUnavailable},
+		{422, `{"title":"x","status":422,"field":"config","errors":["f:1:1: a: b","f:2:1: c: d"]}`, nil, "", "f:1:1: a: b\nf:2:1: c: d", exitConfig},
+		{500, `{"title":"Internal Server Error","detail":"no idea"}`, nil, "", "mailout: no idea", exitTemporary},
+		{502, `<html>`, nil, "", "mailout: the daemon answered 502 Bad Gateway", exitTemporary},
 	}
 	next := make(chan int, 1)
 	listener, err := net.Listen("unix", filepath.Join(filepath.Dir(file), "sock"))
