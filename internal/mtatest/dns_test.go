@@ -75,6 +75,9 @@ func TestDNSAnswers(t *testing.T) {
 		if got := shown(m); got != c.want {
 			t.Errorf("%s %s: %q, want %q", c.name, dns.TypeToString[c.qtype], got, c.want)
 		}
+		if len(m.Answer) > 0 && m.Answer[0].Header().Name != dns.CanonicalName(c.name) {
+			t.Errorf("%s: the answer is about %s", c.name, m.Answer[0].Header().Name)
+		}
 	}
 	m := d.answer(new(dns.Msg).SetQuestion("x.zoned.example.", dns.TypeA), "udp")
 	if len(m.Ns) != 1 || m.Ns[0].Header().Name != "zoned.example." {

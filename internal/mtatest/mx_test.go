@@ -513,3 +513,17 @@ func TestMXFinishSendsTheReplyItOwes(t *testing.T) {
 		t.Error("an idle session goes on")
 	}
 }
+
+// TestMXSeesABareCRAtTheBuffersEdge has a CR end a full buffer without being
+// half a CRLF.
+func TestMXSeesABareCRAtTheBuffersEdge(t *testing.T) {
+	t.Parallel()
+	m, c := start(t, MXConfig{})
+	body := strings.Repeat("x", readBuffer-1) + "\rx\r\n"
+	if o, err := c.Send("a@b.example", []string{"u@d.example"}, []byte(body)); err != nil || !o.Accepted() {
+		t.Fatal(o, err)
+	}
+	if v := strings.Join(m.Violations(), "\n"); !strings.Contains(v, "bare CR") {
+		t.Errorf("violations %q", v)
+	}
+}
