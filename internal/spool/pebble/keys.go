@@ -84,9 +84,14 @@ func parseDeliveryKey(k []byte) mta.DeliveryKey {
 	return mta.DeliveryKey{Message: mta.ID(k[1:messageKeyLen]), N: binary.BigEndian.Uint32(k[messageKeyLen:])}
 }
 
+// appendDest appends domain and stream, each ended by a NUL octet. The default
+// stream, which most mail has, is empty here.
 func appendDest(b []byte, d mta.Destination) []byte {
 	b = append(append(b, d.Domain...), 0)
-	return append(append(b, d.Stream...), 0)
+	if d.Stream != mta.DefaultStream {
+		b = append(b, d.Stream...)
+	}
+	return append(b, 0)
 }
 
 // cutDest takes the destination off the front of b.
@@ -99,7 +104,11 @@ func cutDest(b []byte) (d mta.Destination, rest []byte, ok bool) {
 	if !ok {
 		return d, nil, false
 	}
-	return mta.Destination{Domain: string(domain), Stream: string(stream)}, rest, true
+	d = mta.Destination{Domain: string(domain), Stream: mta.DefaultStream}
+	if len(stream) != 0 {
+		d.Stream = string(stream)
+	}
+	return d, rest, true
 }
 
 func counterKey(b []byte, d mta.Destination) []byte { return appendDest(append(b, tableCounters), d) }

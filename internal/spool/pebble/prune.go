@@ -47,6 +47,9 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 		return err
 	}
 	defer s.leave()
+	if err := s.pruneCounters(ctx); err != nil {
+		return err
+	}
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
 	p := &pruner{s: s, r: snap, b: s.db.NewBatch()}
@@ -249,4 +252,45 @@ func (p *pruner) flush() error {
 		return p.s.fail(err)
 	}
 	return p.s.finish(b)
+}
+
+// pruneCounters removes the counters of destinations that have no mail.
+func (s *Store) pruneCounters(ctx context.Context) error {
+	c, err := s.newScan(s.db, []byte{tableCounters, 0}, []byte{tableCounters + 1})
+	if err != nil {
+		return fmt.Errorf("read the counters: %w", err)
+	}
+	defer c.close()
+	var empty [][]byte
+	for ok := c.first(); ok; ok = c.next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if v, readable := c.value(); readable && isNothing(v) {
+			empty = append(empty, bytes.Clone(c.key()))
+		}
+		if len(empty) == 1000 {
+			s.dropCounters(empty)
+			empty = empty[:0]
+		}
+	}
+	s.dropCounters(empty)
+	return c.err()
+}
+
+func isNothing(v []byte) bool {
+	c, err := decodeCounters(v)
+	return err == nil && c == counters{}
+}
+
+// dropCounters removes those that are nothing still, now that no commit can
+// change them.
+func (s *Store) dropCounters(keys [][]byte) {
+	s.repair(func(t *txn) {
+		for _, k := range keys {
+			if v := t.value(k); v != nil && isNothing(v) {
+				_ = t.b.Delete(k, nil)
+			}
+		}
+	})
 }

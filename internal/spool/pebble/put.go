@@ -154,6 +154,8 @@ func checkDelivery(d *mta.Delivery) error {
 		return errors.New("spool: a delivery without recipients")
 	case d.State > mta.Held:
 		return fmt.Errorf("spool: a delivery in state %s", d.State)
+	case d.Destination.Stream == "":
+		return errors.New("spool: a destination without a stream")
 	case len(d.Destination.Domain) > 255 || len(d.Destination.Stream) > 255:
 		return errors.New("spool: a destination of more than 255 octets")
 	case strings.IndexByte(d.Destination.Domain, 0) >= 0 || strings.IndexByte(d.Destination.Stream, 0) >= 0:

@@ -53,7 +53,8 @@ const (
 	hasRecipient
 	hasDestination // differs from the recipient's domain and stream
 	hasSize
-	allFields = 1<<iota - 1
+	hasHostPlace // place in the site's comma-separated names, instead of hasHost
+	allFields    = 1<<iota - 1
 )
 
 // base is what a record is encoded against: the record before it, and the
@@ -124,6 +125,12 @@ func appendRecord(b []byte, r, p *mta.Record, watermark int64, place uint32) []b
 	if f&hasRecipient != 0 && place != 0 {
 		f = f&^hasRecipient | hasRecipientPlace
 	}
+	host := -1
+	if f&hasHost != 0 {
+		if host = placeInSite(r.Host, r.Site); host >= 0 {
+			f = f&^hasHost | hasHostPlace
+		}
+	}
 	b = append(b, byte(r.Event))
 	b = binary.AppendUvarint(b, f)
 	b = appendTime(b, r.Time, watermark)
@@ -159,7 +166,11 @@ func appendRecord(b []byte, r, p *mta.Record, watermark int64, place uint32) []b
 			b = appendWord(b, s)
 		}
 	}
-	return appendRecordTail(b, f, r, watermark)
+	b = appendRecordTail(b, f, r, watermark)
+	if f&hasHostPlace != 0 {
+		b = binary.AppendUvarint(b, uint64(host))
+	}
+	return b
 }
 
 func appendRecordTail(b []byte, f uint64, r *mta.Record, watermark int64) []byte {
@@ -263,6 +274,38 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 	}
 	rec.Uncertain = f&isUncertain != 0
 	r.recordTail(rec, f, watermark)
+	if f&hasHostPlace != 0 {
+		rec.Host = hostInSite(rec.Site, r.uvarint())
+	}
+}
+
+// placeInSite finds a host among the names of a site; -1 when it is none.
+func placeInSite(host, site string) int {
+	if host == "" {
+		return -1
+	}
+	for i := 0; ; i++ {
+		name, rest, more := strings.Cut(site, ",")
+		if name == host {
+			return i
+		}
+		if !more {
+			return -1
+		}
+		site = rest
+	}
+}
+
+// hostInSite is the reverse of placeInSite.
+func hostInSite(site string, place uint64) string {
+	for ; place > 0; place-- {
+		var more bool
+		if _, site, more = strings.Cut(site, ","); !more {
+			return ""
+		}
+	}
+	name, _, _ := strings.Cut(site, ",")
+	return name
 }
 
 func (r *reader) recordTail(rec *mta.Record, f uint64, watermark int64) {

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 
 	pdb "github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"mailout/internal/mta"
@@ -245,8 +244,8 @@ func (s *Store) openDB(dbDir string) (err error) {
 		CacheSize:                   s.opts.CacheBytes,
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
+		L0CompactionThreshold:       8, // what is flushed is little, mostly journal: rewrite it seldom
+		L0StopWritesThreshold:       32,
 		FormatMajorVersion:          pdb.FormatWALSyncChunks,
 		EventListener: &pdb.EventListener{
 			BackgroundError: func(err error) { log.Errorf("background work: %v", err) },
@@ -254,7 +253,7 @@ func (s *Store) openDB(dbDir string) (err error) {
 		},
 	}
 	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].BlockSize = 16 << 10 // compresses the journal better than 4 KiB
 	}
 	s.db, err = pdb.Open(dbDir, o)
 	if err != nil {
