@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"mailout/internal/admin"
 	"mailout/internal/config"
 )
 
@@ -97,40 +98,31 @@ type configReloadCmd struct {
 // reloadLimit bounds the wait for the daemon's answer.
 const reloadLimit = time.Minute
 
-// reloadAnswer is what the daemon says about a reload.
-type reloadAnswer struct {
-	Applied      []string `json:"applied"`
-	NeedsRestart []string `json:"needs_restart"`
-}
-
 // Run asks the daemon, and prints what it applied and what needs a restart.
 func (cmd *configReloadCmd) Run(g *globals) error {
-	c, err := loadConfig(g)
+	daemon, err := connect(g)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reloadLimit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, socketHost+"/v1/config/reload", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, daemon.url("/v1/config/reload", nil), nil)
 	if err != nil {
 		return err
 	}
-	resp, err := socketClient(c.HTTP.Socket).Do(req)
+	body, err := daemon.do(req)
 	if err != nil {
-		return fail(exitUnavailable, "no daemon answers on %s (%v); after a change of spool or http.socket it must be restarted", c.HTTP.Socket, errors.Unwrap(err))
+		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return reloadRefused(resp)
-	}
-	answer := reloadAnswer{Applied: []string{}, NeedsRestart: []string{}}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+	defer body.Close()
+	var answer admin.Reload
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return fail(exitUnavailable, "the daemon's answer cannot be read: %v", err)
 	}
 	return cmd.print(g, &answer)
 }
 
-func (cmd *configReloadCmd) print(g *globals, a *reloadAnswer) error {
+func (cmd *configReloadCmd) print(g *globals, a *admin.Reload) error {
 	if cmd.JSON {
 		return json.NewEncoder(g.Stdout).Encode(a)
 	}
@@ -146,33 +138,6 @@ func (cmd *configReloadCmd) print(g *globals, a *reloadAnswer) error {
 	}
 	_, err := io.WriteString(g.Stdout, b.String())
 	return err
-}
-
-// maxProblem bounds what is read of a refusal, in octets.
-const maxProblem = 1 << 20
-
-// reloadRefused turns the daemon's problem (RFC 9457) into an error: the
-// errors of the file when it names them, else its sentence.
-func reloadRefused(resp *http.Response) error {
-	var problem struct {
-		Title  string   `json:"title"`
-		Detail string   `json:"detail"`
-		Errors []string `json:"errors"`
-	}
-	status := exitUnavailable
-	if resp.StatusCode < http.StatusInternalServerError {
-		status = exitConfig
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&problem); err != nil {
-		return fail(status, "the daemon answered %s", resp.Status)
-	}
-	if len(problem.Errors) > 0 {
-		return &exitError{Status: status, Err: errors.New(strings.Join(problem.Errors, "\n"))}
-	}
-	if problem.Detail == "" {
-		problem.Detail = problem.Title
-	}
-	return fail(status, "the daemon keeps the old configuration: %s", problem.Detail)
 }
 
 // loadConfig reads the configuration file, or fails with its errors, one a

@@ -90,7 +90,12 @@ func (p *demoPrinter) server(host string, e mtatest.Event) {
 	switch e.Stage {
 	case mtatest.StageConnect:
 		p.line(host, "is connected to, and greets: "+reply)
-	case mtatest.StageHelo, mtatest.StageStartTLS, mtatest.StageMail, mtatest.StageRcpt, mtatest.StageData:
+	case mtatest.StageData:
+		if strings.HasPrefix(reply, "503") || strings.HasPrefix(reply, "554") {
+			reply += " (it was sent along with the recipients, to save a round trip)"
+		}
+		p.line(host, e.Line+" → "+reply)
+	case mtatest.StageHelo, mtatest.StageStartTLS, mtatest.StageMail, mtatest.StageRcpt:
 		p.coloured(replyColour(reply), host, e.Line+" → "+reply)
 	case mtatest.StageHandshake:
 		p.line(host, "TLS handshake: "+e.Note)

@@ -225,7 +225,10 @@ func (d *demo) verdict() error {
 const demoRecipients = 7
 
 func (d *demo) row(t io.Writer, m *demoMessage, e *demoExpect, ok bool) {
-	host, attempts, protected, final, verdict := "–", "–", "–", "open", "ok"
+	host, attempts, protected, final, verdict := "–", "–", "–", "not yet", "ok"
+	if r := m.find(e.recipient, "deferred"); r != nil {
+		final = "still deferred"
+	}
 	if r := m.final(e.recipient); r != nil {
 		host, attempts, final = r.Host, strconv.Itoa(r.Attempt), r.Event
 		if r.TLS.Version != "" {
@@ -242,5 +245,20 @@ func (d *demo) row(t io.Writer, m *demoMessage, e *demoExpect, ok bool) {
 	if m.report {
 		name += " (bounce)"
 	}
-	fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, host, attempts, protected, final, e.final, verdict)
+	fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, host, attempts, protected, final, e, verdict)
+}
+
+// String says in words how the recipient must end.
+func (e *demoExpect) String() string {
+	text := strings.TrimSpace(e.final + " " + e.enhanced)
+	if e.tls {
+		text += " over TLS"
+	}
+	if e.deferred != 0 {
+		text += fmt.Sprintf(" after a %d", e.deferred)
+	}
+	if e.tried != "" {
+		text += " by the second server"
+	}
+	return text
 }

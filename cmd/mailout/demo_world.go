@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"mailout/internal/mtatest"
@@ -162,7 +163,12 @@ func (w *demoWorld) stop() {
 }
 
 func shownQuery(q mtatest.Query) string {
-	answer := strings.Join(q.Answers, ", ")
+	records := make([]string, len(q.Answers))
+	for i, r := range q.Answers {
+		records[i] = strings.TrimSuffix(r, ".")
+	}
+	slices.Sort(records) // the order in an answer means nothing
+	answer := strings.Join(records, ", ")
 	switch {
 	case q.Rcode != "NOERROR":
 		answer = "no such name (" + q.Rcode + ")"

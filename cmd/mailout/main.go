@@ -1,0 +1,85 @@
+// Command mailout is a mail transfer agent for mail that applications
+// generate: it takes messages, makes them durable and delivers them directly
+// to the recipients' mail servers.
+//
+// This package holds the command line, one file a command. A command parses
+// its flags and calls: serve builds the daemon, demo and sink run a world of
+// their own, and the others ask the running daemon over its Unix socket. It
+// must not decide anything about mail. It starts no goroutine that outlives a
+// command.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set at build time with -ldflags "-X main.version=…".
+var version = "devel"
+
+// cli is the whole command line (docs/design.md, section 8).
+type cli struct {
+	Config string `help:"Configuration file." env:"MAILOUT_CONFIG" default:"${config}" placeholder:"FILE" type:"path"`
+
+	Serve   serveCmd   `cmd:"" help:"Run the daemon in the foreground."`
+	Demo    demoCmd    `cmd:"" help:"Show the whole road against a small world on loopback."`
+	Send    sendCmd    `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
+	Queue   queueCmd   `cmd:"" help:"Look at what waits for delivery."`
+	Trace   traceCmd   `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`
+	Conf    configCmd  `cmd:"" name:"config" help:"Check, show and change the configuration."`
+	Sink    sinkCmd    `cmd:"" help:"A receiving server for tests: accepts, refuses, delays and drops as told."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run executes one command line and gives the exit status of sysexits(3).
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var c cli
+	status := -1
+	parser, err := kong.New(&c,
+		kong.Name("mailout"),
+		kong.Description("A mail transfer agent for mail that applications generate."),
+		kong.Vars{"config": defaultConfig},
+		kong.Writers(stdout, stderr),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Exit(func(code int) { status = code }),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "mailout:", err)
+		return exitSoftware
+	}
+	ctx, err := parser.Parse(args)
+	if status >= 0 { // --help printed and wants to end
+		return status
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "mailout: %v\nTry \"mailout --help\".\n", err)
+		return exitUsage
+	}
+	err = ctx.Run(&globals{Config: c.Config, Stdin: stdin, Stdout: stdout, Stderr: stderr})
+	return report(err, stderr)
+}
+
+// report prints an error once and gives its exit status.
+func report(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		fmt.Fprintln(stderr, "mailout:", err)
+		return exitSoftware
+	}
+	if exit.Err != nil {
+		fmt.Fprintln(stderr, exit.Err)
+	}
+	return exit.Status
+}

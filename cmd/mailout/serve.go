@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"mailout/internal/config"
+	"mailout/internal/daemon"
+	"mailout/internal/mta"
+	"mailout/internal/spool"
+)
+
+// serveCmd runs the daemon: ready when a line with msg=ready is on stderr,
+// drained and ended with status 0 on SIGTERM or SIGINT, re-read on SIGHUP.
+type serveCmd struct {
+	Debug bool `help:"Log every step of every attempt."`
+}
+
+// Run blocks until the daemon has ended.
+func (c *serveCmd) Run(g *globals) error {
+	cfg, err := config.Load(g.Config)
+	if err != nil {
+		return &exitError{Status: exitConfig, Err: err}
+	}
+	level := slog.LevelInfo
+	if c.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(g.Stderr, &slog.HandlerOptions{Level: level}))
+	slog.SetDefault(log) // libraries that log without being asked
+
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	d := daemon.New(daemon.Options{ConfigPath: g.Config, Config: cfg, Logger: log, Version: version})
+	if err := d.Start(context.Background()); err != nil {
+		return startError(err)
+	}
+	log.Info("ready", "version", version, "hostname", cfg.Hostname)
+	notifySystemd("READY=1", log)
+	return c.run(d, signals, cfg, log)
+}
+
+// run serves until a signal ends it.
+func (c *serveCmd) run(d *daemon.Daemon, signals <-chan os.Signal, cfg *config.Config, log *slog.Logger) error {
+	for {
+		select {
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				reload(d, log)
+				continue
+			}
+			log.Info("stopping", "signal", s.String())
+		case err := <-d.Failed():
+			log.Error("stopping: a part failed", mta.KeyError, err)
+			return errors.Join(&exitError{Status: exitTemporary, Err: err}, stop(d, signals, log))
+		}
+		return stop(d, signals, log)
+	}
+}
+
+// stop drains within the limit; a second signal ends the wait at once.
+func stop(d *daemon.Daemon, signals <-chan os.Signal, log *slog.Logger) error {
+	notifySystemd("STOPPING=1", log)
+	ctx, cancel := context.WithTimeout(context.Background(), d.StopLimit())
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s != syscall.SIGHUP {
+					cancel()
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	if err := d.Stop(ctx); err != nil {
+		return &exitError{Status: exitSoftware, Err: fmt.Errorf("mailout: stopping: %w", err)}
+	}
+	log.Info("stopped")
+	return nil
+}
+
+func reload(d *daemon.Daemon, log *slog.Logger) {
+	notifySystemd("RELOADING=1", log)
+	result, err := d.Reload(context.Background())
+	switch {
+	case err != nil:
+		log.Error("the configuration was not reloaded; the old one stays in force", mta.KeyError, err)
+	default:
+		log.Info("configuration reloaded", "applied", result.Applied, "needs_restart", result.NeedsRestart)
+	}
+	notifySystemd("READY=1", log)
+}
+
+// startError gives the exit status of a daemon that could not start: 75 when
+// another instance holds the spool, 78 when the configuration is to blame.
+func startError(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrLocked):
+		return fail(exitTemporary, "%v", err)
+	case errors.Is(err, daemon.ErrConfig):
+		return fail(exitConfig, "%v", err)
+	}
+	return fail(exitUnavailable, "cannot start: %v", err)
+}

@@ -1,0 +1,227 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"mailout/internal/journal"
+	"mailout/internal/mta"
+	"mailout/internal/queue"
+	"mailout/internal/spool"
+)
+
+// RecipientState is one recipient in a listing or an answer.
+type RecipientState struct {
+	Address string `json:"address"`
+	State   string `json:"state"`
+}
+
+// Delivery is one delivery as `queue list --json` shows it.
+type Delivery struct {
+	ID          mta.ID           `json:"id"`
+	Stream      string           `json:"stream"`
+	Sender      string           `json:"sender"`
+	Recipients  []RecipientState `json:"recipients"`
+	Destination string           `json:"destination"`
+	Site        string           `json:"site,omitempty"`
+	State       string           `json:"state"`
+	Attempts    int              `json:"attempts"`
+	Next        string           `json:"next,omitempty"`
+	Reason      string           `json:"reason"` // the limit, reply or check that holds it
+	Reply       string           `json:"reply,omitempty"`
+	Size        int64            `json:"size"`
+	AgeS        int64            `json:"age_s"`
+}
+
+// Message is a message with its open deliveries and the attempts made so far,
+// as `queue show --json` shows it.
+type Message struct {
+	Delivery
+	Deliveries []Delivery        `json:"deliveries,omitempty"` // when there are several
+	History    []journal.Attempt `json:"history"`
+}
+
+// explainBatch is how many deliveries the scheduler explains at a time: enough
+// to make the question cheap, few enough that it holds up nothing.
+const explainBatch = 200
+
+// deliveries streams the selected deliveries, one JSON object a line.
+func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
+	filter, problem := listFilter(r)
+	if problem != nil {
+		writeProblem(w, problem)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := json.NewEncoder(w)
+	batch := make([]*mta.Delivery, 0, explainBatch)
+	var failed error
+	flush := func() bool {
+		failed = s.encode(r.Context(), out, batch)
+		batch = batch[:0]
+		return failed == nil
+	}
+	err := s.opts.Store.List(r.Context(), filter, func(d *mta.Delivery) bool {
+		batch = append(batch, d)
+		return len(batch) < explainBatch || flush()
+	})
+	if err == nil && failed == nil {
+		flush()
+	}
+	if err = errors.Join(err, failed); err != nil {
+		s.breakOff(err)
+	}
+}
+
+// encode writes some deliveries with what holds each.
+func (s *Server) encode(ctx context.Context, out *json.Encoder, batch []*mta.Delivery) error {
+	shown, err := s.show(ctx, batch)
+	for i := range shown {
+		if err == nil {
+			err = out.Encode(&shown[i])
+		}
+	}
+	return err
+}
+
+// breakOff ends a response whose status is already sent: the peer must not
+// take half a listing for a whole one, so the connection is cut.
+func (s *Server) breakOff(err error) {
+	if !errors.Is(err, context.Canceled) {
+		s.opts.Logger.Warn("listing broke off", mta.KeyError, err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func listFilter(r *http.Request) (spool.Filter, *Problem) {
+	q := r.URL.Query()
+	filter := spool.Filter{
+		Destination: q.Get("destination"), Stream: q.Get("stream"),
+		Sender: q.Get("sender"), Recipient: q.Get("recipient"),
+	}
+	if text := q.Get("id"); text != "" {
+		id, err := mta.ParseID(text)
+		if err != nil {
+			return filter, &Problem{Status: http.StatusBadRequest, Field: "id", Detail: text + " is " + err.Error()}
+		}
+		filter.ID = id
+	}
+	if word := q.Get("state"); word != "" {
+		state, known := mta.ParseState(word)
+		if !known || state.Final() {
+			return filter, &Problem{Status: http.StatusBadRequest, Field: "state", Detail: word + " is not a state of queued mail (queued, deferred, held)"}
+		}
+		filter.State = &state
+	}
+	return filter, nil
+}
+
+// show joins what the spool knows of deliveries with what the scheduler says.
+func (s *Server) show(ctx context.Context, list []*mta.Delivery) ([]Delivery, error) {
+	why, err := s.opts.Queue.WhyAll(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Delivery, len(list))
+	for i, d := range list {
+		out[i] = shownDelivery(d, &why[i])
+	}
+	return out, nil
+}
+
+func shownDelivery(d *mta.Delivery, why *queue.Explanation) Delivery {
+	out := Delivery{
+		ID: d.Message.ID, Stream: d.Destination.Stream, Sender: d.Message.Envelope.Sender,
+		Destination: d.Destination.Domain, Site: why.Site, State: d.State.String(), Attempts: d.Attempts,
+		Reason: why.Reason, Reply: d.Last.Result.Reply.String(), Size: d.Message.Size,
+		AgeS: int64(time.Since(d.Message.Arrived) / time.Second),
+	}
+	if out.Site == "" {
+		out.Site = d.Last.Site
+	}
+	switch {
+	case d.State == mta.Held:
+	case !why.Next.IsZero():
+		out.Next = mta.FormatTime(why.Next)
+	default:
+		out.Next = mta.FormatTime(d.Due)
+	}
+	for _, r := range d.Recipients {
+		out.Recipients = append(out.Recipients, RecipientState{Address: r.Address, State: d.State.String()})
+	}
+	return out
+}
+
+// message shows one message that waits, with its attempts.
+func (s *Server) message(w http.ResponseWriter, r *http.Request) {
+	id, err := mta.ParseID(r.PathValue("id"))
+	if err != nil {
+		writeProblem(w, &Problem{Status: http.StatusBadRequest, Field: "id", Detail: r.PathValue("id") + " is " + err.Error()})
+		return
+	}
+	out, err := s.describe(r.Context(), id)
+	if err != nil {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Server) describe(ctx context.Context, id mta.ID) (*Message, error) {
+	open, err := s.opts.Store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out := &Message{}
+	if out.Deliveries, err = s.show(ctx, open); err != nil {
+		return nil, err
+	}
+	out.Delivery = out.Deliveries[0]
+	if len(out.Deliveries) == 1 {
+		out.Deliveries = nil
+	}
+	out.History, err = journal.Attempts(ctx, s.opts.Store, id)
+	return out, err
+}
+
+func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
+	sum, err := s.opts.Queue.Summary(r.Context())
+	if err != nil {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, sum)
+}
+
+// trace streams journal records, oldest first, one JSON object a line.
+func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	var since time.Time
+	if text := q.Get("since"); text != "" {
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			writeProblem(w, &Problem{Status: http.StatusBadRequest, Field: "since", Detail: text + " is not a time (RFC 3339)"})
+			return
+		}
+		since = t
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := json.NewEncoder(w)
+	var failed error
+	err := journal.Trace(r.Context(), s.opts.Store, q.Get("query"), since, func(rec *mta.Record) bool {
+		failed = out.Encode(rec)
+		return failed == nil
+	})
+	if err = errors.Join(err, failed); err != nil {
+		s.breakOff(err)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the peer went away: nobody to tell
+}

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"mailout/internal/mta"
+	"mailout/internal/queue"
+	"mailout/internal/spool"
+	"mailout/internal/submit"
+)
+
+// Queue is what the API asks the scheduler.
+type Queue interface {
+	WhyAll(ctx context.Context, list []*mta.Delivery) ([]queue.Explanation, error)
+	Summary(ctx context.Context) (queue.Summary, error)
+}
+
+// Reload is the outcome of applying a changed configuration file.
+type Reload struct {
+	Applied      []string `json:"applied"`       // keys now in force
+	NeedsRestart []string `json:"needs_restart"` // keys that changed but wait for a restart
+}
+
+// Options are the parts the server stands on. All are required.
+type Options struct {
+	Socket string // path of the Unix socket
+	Store  spool.Store
+	Queue  Queue
+	Intake submit.Acceptor
+	Reload func(ctx context.Context) (*Reload, error)
+	Logger *slog.Logger
+}
+
+// Server serves the control API on a Unix socket.
+type Server struct {
+	opts   Options
+	http   *http.Server
+	listen net.Listener
+	done   chan struct{}
+}
+
+// New makes a server; nothing runs before Start.
+func New(opts Options) *Server {
+	s := &Server{opts: opts, done: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    1 << 20,
+	}
+	return s
+}
+
+// Start binds the socket, readable and writable by owner and group, and
+// serves. A socket left by a process that died is replaced; the caller holds
+// the spool's lock, so no living daemon of this spool has it.
+func (s *Server) Start(context.Context) error {
+	if err := os.Remove(s.opts.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	l, err := net.Listen("unix", s.opts.Socket)
+	if err != nil {
+		return fmt.Errorf("control socket %s: %w", s.opts.Socket, err)
+	}
+	if err := os.Chmod(s.opts.Socket, 0o660); err != nil {
+		l.Close()
+		return fmt.Errorf("control socket: %w", err)
+	}
+	s.listen = l
+	go func() {
+		defer close(s.done)
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.opts.Logger.Error("control socket failed", mta.KeyPath, s.opts.Socket, mta.KeyError, err)
+		}
+	}()
+	return nil
+}
+
+// Stop lets requests under way finish until ctx ends, then closes the socket.
+func (s *Server) Stop(ctx context.Context) error {
+	if s.listen == nil {
+		return nil
+	}
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	<-s.done
+	return err
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /v1/queues", s.summary)
+	mux.HandleFunc("GET /v1/deliveries", s.deliveries)
+	mux.HandleFunc("GET /v1/messages/{id}", s.message)
+	mux.HandleFunc("POST /v1/messages", s.submit)
+	mux.HandleFunc("GET /v1/trace", s.trace)
+	mux.HandleFunc("POST /v1/config/reload", s.reload)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, &Problem{Status: http.StatusNotFound, Detail: r.Method + " " + r.URL.Path + " is not part of this API"})
+	})
+	return mux
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	result, err := s.opts.Reload(r.Context())
+	if err != nil {
+		writeProblem(w, reloadProblem(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, result)
+}

@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"mailout/internal/admin"
+	"mailout/internal/config"
+	"mailout/internal/dns"
+	"mailout/internal/mta"
+	"mailout/internal/queue"
+	"mailout/internal/route"
+	"mailout/internal/spool/pebble"
+	"mailout/internal/submit"
+	"mailout/internal/submit/smtpd"
+	"mailout/internal/transport"
+)
+
+// ErrConfig says that a part refused to start because of the configuration.
+var ErrConfig = errors.New("configuration")
+
+// Options are what a Daemon is built from.
+type Options struct {
+	ConfigPath string         // read again by Reload
+	Config     *config.Config // checked
+	Logger     *slog.Logger
+	Version    string
+}
+
+// Daemon is all the parts of `mailout serve`. Start it once, Stop it once.
+type Daemon struct {
+	opts   Options
+	log    *slog.Logger
+	memory memoryGate
+	failed chan error
+
+	store    *pebble.Store
+	resolver *dns.Resolver
+	planner  *route.Planner
+	carrier  *transport.Carrier
+	queue    *queue.Queue
+	intake   *submit.Intake
+	admin    *admin.Server
+	doors    []door
+
+	stopped      context.CancelFunc // ends housekeeping
+	housekeeping sync.WaitGroup
+
+	mu struct {
+		sync.Mutex // one reload at a time
+		config     *config.Config
+	}
+}
+
+// door is one [[listen]].
+type door struct {
+	listener config.Listener
+	server   *smtpd.Server
+}
+
+// New makes a daemon; nothing runs and no file is touched before Start.
+func New(opts Options) *Daemon {
+	d := &Daemon{opts: opts, log: opts.Logger, failed: make(chan error, 1)}
+	d.mu.config = opts.Config
+	return d
+}
+
+// Failed delivers the error of a part that cannot go on; the caller stops the
+// daemon then.
+func (d *Daemon) Failed() <-chan error { return d.failed }
+
+// StopLimit is how long Stop may drain: [limits] stop.
+func (d *Daemon) StopLimit() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.config.Limits.Stop
+}
+
+// Start builds and starts every part: the spool first, whose lock keeps a
+// second process out, the doors last, so that nothing is accepted before it
+// can be delivered. On an error what was started is stopped again. The error
+// is spool.ErrLocked, ErrConfig or the cause of a failure, wrapped.
+func (d *Daemon) Start(ctx context.Context) error {
+	err := d.start(ctx)
+	if err != nil {
+		stopCtx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, d.Stop(stopCtx))
+	}
+	return err
+}
+
+func (d *Daemon) start(ctx context.Context) (err error) {
+	c := d.opts.Config
+	d.memory.setLimit(c.Limits.Memory)
+	storeOpts := spoolOptions(c)
+	storeOpts.Logger = d.log
+	if d.store, err = pebble.Open(ctx, storeOpts); err != nil {
+		return err
+	}
+	if err := d.buildRoad(c); err != nil {
+		return err
+	}
+	if err := d.queue.Start(ctx); err != nil {
+		return err
+	}
+	if err := d.admin.Start(ctx); err != nil {
+		return err
+	}
+	for _, door := range d.doors {
+		if err := door.server.Start(ctx); err != nil {
+			return fmt.Errorf("[[listen]] %s: %w", door.listener.Address, err)
+		}
+		d.log.Info("listening", mta.KeyListener, door.listener.Address.String())
+	}
+	d.startHousekeeping()
+	return nil
+}
+
+// buildRoad joins the parts from the doors to the wire; nothing runs yet.
+func (d *Daemon) buildRoad(c *config.Config) (err error) {
+	dnsOpts := dnsOptions(c)
+	dnsOpts.Logger = d.log
+	d.resolver = dns.New(dnsOpts)
+	d.planner, err = route.New(route.Options{Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	settings, err := carrierSettings(c)
+	if err != nil {
+		return err
+	}
+	d.carrier = transport.New(transport.Options{Content: d.store, Settings: settings})
+	reporter := &lateReporter{}
+	d.queue = queue.New(queue.Options{
+		Store: d.store, Planner: transport.NewPlanner(d.planner), Carrier: d.carrier, Reporter: reporter,
+		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
+	})
+	d.intake = submit.NewIntake(submit.Options{
+		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
+	})
+	reporter.Reporter = submit.NewReporter(d.intake)
+	d.admin = admin.New(admin.Options{
+		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Logger: d.log,
+	})
+	for _, l := range c.Listen {
+		d.doors = append(d.doors, door{listener: l, server: smtpd.New(smtpd.Options{
+			Address: l.Address.String(), Acceptor: d.intake, Logger: d.log, Settings: doorSettings(c, l),
+		})})
+	}
+	return nil
+}
+
+// lateReporter closes the circle between queue and intake: the queue needs
+// intake's reporter, intake needs the queue. It is set before either runs.
+type lateReporter struct{ queue.Reporter }
+
+// Stop ends every part in the reverse order of Start: doors first, then the
+// queue drains what is in flight until ctx ends, then the store is closed. What
+// the drain did not reach stays in the spool.
+func (d *Daemon) Stop(ctx context.Context) error {
+	var errs []error
+	for _, door := range d.doors {
+		errs = append(errs, door.server.Stop(ctx))
+	}
+	if d.queue != nil {
+		errs = append(errs, d.queue.Stop(ctx))
+	}
+	if d.admin != nil {
+		errs = append(errs, d.admin.Stop(ctx))
+	}
+	if d.stopped != nil {
+		d.stopped()
+		d.housekeeping.Wait()
+	}
+	if d.resolver != nil {
+		errs = append(errs, d.resolver.Close())
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// pruneEvery is the period of the journal's housekeeping.
+const pruneEvery = time.Hour
+
+// startHousekeeping removes journal records older than [journal] keep.
+func (d *Daemon) startHousekeeping() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.stopped = cancel
+	d.housekeeping.Go(func() {
+		tick := time.NewTicker(pruneEvery)
+		defer tick.Stop()
+		for {
+			d.prune(ctx)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+func (d *Daemon) prune(ctx context.Context) {
+	d.mu.Lock()
+	keep := d.mu.config.Journal.Keep
+	d.mu.Unlock()
+	if err := d.store.Prune(ctx, time.Now().Add(-keep)); err != nil && ctx.Err() == nil {
+		d.log.Error("old journal records could not be removed; trying again in an hour", mta.KeyError, err)
+	}
+}

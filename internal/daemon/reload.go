@@ -1,0 +1,58 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"mailout/internal/admin"
+	"mailout/internal/config"
+	"mailout/internal/mta"
+)
+
+// Reload reads the configuration file again and applies what may change while
+// mail flows; sessions under way keep what they began with. A file with errors
+// changes nothing. It names what was applied and what waits for a restart.
+func (d *Daemon) Reload(context.Context) (*admin.Reload, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fresh, err := config.Load(d.opts.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	result := &admin.Reload{}
+	result.Applied, result.NeedsRestart = config.Diff(d.mu.config, fresh)
+	merged := config.Merge(d.mu.config, fresh)
+	if err := d.apply(merged); err != nil {
+		return nil, err
+	}
+	d.mu.config = merged
+	d.log.Info("configuration applied", mta.KeyPath, d.opts.ConfigPath, mta.KeyCount, len(result.Applied))
+	return result, nil
+}
+
+// apply tells every part; the steps that can fail come first.
+func (d *Daemon) apply(c *config.Config) error {
+	settings, err := carrierSettings(c)
+	if err != nil {
+		return err
+	}
+	if err := d.planner.Reconfigure(routeSettings(c)); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	d.carrier.Reconfigure(settings)
+	dnsOpts := dnsOptions(c)
+	dnsOpts.Logger = d.log
+	d.resolver.Reconfigure(dnsOpts)
+	d.memory.setLimit(c.Limits.Memory)
+	d.intake.Configure(intakeSettings(c))
+	d.queue.Reconfigure(schedules(c), queueLimits(c), c.Hostname)
+	d.queue.Replan()
+	for _, door := range d.doors {
+		for _, l := range c.Listen {
+			if l.Address == door.listener.Address {
+				door.server.Reconfigure(doorSettings(c, l))
+			}
+		}
+	}
+	return nil
+}
