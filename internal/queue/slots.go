@@ -118,13 +118,19 @@ func (l *loop) keepSpare(s *site) {
 	}
 }
 
+// wanted reports whether a connection of s would serve somebody who has none.
+func (l *loop) wanted(s *site) bool {
+	limit := l.set.limits.Connections
+	full := l.slots.used >= limit || !s.quick && l.slots.slow >= slowLimit(limit)
+	return full && l.slots.leaving < l.slots.starved()
+}
+
 // yields reports whether a worker that asks for more should leave because
 // others have no connection at all. A quick site keeps its workers unless the
 // quick ones together hold more than half.
 func (l *loop) yields(w *worker) bool {
 	s, limit := w.site, l.set.limits.Connections
-	full := l.slots.used >= limit || !s.quick && l.slots.slow >= slowLimit(limit)
-	if !full || l.slots.leaving >= l.slots.starved() {
+	if !l.wanted(s) {
 		return false
 	}
 	staying := s.workers - s.leaving

@@ -187,7 +187,7 @@ func (l *loop) onNext(w *worker) {
 			return
 		}
 	}
-	if w.wait <= 0 || l.slots.leaving < l.slots.starved() && l.slots.used >= l.set.limits.Connections {
+	if w.wait <= 0 || l.wanted(s) {
 		l.dismiss(w)
 		return
 	}
@@ -252,6 +252,9 @@ func (l *loop) onDone(w *worker) {
 		l.slots.leaving--
 	}
 	l.slots.count(s, -1)
-	l.dispatch(s)
+	if s.ready > 0 {
+		l.slots.want(s) // behind those that wait already
+	}
 	l.serveHungry()
+	l.dispatch(s)
 }
