@@ -51,11 +51,21 @@ func Open(ctx context.Context, conn net.Conn, opt Options) (*Session, *mta.Failu
 		s.last = time.Now()
 		return s, nil
 	}
-	if f.Cause == mta.CauseLocal && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		f.Cause, f.Text = mta.CauseTimeout, "no session within the time given"
-	}
+	cancelled(ctx, f)
 	s.Quit()
 	return nil, f
+}
+
+// cancelled makes a connection that broke because ctx ended a failure of ours,
+// or of the time that the caller gave.
+func cancelled(ctx context.Context, f *mta.Failure) {
+	switch {
+	case ctx.Err() == nil || f.Cause == mta.CauseReply || f.Cause == mta.CauseNeed || f.Cause == mta.CauseProtocol:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		f.Cause, f.Text = mta.CauseTimeout, "no session within the time given"
+	default:
+		f.Cause, f.Text = mta.CauseLocal, "mailout is stopping"
+	}
 }
 
 func (s *Session) open(ctx context.Context) *mta.Failure {
@@ -200,9 +210,7 @@ func (s *Session) handshake(ctx context.Context) *mta.Failure {
 	}
 	if err != nil {
 		f := s.failure(mta.StageTLS, err)
-		if f.Cause != mta.CauseLocal {
-			f.Cause, f.Text = mta.CauseTLS, "TLS handshake: "+err.Error()
-		}
+		f.Cause, f.Text = mta.CauseTLS, "TLS handshake: "+smtp.Harmless(err.Error())
 		return f
 	}
 	s.conn, s.verified, s.tlsTime = conn, verify, time.Since(start)

@@ -221,7 +221,7 @@ func TestTLSRequiredVerifies(t *testing.T) {
 			})
 	})
 	t.Run("wrong name", func(t *testing.T) {
-		playTLS(t, offersTLS+"S: 220 go\ntls", "other.example", func(t *testing.T, conn net.Conn, roots *x509.CertPool) {
+		playTLS(t, offersTLS+"S: 220 go\ntls\nC: EHLO*\nS: 250 mx", "other.example", func(t *testing.T, conn net.Conn, roots *x509.CertPool) {
 			opt := plain
 			opt.TLS, opt.RootCAs = mta.TLSRequired, roots
 			if f := refusedOpen(t, conn, opt); f.Stage != mta.StageTLS || f.Cause != mta.CauseTLS {
@@ -230,7 +230,7 @@ func TestTLSRequiredVerifies(t *testing.T) {
 		})
 	})
 	t.Run("unknown authority", func(t *testing.T) {
-		playTLS(t, offersTLS+"S: 220 go\ntls", "mx.example.net", func(t *testing.T, conn net.Conn, _ *x509.CertPool) {
+		playTLS(t, offersTLS+"S: 220 go\ntls\nC: EHLO*\nS: 250 mx", "mx.example.net", func(t *testing.T, conn net.Conn, _ *x509.CertPool) {
 			opt := plain
 			opt.TLS, opt.RootCAs = mta.TLSRequired, x509.NewCertPool()
 			if f := refusedOpen(t, conn, opt); f.Cause != mta.CauseTLS {

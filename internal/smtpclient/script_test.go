@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/mtatest"
@@ -21,10 +22,11 @@ import (
 //	S: text      writes text and CRLF
 //	C: text      reads a line that must be text; "C: text*" one that begins so
 //	data         reads content up to the dot; "data N" exactly N octets
-//	repeat N     the rest of the line, N times, written without being asked
+//	repeat N     the rest of the line, N times, in one write
+//	long N       the beginning of a line of N octets
 //	tls          takes a TLS handshake
-//	half         closes the sending side
 //	close        closes
+//	stall        reads nothing and says nothing for an hour
 //	hang         reads and says nothing until the client is gone
 //
 // Lines without a keyword are comments.
@@ -73,6 +75,9 @@ func (s *server) step(verb, rest string) bool {
 			return false
 		}
 		s.conn, s.br = conn, bufio.NewReader(conn)
+	case "stall":
+		<-time.After(time.Hour)
+		return false
 	case "close":
 		return false
 	case "hang":

@@ -331,6 +331,8 @@ func TestServerThatStopsReading(t *testing.T) {
 	until := pipelined + "C: MAIL*\nC: RCPT*\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\n"
 	for _, c := range []sent{
 		{name: "says why and closes", tx: large, want: "final reply 552 5.3.4 too large", script: until + "S: 552 5.3.4 too large\nclose"},
+		{name: "says yes too early and closes", tx: large, want: "data io", script: until + "S: 250 taken\nclose"},
+		{name: "stalls", tx: large, want: "data timeout", script: until + "stall", took: waitBlock + waitBroken},
 		{name: "closes", tx: large, want: "data io", script: until + "close"},
 	} {
 		t.Run(c.name, c.test)

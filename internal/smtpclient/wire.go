@@ -159,7 +159,7 @@ func (w *wire) failure(stage mta.Stage, err error) *mta.Failure {
 	case errors.Is(err, io.EOF):
 		f.Cause, f.Text = mta.CauseIO, "connection closed at "+doing(stage)
 	default:
-		f.Cause, f.Text = mta.CauseIO, "connection lost at "+doing(stage)+": "+err.Error()
+		f.Cause, f.Text = mta.CauseIO, "connection lost at "+doing(stage)+": "+smtp.Harmless(err.Error())
 	}
 	return f
 }

@@ -98,7 +98,22 @@ func (w *worker) fits(route *mta.Route, at *attempt) bool {
 	if route == w.route {
 		return true
 	}
+	if route.Helo == w.route.Helo && slices.Equal(route.Sources, w.route.Sources) {
+		// From the same sources: what is left is the host. (The common case of
+		// many domains on one MX set costs no allocation.)
+		return names(route, &w.key.target)
+	}
 	return slices.ContainsFunc(route.Targets(nil), func(t mta.Target) bool { return same(&t, &w.key.target) })
+}
+
+// names reports whether a route names the target's host with its address.
+func names(route *mta.Route, t *mta.Target) bool {
+	for i := range route.Hosts {
+		if h := &route.Hosts[i]; h.Name == t.Host.Name && slices.Contains(h.Addresses, t.IP) {
+			return route.IPv6 || t.IP.Unmap().Is4()
+		}
+	}
+	return false
 }
 
 // spent reports whether the session has carried what one may carry.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mailout/internal/mta"
@@ -66,6 +67,8 @@ func TestTrap04_AllHostsMustSayNo(t *testing.T) {
 		"one was busy":          {greet("421 busy"), greet("554 5.7.1 no"), "temporary host 4.3.2 @mx1; mx1 banner; mx2 banner"},
 		"silent, then no":       {rules(mtatest.Rule{Stage: mtatest.StageConnect, Action: mtatest.Action{Hang: true}}), greet("554 no"), "temporary host 4.4.2 @mx1; mx1 banner; mx2 banner"},
 		"closed, then busy":     {rules(mtatest.Rule{Stage: mtatest.StageConnect, Action: mtatest.Action{Drop: true}}), greet("421 busy"), "temporary host 4.3.2 @mx2; mx1 banner; mx2 banner"},
+		"endless greeting":      {rules(mtatest.Rule{Stage: mtatest.StageConnect, Action: mtatest.Action{Raw: strings.Repeat("220-and on\r\n", 600)}}), mtatest.MXConfig{}, "delivered 2.0.0 @mx2; mx1 banner; mx2 final"},
+		"busy, then closed":     {greet("421 busy"), rules(mtatest.Rule{Stage: mtatest.StageConnect, Action: mtatest.Action{Drop: true}}), "temporary host 4.3.2 @mx1; mx1 banner; mx2 banner"},
 		"EHLO no, then takes":   {rules(on(mtatest.StageHelo, "550 no")), mtatest.MXConfig{}, "delivered 2.0.0 @mx2; mx1 ehlo; mx2 final"},
 		"out of space at RCPT":  {rules(on(mtatest.StageRcpt, "452 4.3.1 full")), mtatest.MXConfig{}, "delivered 2.0.0 @mx2; mx1 rcpt; mx2 final"},
 		"greylisting stays":     {rules(on(mtatest.StageRcpt, "450 4.7.1 greylisted, try again in 5 minutes")), mtatest.MXConfig{}, "temporary recipient 4.7.1 @mx1; mx1 rcpt"},
@@ -161,6 +164,25 @@ func TestTrap08_Uncertain(t *testing.T) {
 		w.want(got[0], "uncertain host 4.4.2 @mx1; mx1 final") // and no other host is asked
 		w.want(got[1], "delivered 2.0.0 @mx1")
 		w.received("mx2", 0)
+	})
+	t.Run("on a reused session", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.host("mx1", rules(mtatest.Rule{Stage: mtatest.StageDot, Skip: 1, Action: mtatest.Action{Keep: true, Drop: true}}), "192.0.2.1")
+			got := w.deliver(w.mail("b@example.net"), w.mail("c@example.net"))
+			w.want(got[1], "uncertain host 4.4.2 @mx1 reused; mx1 final")
+			w.received("mx1", 2)
+		})
+	})
+}
+
+// A 421 for one recipient ends the session after the message was taken for the
+// others: the next host is asked for that one.
+func TestTrap05_421InTheFlight(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.host("mx1", rules(mtatest.Rule{Stage: mtatest.StageRcpt, Match: "c@*", Action: mtatest.Action{Reply: "421 not this one"}}), "192.0.2.1")
+		w.host("mx2", mtatest.MXConfig{}, "192.0.2.2")
+		w.want(w.deliver(w.mail("b@x", "c@x"))[0], "delivered 2.0.0, delivered 2.0.0 @mx2; mx1 rcpt; mx2 final")
+		w.sessions("mx1", 1)
 	})
 }
 
@@ -268,6 +290,7 @@ func TestTrap19_ReuseKey(t *testing.T) {
 		"another name": {func(w *world, r *mta.Route, _ *mta.Delivery) {
 			r.Hosts = []mta.Host{{Name: "mx7", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
 		}, false},
+		"no IPv6 any more": {func(w *world, r *mta.Route, _ *mta.Delivery) { r.IPv6 = false }, true},
 		"another source": {func(w *world, r *mta.Route, _ *mta.Delivery) {
 			r.Sources = []mta.Source{{IP: netip.MustParseAddr("203.0.113.9"), Hostname: "out.example.org"}}
 		}, false},
@@ -400,7 +423,7 @@ func TestTrap46_APanicLeavesNoSession(t *testing.T) {
 			}()
 			w.deliver(w.mail("b@example.net"), second)
 		}()
-		w.net.Close()
+		synctest.Wait()
 		if open := m.Stats().Open; open != 0 {
 			w.Errorf("%d sessions open", open)
 		}

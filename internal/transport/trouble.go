@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"mailout/internal/mta"
+	"mailout/internal/smtp"
 )
 
 // Place is where a failure happened; it gives the reason its subject. The zero
@@ -183,15 +184,16 @@ var table = []row{
 	{name: "lacks what the message needs", cause: mta.CauseNeed, class: permanent, scope: ofHost, report: enhanced(5, 5, 1), onward: true, says: "cannot take this message"},
 
 	// Replies that mean the same at every stage.
-	{name: "unusual rate", cause: mta.CauseReply, code: "4xx", status: "4.7.28", class: temporary, scope: ofSite, report: enhanced(4, 7, 28), hint: true, says: "finds our rate too high"},
+	{name: "unusual rate", cause: mta.CauseReply, stages: anyMail, code: "4xx", status: "4.7.28", class: temporary, scope: ofSite, report: enhanced(4, 7, 28), hint: true, says: "finds our rate too high"},
 	{name: "service closing", cause: mta.CauseReply, code: "421", class: temporary, scope: ofHost, report: enhanced(4, 3, 2), onward: true, hint: true, says: "closed the session"},
-	{name: "IPv6 without PTR, in the status", cause: mta.CauseReply, code: "5xx", status: "5.7.25", class: permanent, scope: ofMessage, report: enhanced(5, 7, 25), only4: true, says: "refused our address for its reverse DNS"},
-	{name: "IPv6 without PTR, in the text", cause: mta.CauseReply, code: "5xx", status: "5.7.x", text: blamesIPv6PTR, class: permanent, scope: ofMessage, report: enhanced(5, 7, 1), only4: true, says: "refused our IPv6 address for its reverse DNS"},
-
 	// Greeting and EHLO: all hosts must say no before mail fails (trap 4).
 	{name: "greeted with 4xx", cause: mta.CauseReply, stages: greeting, code: "4xx", class: temporary, scope: ofHost, report: enhanced(4, 3, 2), onward: true, hint: true, says: "takes no mail now"},
 	{name: "greeted with 5xx", cause: mta.CauseReply, stages: greeting, code: "5xx", class: permanent, scope: ofHost, report: enhanced(5, 3, 2), onward: true, says: "refused the session"},
 	{name: "STARTTLS refused", cause: mta.CauseReply, stages: starttls, class: temporary, scope: ofHost, report: enhanced(4, 7, 0), onward: true, says: "refused the TLS that is required"},
+
+	// Over IPv6 only: the same mail may pass over IPv4 (trap 33).
+	{name: "IPv6 without PTR, in the status", cause: mta.CauseReply, code: "5xx", status: "5.7.25", class: permanent, scope: ofMessage, report: enhanced(5, 7, 25), only4: true, says: "refused our address for its reverse DNS"},
+	{name: "IPv6 without PTR, in the text", cause: mta.CauseReply, code: "5xx", status: "5.7.x", text: blamesIPv6PTR, class: permanent, scope: ofMessage, report: enhanced(5, 7, 1), only4: true, says: "refused our IPv6 address for its reverse DNS"},
 
 	// The host's state, told at any command of the transaction.
 	{name: "host out of storage", cause: mta.CauseReply, stages: anyMail, code: "452", status: "4.3.x", class: temporary, scope: ofHost, report: enhanced(4, 3, 1), onward: true, hint: true, says: "is short of storage"},
@@ -347,7 +349,7 @@ func evidence(f *mta.Failure) string {
 	case f.Text != "":
 		return f.Text
 	case f.Err != nil:
-		return f.Err.Error()
+		return smtp.Harmless(f.Err.Error())
 	}
 	return ""
 }

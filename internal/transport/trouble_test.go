@@ -93,6 +93,8 @@ var judgements = []judged{
 	{row: "greeted with 4xx", f: said(mta.StageEhlo, 451, none, "later"), at: v4, class: temporary, scope: ofHost, status: "4.3.2", onward: true},
 	{row: "greeted with 5xx", f: said(mta.StageBanner, 554, none, "no SMTP service here"), at: v4, class: permanent, scope: ofHost, status: "5.3.2", onward: true},
 	{row: "greeted with 5xx", f: said(mta.StageEhlo, 550, enhanced(5, 7, 1), "blocked"), at: v4, class: permanent, scope: ofHost, status: "5.7.1", onward: true},
+	{row: "greeted with 5xx", f: said(mta.StageBanner, 554, enhanced(5, 7, 25), "no PTR"), at: v4, class: permanent, scope: ofHost, status: "5.7.25", onward: true},
+	{row: "service closing", f: said(mta.StageBanner, 421, enhanced(4, 7, 28), "unusual rate"), at: v4, class: temporary, scope: ofHost, status: "4.7.28", onward: true},
 	{row: "STARTTLS refused", f: said(mta.StageTLS, 454, enhanced(4, 7, 0), "not now"), at: v4, class: temporary, scope: ofHost, status: "4.7.0", onward: true},
 	{row: "STARTTLS refused", f: said(mta.StageTLS, 502, enhanced(5, 5, 1), "never"), at: v4, class: temporary, scope: ofHost, status: "4.7.0", onward: true},
 
