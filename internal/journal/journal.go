@@ -8,25 +8,46 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
 
 	"mailout/internal/mta"
+	"mailout/internal/smtp"
 	"mailout/internal/spool"
 )
 
-// Trace calls f for the records of a message (query is its ID) or of a
-// recipient (any other text: an address, in either case), written at or after
-// since, oldest first, until f returns false.
+// ErrQuery says that a trace was asked for nothing: neither an ID nor an
+// address.
+var ErrQuery = errors.New("trace: give a message ID or a recipient's address")
+
+// Trace calls f for the records of a message (query is its ID, in either case)
+// or of a recipient (any other text), written at or after since, oldest first,
+// until f returns false. An address matches in either case, with or without
+// angle brackets, and with its domain as people write it or as A-labels. An
+// empty query is ErrQuery.
 func Trace(ctx context.Context, store spool.Store, query string, since time.Time, f func(*mta.Record) bool) error {
 	filter := spool.RecordFilter{Since: since}
-	if id, err := mta.ParseID(query); err == nil {
+	if id, err := mta.ParseID(strings.TrimSpace(query)); err == nil && !id.IsZero() {
 		filter.ID = id
-	} else {
-		filter.Recipient = strings.ToLower(query)
+	} else if filter.Recipient = address(query); filter.Recipient == "" {
+		return ErrQuery
 	}
 	return store.Records(ctx, filter, f)
+}
+
+// address gives the text of an address as records hold it. What is no address
+// by the grammar is looked for as it stands: records may hold it all the same.
+func address(query string) string {
+	text := strings.TrimSpace(query)
+	if rest, ok := strings.CutPrefix(text, "<"); ok {
+		text = strings.TrimSuffix(rest, ">")
+	}
+	if m, err := smtp.ParseMailbox(text, true); err == nil {
+		return m.String()
+	}
+	return text
 }
 
 // Outcome is what an attempt meant for one recipient.
@@ -58,24 +79,49 @@ type Attempt struct {
 }
 
 // Attempts joins the records of a message into its attempts, oldest first.
-// Records that tell of no attempt (accepted, held, bounced, …) are left out.
+// Records that tell of no attempt (accepted, held, bounced, …) are left out. An
+// expiry without an attempt of its own is an outcome of the attempt before it.
 func Attempts(ctx context.Context, store spool.Store, id mta.ID) ([]Attempt, error) {
 	out := []Attempt{}
 	err := store.Records(ctx, spool.RecordFilter{ID: id}, func(r *mta.Record) bool {
 		if !ofAttempt(r) {
 			return true
 		}
-		at := mta.FormatTime(r.Time)
-		n := len(out)
-		if n == 0 || out[n-1].Number != r.Attempt || out[n-1].Time != at || out[n-1].Destination != r.Destination {
-			out = append(out, newAttempt(r, at))
-			n++
+		n := attemptOf(out, r)
+		if n < 0 {
+			n = len(out)
+			out = append(out, newAttempt(r, mta.FormatTime(r.Time)))
 		}
-		out[n-1].Results = append(out[n-1].Results, newOutcome(r))
+		if len(out[n].Tries) == 0 {
+			out[n].Tries = r.Tries
+		}
+		out[n].Results = append(out[n].Results, newOutcome(r))
 		return true
 	})
 	return out, err
 }
+
+// attemptOf finds the attempt, among those known, that a record belongs to, or
+// -1. Attempts of several destinations may end between one another.
+func attemptOf(known []Attempt, r *mta.Record) int {
+	at := mta.FormatTime(r.Time)
+	for n := len(known) - 1; n >= 0; n-- {
+		a := &known[n]
+		if a.Number != r.Attempt || a.Destination != r.Destination {
+			continue
+		}
+		if a.Time == at && a.Host == r.Host && a.IP == r.IP {
+			return n
+		}
+		if r.Event == mta.EventExpired && !attempted(r) {
+			return n
+		}
+	}
+	return -1
+}
+
+// attempted reports whether a record tells of an attempt's hosts.
+func attempted(r *mta.Record) bool { return r.IP.IsValid() || len(r.Tries) > 0 }
 
 // ofAttempt reports whether a record is an attempt's.
 func ofAttempt(r *mta.Record) bool {

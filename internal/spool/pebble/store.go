@@ -188,9 +188,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 func (s *Store) open() error {
 	dbDir := s.fs.PathJoin(s.dir, "db")
-	if err := s.fs.MkdirAll(dbDir, 0o700); err != nil {
+	if err := makeDir(s.fs, dbDir); err != nil {
 		return diskError("make the spool's directory", err)
 	}
+	// A run that was cut short may have made it and not synced its name. The
+	// directory above may not be ours to open; then it was not made by us.
+	_ = syncDir(s.fs, s.fs.PathDir(s.dir))
 	if err := s.takeLock(dbDir); err != nil {
 		return err
 	}
@@ -376,6 +379,24 @@ func (l *pebbleLog) Fatalf(format string, args ...any) {
 	}
 	_ = l.s.fail(err)
 	select {}
+}
+
+// makeDir makes a directory and those above it, so that they are there after a
+// crash.
+func makeDir(f vfs.FS, dir string) error {
+	if _, err := f.Stat(dir); err == nil {
+		return nil
+	}
+	parent := f.PathDir(dir)
+	if parent != dir && parent != "." {
+		if err := makeDir(f, parent); err != nil {
+			return err
+		}
+	}
+	if err := f.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(f, parent)
 }
 
 // syncDir makes the names in a directory durable.
