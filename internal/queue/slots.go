@@ -8,10 +8,15 @@ type slots struct {
 	slow    int // of these, of sites that are not quick
 	leaving int // workers told to leave, not yet gone
 
-	quickly ring[*site] // quick sites that want a connection
-	without ring[*site] // others without any
-	more    ring[*site] // others that want another
-	spare   ring[*site] // may have idle workers
+	// The sites that wait, in the order in which they are served. Whoever gives
+	// a connection up for a site without one stands behind it afterwards, or
+	// the two would pass it to and fro.
+	quickFirst ring[*site] // quick sites without a connection
+	slowFirst  ring[*site] // others without one
+	quickMore  ring[*site] // quick sites that want another
+	slowMore   ring[*site]
+
+	spare ring[*site] // may have idle workers
 }
 
 // free reports whether s may have one more connection.
@@ -21,20 +26,22 @@ func (p *slots) free(s *site, limit int) bool {
 
 func slowLimit(limit int) int { return limit - limit/10 }
 
-// starved is how many sites wait that have no connection, or are quick.
-func (p *slots) starved() int { return p.quickly.len() + p.without.len() }
+// starved is how many sites wait that have no connection.
+func (p *slots) starved() int { return p.quickFirst.len() + p.slowFirst.len() }
 
 // want notes that s waits for a connection.
 func (p *slots) want(s *site) {
 	switch {
 	case s.hungry:
 		return
-	case s.quick:
-		p.quickly.push(s)
+	case s.workers == 0 && s.quick:
+		p.quickFirst.push(s)
 	case s.workers == 0:
-		p.without.push(s)
+		p.slowFirst.push(s)
+	case s.quick:
+		p.quickMore.push(s)
 	default:
-		p.more.push(s)
+		p.slowMore.push(s)
 	}
 	s.hungry = true
 }
@@ -47,12 +54,14 @@ func (p *slots) pop(limit int) *site {
 	slowMay := p.slow < slowLimit(limit)
 	var s *site
 	switch {
-	case p.quickly.len() > 0:
-		s = p.quickly.pop()
-	case slowMay && p.without.len() > 0:
-		s = p.without.pop()
-	case slowMay && p.more.len() > 0:
-		s = p.more.pop()
+	case p.quickFirst.len() > 0:
+		s = p.quickFirst.pop()
+	case slowMay && p.slowFirst.len() > 0:
+		s = p.slowFirst.pop()
+	case p.quickMore.len() > 0:
+		s = p.quickMore.pop()
+	case slowMay && p.slowMore.len() > 0:
+		s = p.slowMore.pop()
 	default:
 		return nil
 	}

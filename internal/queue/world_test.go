@@ -43,6 +43,8 @@ type world struct {
 	idle   time.Duration // of a session; default a minute
 	greet  time.Duration // how long it takes to connect
 
+	crashed int // of the test's goroutine
+
 	mu struct {
 		sync.Mutex
 		flight   map[mta.DeliveryKey]bool
