@@ -12,7 +12,6 @@ import (
 
 	"mailout/internal/admin"
 	"mailout/internal/journal"
-	"mailout/internal/mta"
 	"mailout/internal/queue"
 )
 
@@ -194,7 +193,7 @@ func printHistory(w io.Writer, m *admin.Message) {
 }
 
 func printOutcome(w io.Writer, o *journal.Outcome) {
-	fmt.Fprintf(w, "    %-9s %s: %s\n", o.Event, o.Recipient, recordReply(&mta.Record{Code: o.Code, Enhanced: o.Enhanced, Reply: o.Reply}))
+	fmt.Fprintf(w, "    %-9s %s: %s\n", o.Event, o.Recipient, strings.ReplaceAll(o.Reply, "\n", " "))
 	if o.Reason != "" {
 		fmt.Fprintf(w, "              %s\n", o.Reason)
 	}

@@ -140,19 +140,8 @@ func shownFacts(f mta.TLSFacts) string {
 	return f.Version + " " + f.Cipher + ", " + verified
 }
 
-func recordReply(r *mta.Record) string {
-	parts := make([]string, 0, 3)
-	if r.Code != 0 {
-		parts = append(parts, fmt.Sprint(r.Code))
-	}
-	if r.Enhanced != "" {
-		parts = append(parts, r.Enhanced)
-	}
-	if r.Reply != "" {
-		parts = append(parts, strings.ReplaceAll(r.Reply, "\n", " "))
-	}
-	return strings.Join(parts, " ")
-}
+// recordReply is the reply on one line; it begins with its codes.
+func recordReply(r *mta.Record) string { return strings.ReplaceAll(r.Reply, "\n", " ") }
 
 func shownTimes(d mta.Durations) string {
 	var parts []string

@@ -94,7 +94,7 @@ func TestEveryFault(t *testing.T) {
 		{"alice@expired.test", "deferred", 0, "route"},
 		{"nobody@pf.test", "failed", 550, "5.1.1"},
 		{"nobody@exim.test", "failed", 550, ""},
-		{"nobody@osmtpd.test", "failed", 550, ""},
+		{"nobody@osmtpd.test", "failed", 0, ""},
 		{"nobody@chasquid.test", "failed", 550, ""},
 		{"r-452-4.2.2-full@pf.test", "deferred", 452, "4.2.2"},
 		{"r-550-5.7.1-policy@pf.test", "failed", 550, "5.7.1"},
