@@ -17,7 +17,7 @@ fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 CGO_ENABLED=$([ ${#race[@]} -gt 0 ] && echo 1 || echo 0) \
-  $GO test ${race[@]+"${race[@]}"} -timeout 40m -json ./... 2>&1 | $GO run ./test/summary | tee "$log"
+  $GO test ${race[@]+"${race[@]}"} -count=1 -timeout 40m -json ./... 2>&1 | $GO run ./test/summary | tee "$log"
 status=${PIPESTATUS[0]}
 [ "${PIPESTATUS[1]:-0}" -eq 0 ] || status=1
 echo "took $(($(date +%s) - started)) s"

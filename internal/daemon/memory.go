@@ -19,8 +19,11 @@ type memoryGate struct {
 // an accepted message little more.
 const lookEvery = 100 * time.Millisecond
 
-// nearPercent of the limit is where new mail is refused with 452.
-const nearPercent = 90
+// livePercent of the limit, in memory that the last collection found in use,
+// is where new mail is refused with 452. Garbage does not count: the runtime
+// lets it grow up to the limit before it collects, and what is left above the
+// live part keeps collections from following one another without a pause.
+const livePercent = 70
 
 func (g *memoryGate) setLimit(octets int64) {
 	g.limit.Store(octets)
@@ -34,15 +37,22 @@ func (g *memoryGate) Busy() bool {
 	if now-last < lookEvery.Milliseconds() || !g.asked.CompareAndSwap(last, now) {
 		return g.busy.Load()
 	}
-	near := g.limit.Load() / 100 * nearPercent
-	busy := memoryInUse() > near
+	live, held := memoryInUse()
+	limit := g.limit.Load()
+	busy := live > limit/100*livePercent || held > limit
 	g.busy.Store(busy)
 	return busy
 }
 
-// memoryInUse is what the process holds of the system's memory.
-func memoryInUse() int64 {
-	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+// memoryInUse gives what the last collection found in use, and what the
+// process holds of the system's memory.
+func memoryInUse() (live, held int64) {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+	}
 	metrics.Read(samples)
-	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
+	value := func(i int) int64 { return int64(samples[i].Value.Uint64()) }
+	return value(0), value(1) - value(2)
 }

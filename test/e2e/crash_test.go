@@ -18,6 +18,9 @@ var (
 	seed  = flag.Uint64("seed", 0, "seed of TestKillNine; 0 takes a new one")
 )
 
+// sizes of content, by round: in the store, and (above 64 KiB) in a file of its own.
+var sizes = []int{4096, 4096, 100_000}
+
 // TestKillNine kills the daemon at random moments under load and starts it
 // again. Every message that got 250 must arrive. A message may arrive twice
 // only when the kill fell between the receiver's reply and its record: at most
@@ -42,7 +45,7 @@ func TestKillNine(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		done := make(chan *mtatest.LoadResult, 1)
 		load := mtatest.Load{
-			Addr: d.smtp, Name: fmt.Sprintf("round%d", round), Sessions: 20, Size: 4096,
+			Addr: d.smtp, Name: fmt.Sprintf("round%d", round), Sessions: 20, Size: sizes[round%len(sizes)],
 			To: func(n int) []string { return []string{"user@" + domains[n%len(domains)]} },
 		}
 		go func() { done <- load.Run(ctx) }()

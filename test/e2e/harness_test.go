@@ -155,6 +155,19 @@ func (d *daemon) write(text string) {
 	}
 }
 
+// replace changes the configuration's text.
+func (d *daemon) replace(old, new string) {
+	d.t.Helper()
+	text, err := os.ReadFile(d.config)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		d.t.Fatalf("%q is not in the configuration", old)
+	}
+	d.write(strings.Replace(string(text), old, new, 1))
+}
+
 // start runs the daemon and waits for its ready line.
 func (d *daemon) start() *daemon {
 	d.t.Helper()
