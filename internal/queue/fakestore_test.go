@@ -24,6 +24,7 @@ type fakeStore struct {
 		begun   []mta.DeliveryKey
 		settles int
 		pages   int
+		used    map[*spool.Submission]bool
 	}
 	streak   int
 	fail     func(s *spool.Settlement) error // of a whole Settle call
@@ -35,6 +36,7 @@ func newFakeStore() *fakeStore {
 	s := &fakeStore{noted: true}
 	s.mu.open = make(map[mta.DeliveryKey]*mta.Delivery)
 	s.mu.dests = make(map[mta.Destination][]*mta.Delivery)
+	s.mu.used = make(map[*spool.Submission]bool)
 	return s
 }
 
@@ -121,6 +123,14 @@ func (s *fakeStore) Settle(_ context.Context, list ...*spool.Settlement) ([]mta.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.settles++
+	for _, x := range list {
+		for _, sub := range x.Reports {
+			if s.mu.used[sub] {
+				panic("a report was handed in again after a failed commit: its draft is used up")
+			}
+			s.mu.used[sub] = true
+		}
+	}
 	if s.fail != nil {
 		for _, x := range list {
 			if err := s.fail(x); err != nil {

@@ -101,8 +101,8 @@ type Options struct {
 	// Rand gives numbers in [0,1) for jitter; default math/rand/v2.
 	Rand   func() float64
 	Logger *slog.Logger // default: discards
-	// Hostname is the EHLO name noted in records of attempts that reached no
-	// host.
+	// Hostname is the EHLO name noted in records of attempts whose carrier
+	// named none.
 	Hostname string
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ type world struct {
 	opts  Options
 	q     *Queue
 	start time.Time
-	seq   uint64
+	seq   atomic.Uint64
 
 	// site gives the MX set of a domain; default: the domain itself.
 	site func(domain string) string
@@ -55,7 +56,6 @@ type world struct {
 		mostAll  int
 		plans    map[string]int // under way
 		planned  int
-		log      []string
 		order    []string // recipients in the order of their attempts
 		reports  []ReportRequest
 		times    map[string][]time.Duration // attempts of each recipient, since the start
@@ -111,12 +111,12 @@ func (w *world) wait(d time.Duration) {
 
 // make makes a delivery to the recipients, which share a domain.
 func (w *world) make(stream string, rcpts ...string) *mta.Delivery {
-	w.seq++
+	seq := w.seq.Add(1)
 	var entropy [10]byte
-	binary.BigEndian.PutUint64(entropy[2:], w.seq)
+	binary.BigEndian.PutUint64(entropy[2:], seq)
 	now := time.Now().UTC()
 	m := &mta.Message{
-		ID: mta.NewID(now, entropy), Arrived: now, Size: 1000, MessageID: fmt.Sprintf("<%d@out.example>", w.seq),
+		ID: mta.NewID(now, entropy), Arrived: now, Size: 1000, MessageID: fmt.Sprintf("<%d@out.example>", seq),
 		Stream: stream, Envelope: mta.Envelope{Sender: "app@out.example"}, Deliveries: 1,
 	}
 	d := &mta.Delivery{Message: m, Due: now.Truncate(time.Millisecond)}
@@ -140,12 +140,6 @@ func (w *world) send(rcpts ...string) *mta.Delivery {
 }
 
 func (w *world) since() time.Duration { return time.Since(w.start) }
-
-func (w *world) note(format string, args ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.log = append(w.mu.log, fmt.Sprintf("%-10s ", w.since().Round(time.Millisecond))+fmt.Sprintf(format, args...))
-}
 
 // Plan implements Planner.
 func (w *world) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
@@ -270,9 +264,8 @@ func (w *world) give(d *mta.Delivery) {
 func (w *world) Report(_ context.Context, r ReportRequest) (*spool.Submission, error) {
 	w.mu.Lock()
 	w.mu.reports = append(w.mu.reports, r)
-	w.seq++
-	seq := w.seq
 	w.mu.Unlock()
+	seq := w.seq.Add(1)
 	if w.report != nil {
 		return w.report(r)
 	}
