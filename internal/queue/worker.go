@@ -18,6 +18,8 @@ type worker struct {
 	// Of the carrier's goroutine.
 	wait  time.Duration // set before a question is sent
 	taken []*entry
+	// reported are outcomes that may not be durable yet.
+	reported []*outcome
 
 	// Of the loop.
 	site    *site
@@ -66,6 +68,9 @@ func (q *Queue) carry(w *worker) {
 
 // Next implements Work.
 func (w *worker) Next(ctx context.Context, idle time.Duration) (*mta.Delivery, *mta.Route, bool) {
+	if !w.settled(ctx) {
+		return nil, nil, false
+	}
 	for {
 		w.wait = idle
 		h := w.ask(ctx)
@@ -78,6 +83,23 @@ func (w *worker) Next(ctx context.Context, idle time.Duration) (*mta.Delivery, *
 		w.taken = append(w.taken, h.e)
 		return h.e.d, h.route, true
 	}
+}
+
+// settled waits until what this session reported is on stable storage. So a
+// crash can repeat at most what one session had under way: one delivery a
+// session, not all that its settlements were behind.
+func (w *worker) settled(ctx context.Context) bool {
+	for _, o := range w.reported {
+		select {
+		case <-o.durable:
+		case <-ctx.Done():
+			return false
+		case <-w.q.done:
+			return false
+		}
+	}
+	w.reported = w.reported[:0]
+	return true
 }
 
 func (w *worker) ask(ctx context.Context) handout {
@@ -110,10 +132,11 @@ func (w *worker) orBack(ctx context.Context, h handout) handout {
 }
 
 // begin records an attempt before its first octet when the process has crashed
-// before: a crash loop must follow the retry schedule (spool.Store.Begin).
+// before: a crash loop must follow the retry schedule (spool.Store.Begin). A
+// message that arrived since the start was not there in the crash.
 func (w *worker) begin(e *entry) bool {
 	q := w.q
-	if q.opts.Store.Streak() == 0 {
+	if q.opts.Store.Streak() == 0 || e.d.Message.Arrived.After(q.started) {
 		return true
 	}
 	set := q.settings.Load()
@@ -156,6 +179,7 @@ func (w *worker) Report(d *mta.Delivery, a *mta.Attempt) {
 		return
 	}
 	o := w.q.conclude(e, a, mta.Last{})
+	w.reported = append(w.reported, o)
 	w.q.send(event{kind: evReport, w: w, o: o})
 	w.q.settle(o)
 }
