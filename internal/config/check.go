@@ -34,6 +34,7 @@ func (l *loader) sound(full ...string) bool {
 func (l *loader) contradictions() {
 	l.journalCoversExpiry()
 	l.listenersApart()
+	l.listenersWithinLimits()
 	l.sourcesApart()
 	l.namesOnce()
 	l.domainsOnce()
@@ -80,6 +81,20 @@ func (l *loader) listenersApart() {
 			line, _ := l.doc.position(l.at(findTable("listen").key("address"), j))
 			l.accuse("listen", "address", i, quote(b.Address.String())+" is taken by the [[listen]] on line "+itoa(line)+" ("+quote(a.Address.String())+")")
 			break
+		}
+	}
+}
+
+// listenersWithinLimits: intake holds [limits] for every door, so a listener
+// that promised more would refuse at the end what it let in at the start.
+func (l *loader) listenersWithinLimits() {
+	for i, own := range l.cfg.Listen {
+		full := findTable("listen").full(i)
+		if most := l.cfg.Limits.MessageSize; own.MessageSize > most && l.sound(full+".message_size", "limits.message_size") {
+			l.accuse("listen", "message_size", i, quote(formatSize(own.MessageSize))+" is more than [limits] message_size ("+quote(formatSize(most))+"), which holds for all mail")
+		}
+		if most := l.cfg.Limits.Recipients; own.Recipients > most && l.sound(full+".recipients", "limits.recipients") {
+			l.accuse("listen", "recipients", i, itoa(own.Recipients)+" is more than [limits] recipients ("+itoa(most)+"), which holds for all mail")
 		}
 	}
 }

@@ -205,6 +205,9 @@ var contradictions = []badFile{
 	{"expire longer than the journal's default", host + "[delivery]\nexpire = \"31d\"\n", []string{`f:3:10: [delivery] expire: "31d" is longer than [journal] keep ("30d", the default): mail that still waits would lose its history (write keep = "31d" or more in [journal] too)`}},
 	{"stream longer than the journal", host + "[[stream]]\nname = \"slow\"\nexpire = \"31d\"\n", []string{`f:4:10: [[stream]] expire: "31d" is longer than [journal] keep ("30d", the default): mail that still waits would lose its history (write keep = "31d" or more in [journal] too)`}},
 	{"same listener", host + "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"127.0.0.1:26\"\n[[listen]]\naddress = \"127.0.0.1:25\"\n", []string{`f:7:11: [[listen]] address: "127.0.0.1:25" is taken by the [[listen]] on line 3 ("127.0.0.1:25")`}},
+	{"listener beyond the limits", host + "[[listen]]\naddress = \"127.0.0.1:25\"\nmessage_size = \"51MB\"\nrecipients = 1001\n", []string{
+		`f:4:16: [[listen]] message_size: "51MB" is more than [limits] message_size ("50MB"), which holds for all mail`,
+		`f:5:14: [[listen]] recipients: 1001 is more than [limits] recipients (1000), which holds for all mail`}},
 	{"listener inside another", host + "[[listen]]\naddress = \"0.0.0.0:25\"\n[[listen]]\naddress = \"127.0.0.1:25\"\n", []string{`f:5:11: [[listen]] address: "127.0.0.1:25" is taken by the [[listen]] on line 3 ("0.0.0.0:25")`}},
 	{"router is ourselves", "hostname = \"mailout.example.com\"\n[router]\nhost = \"MAILOUT.example.com\"\n", []string{`f:3:8: [router] host: "MAILOUT.example.com" is our own hostname: mail would go in a circle (write "none" to deliver directly)`}},
 	{"router is a listener", host + "[[listen]]\naddress = \"192.0.2.1:25\"\n[router]\nhost = \"192.0.2.1\"\n", []string{`f:5:8: [router] host: "192.0.2.1" port 25 is our own [[listen]] address "192.0.2.1:25": mail would go in a circle (write "none" to deliver directly)`}},
