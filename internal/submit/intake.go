@@ -134,6 +134,9 @@ func (in *Intake) Begin(ctx context.Context, r *Request) (Draft, error) {
 	if err := checkRecipients(r.Recipients, s.MaxRecipients); err != nil {
 		return nil, err
 	}
+	if err := checkStream(r.Stream); err != nil {
+		return nil, err
+	}
 	content, err := in.store.Draft()
 	if err != nil {
 		return nil, storeTrouble(err)
@@ -197,6 +200,24 @@ func checkRecipients(rcpts []mta.Recipient, limit int) error {
 		}
 	}
 	return nil
+}
+
+// MaxStream is how long a stream's name may be, in octets.
+const MaxStream = 64
+
+// checkStream lets a stream's name be letters, digits and . _ - only, as the
+// configuration does: it becomes a part of the store's keys, of log lines and
+// of listings. Empty is the default stream.
+func checkStream(name string) error {
+	ok := len(name) <= MaxStream
+	for i := range len(name) {
+		c := name[i]
+		ok = ok && ('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-')
+	}
+	if ok {
+		return nil
+	}
+	return refuse(501, mta.Enhanced{Class: 5, Subject: 5, Detail: 4}, "stream", fmt.Sprintf("a stream's name is 1 to %d letters, digits, and . _ -", MaxStream))
 }
 
 func refuse(code int, e mta.Enhanced, field, text string) *Refusal {
