@@ -22,6 +22,7 @@ const (
 	replyNotSMTP         = "421 4.7.0 This is an SMTP server\r\n"
 	replyBadLine         = "500 5.5.2 Command lines are printable characters that end with CR LF\r\n"
 	replyEightBit        = "500 5.5.2 Characters outside ASCII need SMTPUTF8\r\n"
+	replyNeedsUTF8       = "553 5.6.7 Characters outside ASCII need SMTPUTF8 with MAIL\r\n" // RFC 6531 3.5
 	replyLineTooLong     = "500 5.5.6 Command line too long\r\n"
 	replyTooManyErrors   = "421 4.7.0 Too many errors\r\n"
 	replyTooManyCommands = "421 4.7.0 Too many commands without a message\r\n"

@@ -249,8 +249,15 @@ func (s *session) command(line []byte) error {
 		return s.fault(replyBadLine)
 	}
 	verb, arg := smtp.ParseCommand(line)
-	if !ascii && verb != smtp.VerbMail && !(verb == smtp.VerbRcpt && s.tx.request != nil && s.tx.request.Envelope.SMTPUTF8) {
-		return s.fault(replyEightBit)
+	if !ascii {
+		switch {
+		case verb == smtp.VerbRcpt && s.tx.request != nil && !s.tx.utf8():
+			// A refused address like any other, not an error of the session.
+			s.tx.refused++
+			return s.say(replyNeedsUTF8)
+		case verb != smtp.VerbMail && verb != smtp.VerbRcpt:
+			return s.fault(replyEightBit)
+		}
 	}
 	switch verb {
 	case smtp.VerbHelo, smtp.VerbEhlo:
