@@ -159,19 +159,17 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 // intake's reporter, intake needs the queue. It is set before either runs.
 type lateReporter struct{ queue.Reporter }
 
-// Stop ends every part in the reverse order of Start: doors first, then the
-// queue drains what is in flight until ctx ends, then the store is closed. What
-// the drain did not reach stays in the spool.
+// Stop ends every part: at once no door takes anything new and the queue starts
+// nothing new, and both let what is under way end until ctx ends; what comes in
+// meanwhile is stored and stays in the spool, like what the drain did not
+// reach. Then the others end in the reverse order of Start, the store last.
+//
+// What had to be cut off because ctx ended is told in the log and is no error:
+// nothing accepted is lost by it.
 func (d *Daemon) Stop(ctx context.Context) error {
-	var errs []error
-	for _, door := range d.doors {
-		errs = append(errs, door.server.Stop(ctx))
-	}
-	if d.queue != nil {
-		errs = append(errs, d.queue.Stop(ctx))
-	}
+	errs := d.drain(ctx)
 	if d.admin != nil {
-		errs = append(errs, d.admin.Stop(ctx))
+		errs = append(errs, d.cutOff("control socket", d.admin.Stop(ctx)))
 	}
 	if d.stopped != nil {
 		d.stopped()
@@ -184,6 +182,30 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		errs = append(errs, d.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// drain stops the doors and the queue side by side: a client that dawdles must
+// not keep another door open, nor use up the time of the deliveries under way.
+func (d *Daemon) drain(ctx context.Context) []error {
+	errs := make([]error, len(d.doors)+1)
+	var all sync.WaitGroup
+	for i, door := range d.doors {
+		all.Go(func() { errs[i] = d.cutOff(door.listener.Address.String(), door.server.Stop(ctx)) })
+	}
+	if d.queue != nil {
+		errs[len(d.doors)] = d.queue.Stop(ctx)
+	}
+	all.Wait()
+	return errs
+}
+
+// cutOff takes the end of the time to stop for what it is.
+func (d *Daemon) cutOff(part string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		d.log.Warn("cut off: the time to stop was over", mta.KeyListener, part, mta.KeyError, err)
+		return nil
+	}
+	return err
 }
 
 // pruneEvery is the period of the journal's housekeeping.
