@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"mailout/internal/journal"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
+	"mailout/internal/smtp"
 	"mailout/internal/spool"
 )
 
@@ -55,8 +58,13 @@ func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem)
 		return
 	}
+	nullSender := filter.Sender == nullPath
+	if nullSender {
+		filter.Sender = "" // which selects every sender
+	}
+	lines := &countingWriter{w: w}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := json.NewEncoder(w)
+	out := json.NewEncoder(lines)
 	batch := make([]*mta.Delivery, 0, explainBatch)
 	var failed error
 	flush := func() bool {
@@ -65,6 +73,9 @@ func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
 		return failed == nil
 	}
 	err := s.opts.Store.List(r.Context(), filter, func(d *mta.Delivery) bool {
+		if nullSender && d.Message.Envelope.Sender != "" {
+			return true
+		}
 		batch = append(batch, d)
 		return len(batch) < explainBatch || flush()
 	})
@@ -72,7 +83,7 @@ func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
 		flush()
 	}
 	if err = errors.Join(err, failed); err != nil {
-		s.breakOff(err)
+		s.endBadly(w, lines, err)
 	}
 }
 
@@ -87,20 +98,47 @@ func (s *Server) encode(ctx context.Context, out *json.Encoder, batch []*mta.Del
 	return err
 }
 
-// breakOff ends a response whose status is already sent: the peer must not
-// take half a listing for a whole one, so the connection is cut.
-func (s *Server) breakOff(err error) {
+// countingWriter knows whether anything was written.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+// Write implements io.Writer.
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// endBadly ends a listing that failed: with a problem while that can still be
+// said; later the peer must not take half a listing for a whole one, so the
+// connection is cut.
+func (s *Server) endBadly(w http.ResponseWriter, lines *countingWriter, err error) {
+	if lines.n == 0 {
+		writeProblem(w, problemOf(err))
+		return
+	}
 	if !errors.Is(err, context.Canceled) {
 		s.opts.Logger.Warn("listing broke off", mta.KeyError, err)
 	}
 	panic(http.ErrAbortHandler)
 }
 
+// nullPath is how people write the null return path.
+const nullPath = "<>"
+
+// listFilter reads what is selected. Addresses and domains come as people
+// write them and are looked for in the form that the spool has: a listing that
+// finds nothing must mean that there is nothing. The sender may be nullPath.
 func listFilter(r *http.Request) (spool.Filter, *Problem) {
 	q := r.URL.Query()
 	filter := spool.Filter{
-		Destination: q.Get("destination"), Stream: q.Get("stream"),
-		Sender: q.Get("sender"), Recipient: q.Get("recipient"),
+		Destination: canonicalDomain(q.Get("destination")), Stream: q.Get("stream"),
+		Sender: q.Get("sender"), Recipient: canonicalAddress(q.Get("recipient")),
+	}
+	if filter.Sender != nullPath {
+		filter.Sender = canonicalAddress(filter.Sender)
 	}
 	if text := q.Get("id"); text != "" {
 		id, err := mta.ParseID(text)
@@ -117,6 +155,27 @@ func listFilter(r *http.Request) (spool.Filter, *Problem) {
 		filter.State = &state
 	}
 	return filter, nil
+}
+
+// canonicalDomain gives a domain or an address literal as destinations have it;
+// what is neither is looked for as it stands.
+func canonicalDomain(text string) string {
+	text = strings.TrimSpace(text)
+	if a, err := smtp.ParseAddressLiteral(text); err == nil {
+		return smtp.AddressLiteral(a)
+	}
+	if d, err := smtp.ParseDomain(text, true); err == nil {
+		return d
+	}
+	return text
+}
+
+// canonicalAddress does the same for addresses, with or without brackets.
+func canonicalAddress(text string) string {
+	if m, err := smtp.ParseMailbox(withoutBrackets(text), true); err == nil {
+		return m.String()
+	}
+	return text
 }
 
 // show joins what the spool knows of deliveries with what the scheduler says.
@@ -209,14 +268,15 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 		since = t
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := json.NewEncoder(w)
+	lines := &countingWriter{w: w}
+	out := json.NewEncoder(lines)
 	var failed error
 	err := journal.Trace(r.Context(), s.opts.Store, q.Get("query"), since, func(rec *mta.Record) bool {
 		failed = out.Encode(rec)
 		return failed == nil
 	})
 	if err = errors.Join(err, failed); err != nil {
-		s.breakOff(err)
+		s.endBadly(w, lines, err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 
+	"mailout/internal/journal"
+	"mailout/internal/mta"
 	"mailout/internal/spool"
 	"mailout/internal/submit"
 )
@@ -46,6 +48,8 @@ func problemOf(err error) *Problem {
 		return p
 	case errors.As(err, &refusal):
 		return refusalProblem(refusal)
+	case errors.Is(err, journal.ErrQuery):
+		return &Problem{Status: http.StatusBadRequest, Field: "query", Detail: err.Error()}
 	case errors.Is(err, spool.ErrNotFound):
 		return &Problem{Status: http.StatusNotFound, Detail: "no such message in the queue"}
 	case errors.Is(err, spool.ErrFull):
@@ -54,11 +58,18 @@ func problemOf(err error) *Problem {
 	return &Problem{Status: http.StatusInternalServerError, Detail: err.Error()}
 }
 
+// tooMany is the enhanced code of too many recipients.
+var tooMany = mta.Enhanced{Class: 4, Subject: 5, Detail: 3}
+
 // refusalProblem keeps the difference between "never" and "try again": 4xx
-// replies become 503 with the reply beside.
+// replies become 503 with the reply beside. Too many recipients are 452 in SMTP
+// so that the client sends the others in a second transaction (RFC 5321
+// 4.5.3.1.10); here the same request would never be taken.
 func refusalProblem(r *submit.Refusal) *Problem {
 	p := &Problem{Status: http.StatusUnprocessableEntity, Detail: r.Reply.Text, Field: r.Field, Reply: r.Reply.String()}
 	switch {
+	case r.Reply.Enhanced == tooMany:
+		p.Status = http.StatusRequestEntityTooLarge
 	case r.Reply.Code < 500:
 		p.Status = http.StatusServiceUnavailable
 	case r.Reply.Code == 552:

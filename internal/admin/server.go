@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"mailout/internal/mta"
@@ -60,10 +61,9 @@ func New(opts Options) *Server {
 }
 
 // Start binds the socket, readable and writable by owner and group, and
-// serves. A socket left by a process that died is replaced; the caller holds
-// the spool's lock, so no living daemon of this spool has it.
+// serves. A socket left by a process that died is replaced; see clearPath.
 func (s *Server) Start(context.Context) error {
-	if err := os.Remove(s.opts.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := clearPath(s.opts.Socket); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	l, err := net.Listen("unix", s.opts.Socket)
@@ -81,6 +81,37 @@ func (s *Server) Start(context.Context) error {
 			s.opts.Logger.Error("control socket failed", mta.KeyPath, s.opts.Socket, mta.KeyError, err)
 		}
 	}()
+	return nil
+}
+
+// clearPath removes a socket that nobody serves any more. Whatever else stands
+// at the path stays: a file may be precious, and a socket that is served is a
+// living process's. That is no daemon of this spool, whose lock the caller
+// holds, but may be one of another spool with the same http.socket.
+func clearPath(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there already and is no socket: choose another http.socket, or move it away", path)
+	}
+	const dialLimit = time.Second
+	conn, err := net.DialTimeout("unix", path, dialLimit)
+	if err == nil {
+		conn.Close()
+	}
+	// Only a refused connection says that the listener is gone; a full backlog
+	// or a lack of permission does not.
+	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("another process serves %s: choose another http.socket, or stop that process", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
