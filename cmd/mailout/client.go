@@ -85,12 +85,17 @@ const maxProblem = 1 << 20
 func refused(resp *http.Response) error {
 	var p admin.Problem
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&p); err != nil {
-		return fail(exitTemporary, "the daemon answered %s", resp.Status)
+		status := exitTemporary
+		if resp.StatusCode < 500 { // the same request would fare no better
+			status = exitData
+		}
+		return fail(status, "the daemon answered %s", resp.Status)
 	}
 	status := exitData
 	switch {
 	case resp.StatusCode >= 500:
 		status = exitTemporary
+	case resp.StatusCode == http.StatusRequestEntityTooLarge:
 	case resp.StatusCode == http.StatusNotFound:
 		status = exitFailure
 	case len(p.Errors) > 0: // of the configuration file

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"mailout/internal/admin"
 )
@@ -29,7 +31,7 @@ type sendCmd struct {
 
 // Run hands the file to the daemon and prints the ID.
 func (c *sendCmd) Run(g *globals) error {
-	content, err := c.open(g)
+	content, file, err := c.open(g)
 	if err != nil {
 		return err
 	}
@@ -38,37 +40,57 @@ func (c *sendCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
+	// From here on the message is the daemon's: the file goes first, and
+	// nothing that goes wrong is a failure, or the caller would send it again.
+	signal.Ignore(syscall.SIGPIPE) // nobody may read the ID
+	if file != nil && !c.Keep {
+		if err := c.remove(file); err != nil {
+			fmt.Fprintf(g.Stderr, "mailout: accepted as %s, but the file stays: %v\n", accepted.ID, err)
+		}
+	}
 	if err := c.print(g, accepted); err != nil {
-		return err
-	}
-	if c.Keep || c.File == "-" {
-		return nil
-	}
-	if err := os.Remove(c.File); err != nil {
-		fmt.Fprintf(g.Stderr, "mailout: accepted as %s, but the file stays: %v\n", accepted.ID, err)
+		fmt.Fprintf(g.Stderr, "mailout: accepted as %s, but the ID cannot be printed: %v\n", accepted.ID, err)
 	}
 	return nil
 }
 
-func (c *sendCmd) open(g *globals) (io.ReadCloser, error) {
+// open gives the content, and the file that it is, nil for standard input.
+func (c *sendCmd) open(g *globals) (io.ReadCloser, fs.FileInfo, error) {
 	if c.File == "-" {
-		return io.NopCloser(g.Stdin), nil
+		return io.NopCloser(g.Stdin), nil, nil
 	}
 	info, err := os.Stat(c.File)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fail(exitNoInput, "%s does not exist", c.File)
+			return nil, nil, fail(exitNoInput, "%s does not exist", c.File)
 		}
-		return nil, fail(exitNoInput, "%v", err)
+		return nil, nil, fail(exitNoInput, "%v", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fail(exitNoInput, "%s is not a regular file", c.File)
+		return nil, nil, fail(exitNoInput, "%s is not a regular file", c.File)
 	}
 	f, err := os.Open(c.File)
 	if err != nil {
-		return nil, fail(exitNoInput, "%v", err)
+		return nil, nil, fail(exitNoInput, "%v", err)
 	}
-	return f, nil
+	if info, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, nil, fail(exitNoInput, "%v", err)
+	}
+	return f, info, nil
+}
+
+// remove removes the file that was sent, unless another one has taken its
+// place meanwhile: that one was not sent.
+func (c *sendCmd) remove(sent fs.FileInfo) error {
+	now, err := os.Stat(c.File)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(sent, now) {
+		return fmt.Errorf("%s is another file by now", c.File)
+	}
+	return os.Remove(c.File)
 }
 
 func (c *sendCmd) post(g *globals, content io.Reader) (*admin.Accepted, error) {
