@@ -109,13 +109,13 @@ type Stats struct {
 	Queued, Deferred, Held int64
 	Messages               int64
 	Bytes                  int64     // content of the messages
-	Oldest                 time.Time // arrival of the oldest message in the spool; zero when empty
+	Oldest                 time.Time // arrival of the oldest message in the spool; zero when empty, and for one destination
 }
 
 // RecordFilter selects journal records in Records.
 type RecordFilter struct {
-	ID        mta.ID    // one message's; or
-	Recipient string    // one recipient's (case-insensitive)
+	ID        mta.ID    // one message's, and
+	Recipient string    // one recipient's (case-insensitive); both zero: everything
 	Since     time.Time // records at or after; zero: from the start
 }
 
@@ -127,7 +127,11 @@ type Store interface {
 	// Draft starts a message's content.
 	Draft() (Draft, error)
 	// Put makes submissions durable, all or none. The drafts belong to the
-	// store afterwards, also on error.
+	// store afterwards, also on error. Message.Size is the content's size, an
+	// ID is used once, and a submission without deliveries (every recipient is
+	// final at once) leaves only its records. After an error that is not
+	// ErrFull, ErrClosed or the caller's mistake, the messages may be found
+	// after a restart, as after a crash.
 	Put(ctx context.Context, subs ...*Submission) error
 	// Open gives a message's content: from memory when it is fresh.
 	Open(ctx context.Context, id mta.ID) (Content, error)
@@ -156,13 +160,15 @@ type Store interface {
 	List(ctx context.Context, filter Filter, f func(*mta.Delivery) bool) error
 	// Stats counts.
 	Stats(ctx context.Context) (Stats, error)
-	// CountByDestination gives the counts of one destination.
+	// CountByDestination gives the counts of one destination: Messages and
+	// Bytes count each of its deliveries.
 	CountByDestination(ctx context.Context, dest mta.Destination) (Stats, error)
 
 	// Records calls f for journal records, oldest first, until f returns false.
 	Records(ctx context.Context, filter RecordFilter, f func(*mta.Record) bool) error
-	// Prune removes journal records written before t of messages that are no
-	// longer in the spool.
+	// Prune removes the journal records of messages that are no longer in the
+	// spool and whose last record is from before t: a message's records leave
+	// together.
 	Prune(ctx context.Context, before time.Time) error
 
 	// Close ends the store in order; a second process may open it then.

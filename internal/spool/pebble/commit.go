@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -11,22 +10,29 @@ import (
 	"mailout/internal/spool"
 )
 
+// journalState is where the journal stands.
+type journalState struct {
+	next      uint64 // number of the next entry
+	reserved  uint64 // numbers below are safe to use; stored under !seq
+	watermark int64  // latest time of any record
+}
+
+// reserveSeqs is how many numbers are reserved at a time. A start begins behind
+// the reservation, so that no number is used twice whatever became of the
+// entries that had it.
+const reserveSeqs = 4096
+
 // txn builds one batch. There is one, used by whoever holds the commit lock,
 // so that its maps and buffers are made once.
 type txn struct {
 	s        *Store
 	b        *pdb.Batch
 	key, val []byte // scratch
-	// The journal's next number and its watermark; those of the store are
-	// here, and a txn that is given up puts them back.
-	nextSeq   uint64
-	watermark int64
-	before    struct {
-		nextSeq   uint64
-		watermark int64
-	}
-	total counters
-	dests map[mta.Destination]counters
+	// Where the store's journal stands; a txn that is given up puts it back.
+	journal journalState
+	before  journalState
+	total   counters
+	dests   map[mta.Destination]counters
 	// What this batch changed of things it may read again.
 	remaining map[mta.ID]uint64
 	changed   map[mta.DeliveryKey][]byte // the new record; nil when removed
@@ -52,7 +58,7 @@ func (t *txn) init(s *Store) {
 // begin makes an empty batch for about n octets.
 func (t *txn) begin(n int) {
 	t.b = t.s.db.NewBatchWithSize(n)
-	t.before.nextSeq, t.before.watermark = t.nextSeq, t.watermark
+	t.before = t.journal
 	t.total = counters{}
 	clear(t.dests)
 	clear(t.remaining)
@@ -64,7 +70,7 @@ func (t *txn) begin(n int) {
 func (t *txn) giveUp() {
 	_ = t.b.Close()
 	t.b = nil
-	t.nextSeq, t.watermark = t.before.nextSeq, t.before.watermark
+	t.journal = t.before
 }
 
 // apply hands the batch to pebble: it is visible afterwards, and durable once
@@ -140,11 +146,11 @@ func (t *txn) dropIndex(h *head, k mta.DeliveryKey) {
 	t.count(h.dest, h.state, h.size, -1)
 }
 
-// journal writes entries for the records, one for each run of records of one
+// record writes entries for the records, one for each run of records of one
 // message, and gives the number of the first; 0 when there are none. kind is
 // for the records of id; those of other messages stand alone. place gives a
 // record's place among the accepted ones plus one; nil means 0.
-func (t *txn) journal(recs []*mta.Record, id mta.ID, kind byte, from *facts, place func(*mta.Record) uint32) (first uint64) {
+func (t *txn) record(recs []*mta.Record, id mta.ID, kind byte, from *facts, place func(*mta.Record) uint32) (first uint64) {
 	for len(recs) > 0 {
 		n := 1
 		for n < len(recs) && recordID(recs[n], id) == recordID(recs[0], id) {
@@ -173,23 +179,22 @@ func recordID(r *mta.Record, id mta.ID) mta.ID {
 
 // entry writes one journal entry and its index keys.
 func (t *txn) entry(recs []*mta.Record, id mta.ID, kind byte, from *facts, place func(*mta.Record) uint32) uint64 {
-	seq := t.nextSeq
-	t.nextSeq++
-	t.watermark = watermarkOf(t.watermark, recs)
+	seq := t.takeSeq()
+	t.journal.watermark = watermarkOf(t.journal.watermark, recs)
 	var prev mta.Record
 	var accepted uint64
 	if kind == entryLater {
 		accepted = from.accepted
 		prev = mta.Record{MessageID: from.msg.MessageID, Stream: from.msg.Stream, Sender: from.msg.Envelope.Sender, Size: from.msg.Size}
 	}
-	v := appendEntryHead(t.val[:0], kind, id, t.watermark, accepted, len(recs))
+	v := appendEntryHead(t.val[:0], kind, id, t.journal.watermark, accepted, len(recs))
 	p := &prev
 	for _, r := range recs {
 		var at uint32
 		if kind == entryLater && place != nil {
 			at = place(r)
 		}
-		v = appendRecord(v, r, p, t.watermark, at)
+		v = appendRecord(v, r, p, t.journal.watermark, at)
 		p = r
 	}
 	t.val = seal(v, 0)
@@ -209,40 +214,85 @@ func (t *txn) entry(recs []*mta.Record, id mta.ID, kind byte, from *facts, place
 	return seq
 }
 
-// startJournal finds the next number and the watermark, the only things that
-// are read at start.
+// takeSeq gives the next number.
+func (t *txn) takeSeq() uint64 {
+	j := &t.journal
+	seq := j.next
+	j.next++
+	if seq >= j.reserved {
+		j.reserved = seq + reserveSeqs
+		t.val = binary.AppendVarint(binary.AppendUvarint(t.val[:0], j.reserved), j.watermark)
+		_ = t.b.Set(keySeq, t.val, nil)
+	}
+	return seq
+}
+
+// startJournal finds where the journal stands: all that is read at start.
 func (s *Store) startJournal() error {
-	s.commit.txn.init(s)
 	t := &s.commit.txn
-	next, err := s.number(keySeq)
-	if err != nil {
+	t.init(s)
+	j := &t.journal
+	v, err := get(s.db, keySeq)
+	lost := pdb.IsCorruptionError(err)
+	if lost {
+		s.damage("the journal's number cannot be read; taken from the last entry", keySeq, err)
+	} else if err != nil {
 		return fmt.Errorf("read the journal's number: %w", err)
 	}
-	t.nextSeq = max(next, 1)
+	if v != nil {
+		r := reader{b: v}
+		j.next, j.watermark = r.uvarint(), r.varint()
+		if r.bad || j.next > maxSeq {
+			return fmt.Errorf("%w: the journal's number", spool.ErrCorrupt)
+		}
+	}
+	j.next = max(j.next, 1)
+	j.reserved = j.next
+	return s.startWatermark(j, lost)
+}
+
+// startWatermark reads the watermark from the last entry, and the number when
+// its own record is lost.
+func (s *Store) startWatermark(j *journalState, lost bool) error {
 	it, err := s.db.NewIter(&pdb.IterOptions{LowerBound: []byte{tableJournal}, UpperBound: []byte{tableJournal + 1}})
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
 	defer it.Close()
 	for ok := it.Last(); ok; ok = it.Prev() {
-		if len(it.Key()) != 1+seqLen {
-			continue
+		if lost && len(it.Key()) == 1+seqLen {
+			j.next = readSeq(it.Key()[1:]) + reserveSeqs
+			j.reserved, lost = j.next, false
 		}
-		t.nextSeq = max(t.nextSeq, readSeq(it.Key()[1:])+1)
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return fmt.Errorf("read the journal: %w", err)
-		}
-		if e, err := openEntry(v); err == nil {
-			t.watermark = e.watermark
 			break
 		}
+		if e, err := openEntry(v); err == nil {
+			j.watermark = max(j.watermark, e.watermark)
+			return nil
+		}
 	}
-	if err := it.Error(); err != nil && !errors.Is(err, pdb.ErrCorruption) {
+	if err := it.Error(); pdb.IsCorruptionError(err) {
+		// The youngest entries cannot be read; none is younger than now.
+		j.watermark = max(j.watermark, recordMS(s.opts.Now()))
+		if lost {
+			s.numberFromIndex(j)
+		}
+	} else if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	if t.nextSeq > maxSeq {
-		return fmt.Errorf("%w: journal number %d", spool.ErrCorrupt, t.nextSeq)
-	}
 	return nil
+}
+
+// numberFromIndex is the last resort: the highest number in the index by
+// message, which is read whole.
+func (s *Store) numberFromIndex(j *journalState) {
+	s.each([]byte{tableByMessage}, func(k, _ []byte) {
+		if len(k) == 1+idLen+seqLen {
+			j.next = max(j.next, readSeq(k[1+idLen:])+1)
+		}
+	})
+	j.next += reserveSeqs
+	j.reserved = j.next
 }

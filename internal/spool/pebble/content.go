@@ -77,7 +77,7 @@ func (s *Store) Open(ctx context.Context, id mta.ID) (spool.Content, error) {
 	if f == nil {
 		key := idKey(nil, tableMessages, id)
 		v, err := get(snap, key)
-		if errors.Is(err, pdb.ErrCorruption) {
+		if pdb.IsCorruptionError(err) {
 			s.damage("a message cannot be read", key, err)
 			return nil, fmt.Errorf("message %s: %w: %w", id, spool.ErrCorrupt, err)
 		}
@@ -104,7 +104,7 @@ func (s *Store) openSmall(r pdb.Reader, f *facts) (spool.Content, error) {
 	key := idKey(nil, tableBodies, id)
 	v, closer, err := r.Get(key)
 	if err != nil {
-		if errors.Is(err, pdb.ErrNotFound) || errors.Is(err, pdb.ErrCorruption) {
+		if errors.Is(err, pdb.ErrNotFound) || pdb.IsCorruptionError(err) {
 			s.damage("the content of a message cannot be read", key, err)
 			return nil, fmt.Errorf("content of message %s: %w", id, spool.ErrCorrupt)
 		}

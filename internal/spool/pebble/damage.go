@@ -8,6 +8,7 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 
 	"mailout/internal/mta"
+	"mailout/internal/spool"
 )
 
 // damage counts and logs damage that was met.
@@ -163,8 +164,81 @@ func (s *Store) dropOrphan(key []byte) {
 		t.setAside("an index entry is damaged or has no delivery", key, v)
 		r := reader{b: v}
 		state, size := mta.State(r.byte()), r.uvarint()
-		if ok && !r.bad && state <= mta.Held {
+		if !ok {
+			return
+		}
+		if !r.bad && state <= mta.Held {
 			t.count(x.dest, state, size, -1)
 		}
+		t.recount(x.key.Message)
 	})
+}
+
+// recount puts right how many deliveries a message has left, after one was
+// found missing.
+func (t *txn) recount(id mta.ID) {
+	if t.value(idKey(nil, tableMessages, id)) == nil {
+		return
+	}
+	n, err := t.countDeliveries(id)
+	if err != nil {
+		return
+	}
+	switch n--; {
+	case n == 0:
+		t.setAsideMessage("a message is left without deliveries", id)
+	case t.value(idKey(nil, tableRemaining, id)) != nil:
+		t.setRemaining(id, n)
+	}
+}
+
+// mendCounters counts anew what cannot be read, under the commit lock, so that
+// nothing changes meanwhile: commits wait for as long as that takes.
+func (s *Store) mendCounters(dest *mta.Destination, key []byte) {
+	s.repair(func(t *txn) {
+		if _, err := readCounters(s.db, key); !errors.Is(err, spool.ErrCorrupt) {
+			return
+		}
+		s.damage("counters are damaged; they are counted anew", key, errDamaged)
+		var c counters
+		for _, table := range []byte{tableDue, tableHeld} {
+			lower := []byte{table}
+			if dest != nil {
+				lower = destPrefix(nil, table, *dest)
+			}
+			s.each(lower, func(_, v []byte) {
+				r := reader{b: v}
+				if state, size := mta.State(r.byte()), int64(r.uvarint()); !r.bad && state <= mta.Held {
+					c.delivery(state, size, 1)
+				}
+			})
+		}
+		if dest == nil {
+			c.messages, c.octets = 0, 0
+			s.each([]byte{tableMessages}, func(k, v []byte) {
+				if len(k) != messageKeyLen {
+					return
+				}
+				if f, err := decodeMessage(mta.ID(k[1:]), v); err == nil {
+					c.messages++
+					c.octets += f.msg.Size
+				}
+			})
+		}
+		_ = t.b.Set(key, c.append(nil), nil)
+	})
+}
+
+// each calls f for the records with a prefix that can be read.
+func (s *Store) each(prefix []byte, f func(k, v []byte)) {
+	c, err := s.newScan(s.db, prefix, after(prefix))
+	if err != nil {
+		return
+	}
+	defer c.close()
+	for ok := c.first(); ok; ok = c.next() {
+		if v, readable := c.value(); readable {
+			f(c.key(), v)
+		}
+	}
 }

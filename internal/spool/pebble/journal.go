@@ -107,7 +107,7 @@ func (h *history) all(ctx context.Context, f func(*mta.Record) bool) error {
 func (s *Store) firstAt(c *scan, t time.Time) uint64 {
 	want := recordMS(t)
 	s.commit.Lock()
-	end := s.commit.txn.nextSeq
+	end := s.commit.txn.journal.next
 	s.commit.Unlock()
 	n := sort.Search(int(end), func(i int) bool {
 		for ok := c.seek(journalKey(nil, uint64(i))); ok; ok = c.next() {

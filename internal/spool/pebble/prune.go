@@ -3,7 +3,6 @@ package pebble
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -67,10 +66,9 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	if err := p.byRecipient(ctx); err != nil {
 		return err
 	}
-	s.commit.Lock()
-	next := s.commit.txn.nextSeq
-	s.commit.Unlock()
-	_ = p.b.Set(keySeq, binary.AppendUvarint(nil, next), nil)
+	if p.b.Empty() {
+		return nil
+	}
 	return p.flush()
 }
 

@@ -219,7 +219,7 @@ func (t *txn) put(sub *spool.Submission) error {
 		return fmt.Errorf("spool: %w: %s", errTwice, m.ID)
 	}
 	f := &facts{msg: m}
-	accepted := t.journal(sub.Records, m.ID, entryAccepted, nil, nil)
+	accepted := t.record(sub.Records, m.ID, entryAccepted, nil, nil)
 	if accepted != 0 && refillable(sub) {
 		f.accepted = accepted
 	}

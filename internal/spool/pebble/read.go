@@ -325,9 +325,7 @@ func (s *Store) Stats(ctx context.Context) (spool.Stats, error) {
 		return spool.Stats{}, err
 	}
 	defer s.leave()
-	snap := s.db.NewSnapshot()
-	defer snap.Close()
-	c, err := readCounters(snap, []byte{tableCounters})
+	c, err := s.counters(nil)
 	if err != nil {
 		return spool.Stats{}, err
 	}
@@ -335,6 +333,8 @@ func (s *Store) Stats(ctx context.Context) (spool.Stats, error) {
 	if st.Messages == 0 {
 		return st, nil // and no walk over what was deleted
 	}
+	snap := s.db.NewSnapshot()
+	defer snap.Close()
 	it, err := s.newScan(snap, []byte{tableMessages}, []byte{tableMessages + 1})
 	if err != nil {
 		return st, fmt.Errorf("read the messages: %w", err)
@@ -362,12 +362,30 @@ func (s *Store) CountByDestination(ctx context.Context, dest mta.Destination) (s
 		return spool.Stats{}, err
 	}
 	defer s.leave()
-	c, err := readCounters(s.db, counterKey(nil, dest))
+	c, err := s.counters(&dest)
 	return c.stats(), err
+}
+
+// counters reads the counters of a destination, or of everything, and mends
+// them when they are damaged.
+func (s *Store) counters(dest *mta.Destination) (counters, error) {
+	key := []byte{tableCounters}
+	if dest != nil {
+		key = counterKey(nil, *dest)
+	}
+	c, err := readCounters(s.db, key)
+	if errors.Is(err, spool.ErrCorrupt) {
+		s.mendCounters(dest, key)
+		c, err = readCounters(s.db, key)
+	}
+	return c, err
 }
 
 func readCounters(r pdb.Reader, key []byte) (counters, error) {
 	v, err := get(r, key)
+	if pdb.IsCorruptionError(err) {
+		return counters{}, fmt.Errorf("%w: counters: %w", spool.ErrCorrupt, err)
+	}
 	if err != nil {
 		return counters{}, fmt.Errorf("read the counters: %w", err)
 	}

@@ -130,7 +130,7 @@ func (t *txn) old(k mta.DeliveryKey) (v []byte, closer io.Closer, err error) {
 	if errors.Is(err, pdb.ErrNotFound) {
 		return nil, nil, spool.ErrNotFound
 	}
-	if errors.Is(err, pdb.ErrCorruption) {
+	if pdb.IsCorruptionError(err) {
 		// A block that cannot be read must not stop everybody's settlements.
 		t.s.damage("a delivery record cannot be read", t.key, err)
 		return nil, nil, fmt.Errorf("%w: %w", spool.ErrNotFound, spool.ErrCorrupt)
@@ -180,7 +180,7 @@ func (t *txn) settleRecords(st *spool.Settlement, h *head) error {
 		}
 	}
 	at := 0
-	t.journal(st.Records, st.Delivery.Message, kind, from, func(rec *mta.Record) uint32 {
+	t.record(st.Records, st.Delivery.Message, kind, from, func(rec *mta.Record) uint32 {
 		i := t.storedAt(rec.Recipient, h.dest.Domain, at)
 		if i < 0 {
 			return 0

@@ -35,6 +35,7 @@ type Store struct {
 	space  *space
 	fresh  *fresh
 	bodies *bodies
+	gaps   gaps
 	drafts atomic.Uint64
 
 	// life keeps the store open while operations run. An operation may start
@@ -256,7 +257,7 @@ func (s *Store) openDB(dbDir string) (err error) {
 		},
 	}
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = 16 << 10 // compresses the journal better than 4 KiB
+		o.Levels[i].BlockSize = s.opts.blockSize
 	}
 	s.db, err = pdb.Open(dbDir, o)
 	if err != nil {
@@ -293,6 +294,12 @@ func (s *Store) number(key []byte) (uint64, error) {
 
 func (s *Store) checkVersion() error {
 	v, err := s.number(keyVersion)
+	if pdb.IsCorruptionError(err) {
+		// Refusing would stop all mail for one damaged block. Every record
+		// checks itself, so a store of another format would be noticed.
+		s.damage("the format cannot be read; taken for the one that this mailout writes", keyVersion, err)
+		v, err = 0, nil
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the format of the spool in %s: %w", s.dir, err)
