@@ -16,8 +16,9 @@ import (
 // nullRoad delivers everything at once and stores nothing.
 type nullRoad struct {
 	*fakeStore
-	left atomic.Int64
-	done chan struct{}
+	left    atomic.Int64
+	done    chan struct{}
+	settled func()
 }
 
 // Plan implements Planner.
@@ -42,6 +43,9 @@ func (n *nullRoad) Report(context.Context, ReportRequest) (*spool.Submission, er
 
 // Settle implements spool.Store.
 func (n *nullRoad) Settle(_ context.Context, list ...*spool.Settlement) ([]mta.DeliveryKey, error) {
+	for range list {
+		n.settled()
+	}
 	if n.left.Add(-int64(len(list))) == 0 {
 		close(n.done)
 	}
@@ -55,7 +59,9 @@ func BenchmarkDeliveries(b *testing.B) {
 		b.Run(fmt.Sprintf("domains=%d", domains), func(b *testing.B) {
 			n := &nullRoad{fakeStore: newFakeStore(), done: make(chan struct{})}
 			n.left.Store(int64(b.N))
-			limits := Limits{PerDestination: 1 << 20, InMemory: 1 << 22}
+			limits := Limits{PerDestination: maxPerDestination}
+			room := make(chan struct{}, maxPerDestination/2) // the store keeps nothing: all must stay in memory
+			n.settled = func() { <-room }
 			q := New(Options{Store: n, Planner: n, Carrier: n, Reporter: n, Limits: limits, Schedules: retry.Schedules{Default: retry.Default()}})
 			if err := q.Start(context.Background()); err != nil {
 				b.Fatal(err)
@@ -74,6 +80,7 @@ func BenchmarkDeliveries(b *testing.B) {
 				m := &mta.Message{ID: mta.NewID(now, entropy), Arrived: now, Stream: mta.DefaultStream}
 				d := &mta.Delivery{Message: m, Due: now, Recipients: rcpt,
 					Destination: mta.Destination{Domain: names[i%domains], Stream: mta.DefaultStream}}
+				room <- struct{}{}
 				q.Add([]*mta.Delivery{d})
 			}
 			<-n.done

@@ -116,7 +116,8 @@ func (g *drawing) delivered(rcpt mta.Recipient, res mta.Result) {
 		return
 	}
 	g.record(mta.EventRelayed, rcpt, res)
-	if g.trouble == nil {
+	// A host that does DSN reports itself (RFC 3461 5.2.2).
+	if g.trouble == nil && !res.DSN {
 		g.report(&g.relayed, mta.NotifySuccess, rcpt, res)
 	}
 }

@@ -52,6 +52,7 @@ func TestConclude(t *testing.T) {
 		{"delivered, SUCCESS asked: the host reports", delivered, mta.NotifySuccess, 0, mta.EventDelivered, false, ""},
 		{"relayed", relayed(), 0, 0, mta.EventRelayed, false, ""},
 		{"relayed, SUCCESS asked", relayed(), mta.NotifySuccess, 0, mta.EventRelayed, false, "success"},
+		{"relayed to a router that reports itself", mta.Result{Class: mta.ClassDelivered, Relayed: true, DSN: true}, mta.NotifySuccess, 0, mta.EventRelayed, false, ""},
 		{"refused", noSuchUser(), 0, 0, mta.EventFailed, false, "failure"},
 		{"refused, NEVER", noSuchUser(), mta.NotifyNever, 0, mta.EventFailed, false, ""},
 		{"refused, only DELAY", noSuchUser(), mta.NotifyDelay, 0, mta.EventFailed, false, ""},

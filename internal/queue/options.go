@@ -12,7 +12,7 @@ import (
 // Limits bound the queue. Zero values mean the defaults.
 type Limits struct {
 	Connections      int // sessions at once to all sites; default 5,000
-	PerDestination   int // deliveries of one destination in memory; default 200, at least 2
+	PerDestination   int // deliveries of one destination in memory; default 200, 2 to 4,000
 	InMemory         int // deliveries in memory, plus one a destination; default 200,000
 	IdleDestinations int // destinations without deliveries kept with their routes; default 20,000
 	Plans            int // Planner.Plan calls at once; default 64
@@ -30,6 +30,7 @@ func (l Limits) filled() Limits {
 	}
 	fill(&l.Connections, 5000, 1)
 	fill(&l.PerDestination, 200, 2)
+	l.PerDestination = min(l.PerDestination, maxPerDestination)
 	fill(&l.InMemory, 200_000, 2)
 	fill(&l.IdleDestinations, 20_000, 1)
 	fill(&l.Plans, 64, 1)
@@ -43,9 +44,12 @@ func (l Limits) filled() Limits {
 const (
 	eventBuffer   = 1024 // events waiting for the loop
 	outcomeBuffer = 1024 // outcomes waiting for the disk
-	settleBatch   = 256  // outcomes in one commit
-	failBatch     = 64   // deliveries that get a failed plan's result at a time
-	eventBatch    = 256  // events handled for one look at the clock
+	// maxPerDestination keeps a page (at most twice as long) within what a
+	// store gives at once.
+	maxPerDestination = 4000
+	settleBatch       = 256 // outcomes in one commit
+	failBatch         = 64  // deliveries that get a failed plan's result at a time
+	eventBatch        = 256 // events handled for one look at the clock
 
 	// lateAdd is the age of a message beyond which Add is not trusted.
 	lateAdd = 10 * time.Second
