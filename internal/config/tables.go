@@ -194,7 +194,7 @@ func limitsTable() *table {
 		newKey("line_length", integer[int](512, 4096), func(c *Config, _ int) *int { return &at(c).LineLength }).
 			is(`2048`, "Longest SMTP command line taken, in octets with its CRLF."),
 		newKey("commands", integer[int](100, 10000000), func(c *Config, _ int) *int { return &at(c).Commands }).
-			is(`10000`, "Most SMTP commands since the last accepted message; then the session is closed."),
+			is(`10000`, "Most SMTP commands since the last accepted message, accepted recipients not counted; then the session is closed."),
 		newKey("errors", integer[int](1, 10000), func(c *Config, _ int) *int { return &at(c).Errors }).
 			is(`20`, "Most wrong SMTP commands (unknown, malformed, out of order) since the last accepted message; then the session is closed."),
 		newKey("command_timeout", duration(briefly, time.Hour, "5m"), func(c *Config, _ int) *time.Duration { return &at(c).CommandTimeout }).

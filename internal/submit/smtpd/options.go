@@ -50,7 +50,9 @@ type Limits struct {
 	Connections int
 	// PeerConnections at once from one address; default: as Connections.
 	PeerConnections int
-	// Commands since the last accepted message; default 10,000, then 421.
+	// Commands since the last accepted message; default 10,000, then 421. A
+	// RCPT that adds a recipient is none, so that a message may have more
+	// recipients than this.
 	Commands int
 	// Errors since the last accepted message: commands that are unknown,
 	// malformed, out of order or not permitted; default 20, then 421. A refused

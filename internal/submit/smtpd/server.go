@@ -64,7 +64,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if l == nil {
 		var lc net.ListenConfig
 		var err error
-		if l, err = lc.Listen(ctx, "tcp", s.opts.Address); err != nil {
+		if l, err = lc.Listen(ctx, family(s.opts.Address), s.opts.Address); err != nil {
 			return fmt.Errorf("cannot listen for SMTP on %s: %w", s.opts.Address, err)
 		}
 	}
@@ -74,6 +74,19 @@ func (s *Server) Start(ctx context.Context) error {
 	s.sessions.Add(1)
 	go s.accept(l)
 	return nil
+}
+
+// family gives the network for listening on exactly an address: "tcp" would
+// take 0.0.0.0 for every address of IPv6 too.
+func family(address string) string {
+	ap, err := netip.ParseAddrPort(address)
+	switch {
+	case err != nil:
+		return "tcp"
+	case ap.Addr().Unmap().Is4():
+		return "tcp4"
+	}
+	return "tcp6"
 }
 
 // Addr is the address that was bound; nil before Start.

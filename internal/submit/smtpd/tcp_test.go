@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,31 @@ func TestLastRepliesAreNotLost(t *testing.T) {
 		}
 		conn.Close()
 	}
+}
+
+// TestEveryIPv4AddressIsNoIPv6: [[listen]] 0.0.0.0 opens nothing on IPv6, and
+// leaves its port there to a listener on [::].
+func TestEveryIPv4AddressIsNoIPv6(t *testing.T) {
+	t.Parallel()
+	first := New(Options{Address: "0.0.0.0:0", Acceptor: &intake{}, Settings: testSettings()})
+	if err := first.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer first.Stop(t.Context())
+	bound := first.Addr().(*net.TCPAddr)
+	if bound.IP.To4() == nil {
+		t.Errorf("0.0.0.0 is bound as %s", bound)
+	}
+	probe, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 here: ", err)
+	}
+	probe.Close()
+	second := New(Options{Address: net.JoinHostPort("::", strconv.Itoa(bound.Port)), Acceptor: &intake{}, Settings: testSettings()})
+	if err := second.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+	defer second.Stop(t.Context())
 }
 
 // swaks is a client that we did not write.

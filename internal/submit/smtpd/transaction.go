@@ -121,9 +121,13 @@ func (s *session) rcpt(arg string) error {
 		s.tx.refused++
 		return s.syntax(err)
 	}
+	before := len(s.tx.request.Recipients)
 	if !s.tx.add(mta.Recipient{Address: address, ORcpt: rcpt.ORcpt, Notify: rcpt.Notify}, s.set.Limits.Recipients) {
 		s.tx.refused++
 		return s.say(replyTooMany)
+	}
+	if len(s.tx.request.Recipients) > before {
+		s.commands-- // Limits.Recipients bounds these
 	}
 	return s.say(replyRecipientOK)
 }
