@@ -134,7 +134,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	d.carrier = transport.New(transport.Options{Content: d.store, Settings: settings})
+	d.carrier = transport.New(transport.Options{Content: d.store, Observer: newTranscript(d.log), Settings: settings})
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
 		Store: d.store, Planner: transport.NewPlanner(d.planner), Carrier: d.carrier, Reporter: reporter,

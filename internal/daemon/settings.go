@@ -98,7 +98,10 @@ func doorSettings(c *config.Config, l config.Listener) smtpd.Settings {
 	s := smtpd.Settings{
 		Hostname: c.Hostname, Postmaster: c.Postmaster, Trusted: l.Trusted, LineEnds: submit.RefuseBare,
 		Limits: smtpd.Limits{
-			Line: c.Limits.LineLength, MessageSize: l.MessageSize, Recipients: l.Recipients,
+			Line: c.Limits.LineLength,
+			// A listener that is gone from the file lives on until the restart,
+			// with its old limits; intake holds the new ones.
+			MessageSize: min(l.MessageSize, c.Limits.MessageSize), Recipients: min(l.Recipients, c.Limits.Recipients),
 			Connections: l.Connections, PeerConnections: l.ConnectionsPerPeer,
 			Commands: c.Limits.Commands, Errors: c.Limits.Errors,
 			CommandTime: c.Limits.CommandTimeout, DataTime: c.Limits.DataTimeout, MessageTime: c.Limits.MessageTimeout,
