@@ -51,25 +51,27 @@ func TestTrap37NoStormWhenSettlingFails(t *testing.T) {
 	})
 }
 
-// One settlement that always fails holds nobody else.
+// Settlements that always fail hold nobody else, not even the sessions that
+// made them.
 func TestTrap37OneBadRecord(t *testing.T) {
 	t.Parallel()
 	run(t, func(w *world) {
-		d := w.make(mta.DefaultStream, "bad@one.example")
+		w.limit = 2
+		d, e := w.make(mta.DefaultStream, "bad@one.example"), w.make(mta.DefaultStream, "worse@one.example")
 		w.store.fail = func(s *spool.Settlement) error {
-			if s.Delivery == d.Key() && w.since() < time.Hour {
+			if (s.Delivery == d.Key() || s.Delivery == e.Key()) && w.since() < time.Hour {
 				return errBroken
 			}
 			return nil
 		}
 		w.up()
-		w.submit(d)
+		w.submit(d, e)
 		for i := range 300 {
 			w.send(fmt.Sprintf("u%d@one.example", i))
 		}
 		w.wait(30 * time.Minute)
-		if w.store.count() != 1 {
-			t.Errorf("%d open, want the bad one alone", w.store.count())
+		if w.store.count() != 2 {
+			t.Errorf("%d open, want the two bad ones alone", w.store.count())
 		}
 		w.wait(time.Hour)
 		if w.store.count() != 0 || len(w.attempts("bad@one.example")) != 1 {

@@ -20,6 +20,7 @@ type worker struct {
 	taken []*entry
 	// reported are outcomes that may not be durable yet.
 	reported []*outcome
+	patience *time.Timer // for them
 
 	// Of the loop.
 	site    *site
@@ -87,11 +88,25 @@ func (w *worker) Next(ctx context.Context, idle time.Duration) (*mta.Delivery, *
 
 // settled waits until what this session reported is on stable storage. So a
 // crash can repeat at most what one session had under way: one delivery a
-// session, not all that its settlements were behind.
+// session, not all that its settlements were behind. It waits settleMax at
+// most: with a store that fails the loop hands nothing out, and one record
+// that cannot be stored must not cost its site a session.
 func (w *worker) settled(ctx context.Context) bool {
+	if len(w.reported) == 0 {
+		return true
+	}
+	if w.patience == nil {
+		w.patience = time.NewTimer(settleMax)
+	} else {
+		w.patience.Reset(settleMax)
+	}
+	defer w.patience.Stop()
 	for _, o := range w.reported {
 		select {
 		case <-o.durable:
+		case <-w.patience.C:
+			w.reported = w.reported[:0]
+			return true
 		case <-ctx.Done():
 			return false
 		case <-w.q.done:
