@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mailout/internal/admin"
+	"mailout/internal/config"
 )
 
 // daemonClient asks the running daemon over its socket.
@@ -25,11 +26,11 @@ type daemonClient struct {
 
 // connect finds the socket by the configuration; nothing is sent yet.
 func connect(g *globals) (*daemonClient, error) {
-	cfg, err := loadConfig(g)
+	socket, err := config.Socket(config.Path(g.Config))
 	if err != nil {
-		return nil, err
+		return nil, configError(err)
 	}
-	return &daemonClient{socket: cfg.HTTP.Socket, http: socketClient(cfg.HTTP.Socket)}, nil
+	return &daemonClient{socket: socket, http: socketClient(socket)}, nil
 }
 
 func (d *daemonClient) url(path string, query url.Values) string {
@@ -70,7 +71,7 @@ func (d *daemonClient) do(req *http.Request) (io.ReadCloser, error) {
 func (d *daemonClient) unreachable(err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return fail(exitUnavailable, "no permission to use %s: its owner and group may", d.socket)
+		return fail(exitNoPermission, "no permission to use %s: run this as the daemon's user, or move [http] socket to a directory that your group may enter (the socket itself is open to its group)", d.socket)
 	case errors.Is(err, os.ErrNotExist), strings.Contains(err.Error(), "connection refused"):
 		return fail(exitTemporary, "no daemon answers on %s: start it with \"mailout serve\" (after a change of spool or http.socket, restart it)", d.socket)
 	}

@@ -100,6 +100,9 @@ const reloadLimit = time.Minute
 
 // Run asks the daemon, and prints what it applied and what needs a restart.
 func (cmd *configReloadCmd) Run(g *globals) error {
+	if _, err := loadConfig(g); err != nil { // with every error, also when no daemon runs
+		return err
+	}
 	daemon, err := connect(g)
 	if err != nil {
 		return err

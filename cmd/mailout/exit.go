@@ -4,15 +4,17 @@ import "fmt"
 
 // Exit statuses of sysexits(3).
 const (
-	exitFailure     = 1
-	exitUsage       = 64
-	exitData        = 65
-	exitNoInput     = 66
-	exitNoUser      = 67
-	exitUnavailable = 69
-	exitSoftware    = 70
-	exitTemporary   = 75
-	exitConfig      = 78
+	exitFailure      = 1
+	exitUsage        = 64
+	exitData         = 65
+	exitNoInput      = 66
+	exitNoUser       = 67
+	exitUnavailable  = 69
+	exitSoftware     = 70
+	exitIO           = 74
+	exitTemporary    = 75
+	exitNoPermission = 77
+	exitConfig       = 78
 )
 
 // exitError ends the program with a status; Err, when there is one, is

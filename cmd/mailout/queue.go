@@ -12,12 +12,13 @@ import (
 
 	"mailout/internal/admin"
 	"mailout/internal/journal"
+	"mailout/internal/mta"
 	"mailout/internal/queue"
 )
 
 type queueCmd struct {
 	Summary queueSummaryCmd `cmd:"" help:"How much waits, and how old it is."`
-	List    queueListCmd    `cmd:"" help:"A line a delivery, with what holds it."`
+	List    queueListCmd    `cmd:"" help:"Each delivery that waits, with what holds it and when it is tried next."`
 	Show    queueShowCmd    `cmd:"" help:"One message that waits, with its attempts."`
 }
 
@@ -33,15 +34,19 @@ func (c *queueSummaryCmd) Run(g *globals) error {
 	}
 	defer body.Close()
 	if c.JSON {
-		_, err := io.Copy(g.Stdout, body)
-		return err
+		return copyAnswer(g.Stdout, body)
 	}
 	var s queue.Summary
 	if err := json.NewDecoder(body).Decode(&s); err != nil {
 		return fail(exitSoftware, "the daemon's answer broke off: %v", err)
 	}
-	fmt.Fprintf(g.Stdout, "%d queued, %d deferred, %d held; %d in flight\n", s.Queued, s.Deferred, s.Held, s.Active)
-	fmt.Fprintf(g.Stdout, "%d destinations at %d sites; the oldest message waits for %s\n", s.Destinations, s.Sites, shownAge(s.OldestS))
+	if s.Queued+s.Deferred+s.Held+s.Active == 0 {
+		fmt.Fprintln(g.Stdout, "nothing waits")
+	} else {
+		fmt.Fprintf(g.Stdout, "%d queued, %d deferred, %d held; %d in flight\n", s.Queued, s.Deferred, s.Held, s.Active)
+		fmt.Fprintf(g.Stdout, "%s at %s; the oldest message waits for %s\n",
+			counted(s.Destinations, "destination"), counted(s.Sites, "site"), shownAge(s.OldestS))
+	}
 	if s.Uncertain > 0 {
 		fmt.Fprintf(g.Stdout, "%d attempts ended uncertain since the start (duplicates are possible)\n", s.Uncertain)
 	}
@@ -60,6 +65,9 @@ type queueListCmd struct {
 
 // Run prints the deliveries in the order of arrival.
 func (c *queueListCmd) Run(g *globals) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	query := url.Values{}
 	for name, value := range map[string]string{
 		"id": c.ID, "destination": c.Destination, "stream": c.Stream,
@@ -75,12 +83,60 @@ func (c *queueListCmd) Run(g *globals) error {
 	}
 	defer body.Close()
 	if c.JSON {
-		if _, err := io.Copy(g.Stdout, body); err != nil {
-			return fail(exitSoftware, "the daemon's answer broke off: %v", err)
-		}
-		return nil
+		return copyAnswer(g.Stdout, body)
 	}
 	return printDeliveries(g.Stdout, body)
+}
+
+// check refuses option values that select nothing by mistake.
+func (c *queueListCmd) check() error {
+	if c.ID != "" {
+		if _, err := mta.ParseID(c.ID); err != nil {
+			return fail(exitUsage, "--id %s is %v", c.ID, err)
+		}
+	}
+	if state, known := mta.ParseState(c.State); c.State != "" && (!known || state.Final()) {
+		return fail(exitUsage, "--state %s is not a state of mail that waits (queued, deferred, held)", c.State)
+	}
+	return nil
+}
+
+// copyAnswer passes JSON on, and tells which side failed.
+func copyAnswer(w io.Writer, body io.Reader) error {
+	out := &outputWriter{w: w}
+	if _, err := io.Copy(out, body); err != nil {
+		return out.blame(err)
+	}
+	return nil
+}
+
+// outputWriter remembers that it was our own output that failed.
+type outputWriter struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *outputWriter) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	o.err = err
+	return n, err
+}
+
+// blame gives an error of copying its right name.
+func (o *outputWriter) blame(err error) error {
+	if o.err != nil {
+		return fail(exitIO, "the answer could not be written: %v", o.err)
+	}
+	return fail(exitSoftware, "the daemon's answer broke off: %v", err)
+}
+
+// counted gives "1 site", "2 sites".
+func counted(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func printDeliveries(w io.Writer, body io.Reader) error {
@@ -106,6 +162,9 @@ func printDeliveries(w io.Writer, body io.Reader) error {
 func printDelivery(w io.Writer, d *admin.Delivery) {
 	fmt.Fprintf(w, "%s  %-8s  %s old, %d bytes, %s → %s\n", d.ID, d.State, shownAge(d.AgeS), d.Size, shownSender(d.Sender), recipients(d.Recipients))
 	fmt.Fprintf(w, "    %s\n", d.Reason)
+	if d.Next != "" {
+		fmt.Fprintf(w, "    next try %s\n", d.Next)
+	}
 }
 
 // recipients names the first two and counts the rest.
@@ -134,8 +193,7 @@ func (c *queueShowCmd) Run(g *globals) error {
 	}
 	defer body.Close()
 	if c.JSON {
-		_, err := io.Copy(g.Stdout, body)
-		return err
+		return copyAnswer(g.Stdout, body)
 	}
 	var m admin.Message
 	if err := json.NewDecoder(body).Decode(&m); err != nil {
@@ -153,8 +211,8 @@ func printMessage(w io.Writer, m *admin.Message) error {
 	fmt.Fprintf(table, "message\t%s\nsender\t%s\nstream\t%s\nsize\t%d bytes\nage\t%s\n", m.ID, shownSender(m.Sender), m.Stream, m.Size, shownAge(m.AgeS))
 	for i := range deliveries {
 		d := &deliveries[i]
-		fmt.Fprintf(table, "\t\ndestination\t%s\nsite\t%s\nrecipients\t%s\nstate\t%s after %d attempts\nnext\t%s\nreason\t%s\n",
-			d.Destination, d.Site, recipients(d.Recipients), d.State, d.Attempts, d.Next, d.Reason)
+		fmt.Fprintf(table, "\t\ndestination\t%s\nsite\t%s\nrecipients\t%s\nstate\t%s after %s\nnext\t%s\nreason\t%s\n",
+			d.Destination, d.Site, recipients(d.Recipients), d.State, counted(int64(d.Attempts), "attempt"), d.Next, d.Reason)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -182,7 +240,9 @@ func printHistory(w io.Writer, m *admin.Message) {
 	for i := range m.History {
 		a := &m.History[i]
 		fmt.Fprintf(w, "\n%s  attempt %d of %s at %s%s\n", a.Time, a.Number, a.Destination, shownHost(a), shownSource(a))
-		fmt.Fprintf(w, "    tls       %s\n", shownFacts(a.TLS))
+		if a.TLS.Version != "" {
+			fmt.Fprintf(w, "    tls       %s\n", shownFacts(a.TLS))
+		}
 		for _, t := range a.Tries {
 			fmt.Fprintf(w, "    tried     %s [%s] %s: %s (%d ms)\n", t.Host, shownIP(t), t.Stage, t.Reply, t.MS)
 		}
@@ -193,10 +253,7 @@ func printHistory(w io.Writer, m *admin.Message) {
 }
 
 func printOutcome(w io.Writer, o *journal.Outcome) {
-	fmt.Fprintf(w, "    %-9s %s: %s\n", o.Event, o.Recipient, strings.ReplaceAll(o.Reply, "\n", " "))
-	if o.Reason != "" {
-		fmt.Fprintf(w, "              %s\n", o.Reason)
-	}
+	fmt.Fprintf(w, "    %-9s %s: %s\n", o.Event, o.Recipient, outcomeText(o.Reply, o.Reason))
 	if o.Uncertain {
 		fmt.Fprintln(w, "              the final reply was lost: a duplicate is possible")
 	}

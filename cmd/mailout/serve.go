@@ -34,6 +34,10 @@ func (c *serveCmd) Run(g *globals) error {
 	log := slog.New(slog.NewTextHandler(g.Stderr, &slog.HandlerOptions{Level: level}))
 	slog.SetDefault(log) // libraries that log without being asked
 
+	if os.Geteuid() == 0 {
+		log.Warn("running as root; safer is a user of its own, with CAP_NET_BIND_SERVICE for ports below 1024")
+	}
+
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -92,12 +96,8 @@ func stop(d *daemon.Daemon, signals <-chan os.Signal, log *slog.Logger) error {
 
 func reload(d *daemon.Daemon, log *slog.Logger) {
 	notifySystemd("RELOADING=1", log)
-	result, err := d.Reload(context.Background())
-	switch {
-	case err != nil:
+	if _, err := d.Reload(context.Background()); err != nil {
 		log.Error("the configuration was not reloaded; the old one stays in force", mta.KeyError, err)
-	default:
-		log.Info("configuration reloaded", "applied", result.Applied, "needs_restart", result.NeedsRestart)
 	}
 	notifySystemd("READY=1", log)
 }

@@ -40,20 +40,21 @@ func (c *traceCmd) Run(g *globals) error {
 	defer body.Close()
 	count, err := c.copy(g.Stdout, body)
 	if err != nil {
-		return fail(exitSoftware, "the daemon's answer broke off: %v", err)
+		return err
 	}
 	if count == 0 {
-		return fail(exitFailure, "nothing is known of %s (the journal is kept for [journal] keep)", c.Query)
+		return c.unknown()
 	}
 	return nil
 }
 
 func (c *traceCmd) copy(w io.Writer, body io.Reader) (int, error) {
-	out := bufio.NewWriter(w)
+	checked := &outputWriter{w: w}
+	out := bufio.NewWriter(checked)
 	count := 0
 	for line, err := range lines(body) {
 		if err != nil {
-			return count, err
+			return count, checked.blame(err)
 		}
 		count++
 		if c.JSON {
@@ -63,11 +64,25 @@ func (c *traceCmd) copy(w io.Writer, body io.Reader) (int, error) {
 		}
 		var r mta.Record
 		if err := json.Unmarshal(line, &r); err != nil {
-			return count, err
+			return count, checked.blame(err)
 		}
 		printRecord(out, &r)
 	}
-	return count, out.Flush()
+	if err := out.Flush(); err != nil {
+		return count, checked.blame(err)
+	}
+	return count, nil
+}
+
+// unknown says what may be the matter when there is no record.
+func (c *traceCmd) unknown() error {
+	if c.Since != "" {
+		return fail(exitFailure, "nothing is known of %s since %s", c.Query, c.Since)
+	}
+	if _, err := mta.ParseID(c.Query); err != nil && !strings.Contains(c.Query, "@") {
+		return fail(exitFailure, "nothing is known of %s: it is neither a message ID (26 characters) nor a recipient's address", c.Query)
+	}
+	return fail(exitFailure, "nothing is known of %s (as a message or a recipient; records are kept for [journal] keep)", c.Query)
 }
 
 // printRecord shows one record to a person: one line, and the details below.
@@ -83,16 +98,17 @@ func printRecord(w io.Writer, r *mta.Record) {
 	if r.Host != "" || r.IP.IsValid() {
 		detail("attempt", "%d at %s [%s], site %s", r.Attempt, r.Host, r.IP, r.Site)
 		detail("as", "%s%s", r.Helo, fromSource(r))
-		detail("tls", "%s", shownFacts(r.TLS))
+		if r.Code != 0 || r.TLS.Version != "" { // else there was no session to protect
+			detail("tls", "%s", shownFacts(r.TLS))
+		}
 	}
-	for _, t := range r.Tries {
-		detail("tried", "%s [%s] %s: %s (%d ms)", t.Host, shownIP(t), t.Stage, t.Reply, t.MS)
+	if len(r.Tries) > 1 { // a single one is told below
+		for _, t := range r.Tries {
+			detail("tried", "%s [%s] %s: %s (%d ms)", t.Host, shownIP(t), t.Stage, t.Reply, t.MS)
+		}
 	}
-	if reply := recordReply(r); reply != "" {
-		detail("reply", "%s", reply)
-	}
-	if r.Reason != "" {
-		detail("reason", "%s", r.Reason)
+	if text := outcomeText(r.Reply, r.Reason); text != "" {
+		detail("outcome", "%s", text)
 	}
 	if r.Uncertain {
 		detail("uncertain", "the final reply was lost: it may have been delivered, and a duplicate is possible")
@@ -140,8 +156,18 @@ func shownFacts(f mta.TLSFacts) string {
 	return f.Version + " " + f.Cipher + ", " + verified
 }
 
-// recordReply is the reply on one line; it begins with its codes.
-func recordReply(r *mta.Record) string { return strings.ReplaceAll(r.Reply, "\n", " ") }
+// outcomeText is the reply and the reason, each once: a reason mostly quotes
+// the reply.
+func outcomeText(reply, reason string) string {
+	reply = strings.ReplaceAll(reply, "\n", " ")
+	switch {
+	case reason == "" || reply == "":
+		return reply + reason
+	case strings.Contains(reason, reply):
+		return reason
+	}
+	return reply + " (" + reason + ")"
+}
 
 func shownTimes(d mta.Durations) string {
 	var parts []string

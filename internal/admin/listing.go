@@ -29,12 +29,12 @@ type Delivery struct {
 	Sender      string           `json:"sender"`
 	Recipients  []RecipientState `json:"recipients"`
 	Destination string           `json:"destination"`
-	Site        string           `json:"site,omitempty"`
+	Site        string           `json:"site"`
 	State       string           `json:"state"`
 	Attempts    int              `json:"attempts"`
 	Next        string           `json:"next,omitempty"`
 	Reason      string           `json:"reason"` // the limit, reply or check that holds it
-	Reply       string           `json:"reply,omitempty"`
+	Reply       string           `json:"reply"`
 	Size        int64            `json:"size"`
 	AgeS        int64            `json:"age_s"`
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -19,9 +20,7 @@ const DefaultPath = "/etc/mailout/mailout.toml"
 const Variable = "MAILOUT_CONFIG"
 
 // example is the least that a configuration needs.
-const example = `hostname = "mailout.example.com"   # this machine's full name, as other servers see it
-[[listen]]
-address = "127.0.0.1:25"           # takes mail from programs on this machine`
+const example = `hostname = "mailout.example.com"`
 
 // Path gives the file to use: the one named by --config, else by
 // $MAILOUT_CONFIG, else DefaultPath.
@@ -57,11 +56,11 @@ func Parse(name string, data []byte) (*Config, error) {
 // readConfig reads a file of at most 1 MiB.
 func readConfig(path string) ([]byte, error) {
 	one := func(message string, cause error) error {
-		return Errors{{File: path, Message: message, Err: cause}}
+		return Errors{{File: path, Line: 1, Column: 1, Key: "file", Message: message, Err: cause}}
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, one("does not exist; write it with at least\n\n"+example+"\n", err)
+		return nil, one("does not exist; write it with at least "+example+" (this machine's full name, as other servers see it)", err)
 	}
 	if err != nil {
 		return nil, one("cannot be read: "+reason(err), err)
@@ -450,4 +449,37 @@ func (l *loader) set(sec *section, k *key, p place) {
 		return
 	}
 	l.cfg.given[full] = true
+}
+
+// Socket gives the path of the control socket that a file names. Errors
+// elsewhere in the file do not matter: commands that ask the running daemon
+// must work when somebody's last edit does not.
+func Socket(path string) (string, error) {
+	data, err := readConfig(path)
+	if err != nil {
+		return "", err
+	}
+	c, err := Parse(path, data)
+	if err == nil {
+		return c.HTTP.Socket, nil
+	}
+	var bare struct {
+		Spool string
+		HTTP  struct{ Socket string }
+	}
+	if toml.Unmarshal(data, &bare) != nil {
+		return "", err
+	}
+	var minimal strings.Builder
+	fmt.Fprintf(&minimal, "hostname = \"mailout.example.com\"\n")
+	for _, key := range []struct{ table, name, value string }{{"", "spool", bare.Spool}, {"[http]\n", "socket", bare.HTTP.Socket}} {
+		if key.value != "" {
+			fmt.Fprintf(&minimal, "%s%s = %s\n", key.table, key.name, quote(key.value))
+		}
+	}
+	c, lesser := Parse(path, []byte(minimal.String()))
+	if lesser != nil {
+		return "", err
+	}
+	return c.HTTP.Socket, nil
 }

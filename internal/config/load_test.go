@@ -357,8 +357,8 @@ func TestLoadMissingFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "mailout.toml")
 	_, err := Load(path)
-	want := path + ": does not exist; write it with at least\n\n" + example + "\n"
-	if err == nil || err.Error() != want {
+	want := path + ":1:1: file: does not exist; write it with at least " + example
+	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -366,6 +366,29 @@ func TestLoadMissingFile(t *testing.T) {
 	}
 	if _, err := Parse("f", []byte(example)); err != nil {
 		t.Error("the example is refused:", err)
+	}
+}
+
+// TestSocketSurvivesErrorsElsewhere guards that a bad edit does not keep the
+// operator from looking at the running daemon.
+func TestSocketSurvivesErrorsElsewhere(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f.toml")
+	for text, want := range map[string]string{
+		host + "spool = \"/a\"\n":                                  "/a/mailout.sock",
+		host + "spool = \"/a\"\nbogus = 1\n":                       "/a/mailout.sock",
+		"spool = \"/a\"\nhttp.socket = \"/b\"\nbogus = 1\n":        "/b",
+		"spool = \"/a\"\n[delivery]\nexpire = \"5 days\"\n":        "/a/mailout.sock",
+		host + "[http]\nsocket = \"/c\"\n[delivery]\nport = \"x\"": "/c",
+	} {
+		write(t, path, text)
+		if got, err := Socket(path); got != want || err != nil {
+			t.Errorf("%s\ngives %s, %v", text, got, err)
+		}
+	}
+	write(t, path, "spool = \"/a")
+	if _, err := Socket(path); err == nil {
+		t.Error("a file that is no TOML gives a socket")
 	}
 }
 
@@ -381,11 +404,11 @@ func TestLoadLooksAtFiles(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
-	if _, err := Load(dir); err == nil || err.Error() != dir+": cannot be read: is a directory" {
+	if _, err := Load(dir); err == nil || err.Error() != dir+":1:1: file: cannot be read: is a directory" {
 		t.Error(err)
 	}
 	write(t, path, strings.Repeat("#", maxFile+1))
-	if _, err := Load(path); err == nil || err.Error() != path+": is longer than the 1 MiB of a configuration file" {
+	if _, err := Load(path); err == nil || err.Error() != path+":1:1: file: is longer than the 1 MiB of a configuration file" {
 		t.Error(err)
 	}
 }

@@ -19,14 +19,16 @@ func (d *Daemon) Reload(context.Context) (*admin.Reload, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &admin.Reload{}
-	result.Applied, result.NeedsRestart = config.Diff(d.mu.config, fresh)
+	result := &admin.Reload{Applied: []string{}, NeedsRestart: []string{}}
+	applied, needsRestart := config.Diff(d.mu.config, fresh)
+	result.Applied = append(result.Applied, applied...)
+	result.NeedsRestart = append(result.NeedsRestart, needsRestart...)
 	merged := config.Merge(d.mu.config, fresh)
 	if err := d.apply(merged); err != nil {
 		return nil, err
 	}
 	d.mu.config = merged
-	d.log.Info("configuration applied", mta.KeyPath, d.opts.ConfigPath, mta.KeyCount, len(result.Applied))
+	d.log.Info("configuration reloaded", mta.KeyPath, d.opts.ConfigPath, "applied", result.Applied, "needs_restart", result.NeedsRestart)
 	return result, nil
 }
 
