@@ -38,6 +38,9 @@ func (c *serveCmd) Run(g *globals) error {
 		log.Warn("running as root; safer is a user of its own, with CAP_NET_BIND_SERVICE for ports below 1024")
 	}
 
+	// Whoever reads our log may end, or be restarted: that loses lines, and must
+	// not kill the daemon in the middle of deliveries.
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)

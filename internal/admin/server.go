@@ -106,8 +106,11 @@ func clearPath(path string) error {
 	}
 	// Only a refused connection says that the listener is gone; a full backlog
 	// or a lack of permission does not.
-	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err == nil:
 		return fmt.Errorf("another process serves %s: choose another http.socket, or stop that process", path)
+	case !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("whether another process serves %s cannot be told (%w): remove it if none does", path, err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
