@@ -268,6 +268,12 @@ func (x *exchange) take(s *Session, stage mta.Stage, r mta.Reply) *mta.Failure {
 	case stepMail:
 		x.reading = stepRcpt
 		if r.Code/100 != 2 {
+			if x.closing != nil {
+				// RSET was refused, so this answer is about the transaction
+				// before: it is the session's trouble and not this message's.
+				x.mail = x.closing
+				return x.mail
+			}
 			x.mail = refused(stage, r)
 			if ends(r) {
 				s.broken = true

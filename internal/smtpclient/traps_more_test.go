@@ -109,13 +109,16 @@ func TestTrap01_ReplyThatDrips(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, server := mtatest.Pipe(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 99), Port: 40000}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 25})
+		over := make(chan struct{})
 		go func() {
 			defer server.Close()
 			for {
-				if _, err := io.WriteString(server, "2"); err != nil {
+				_, _ = io.WriteString(server, "2")
+				select {
+				case <-time.After(time.Minute):
+				case <-over:
 					return
 				}
-				<-time.After(time.Minute)
 			}
 		}()
 		start := time.Now()
@@ -123,6 +126,30 @@ func TestTrap01_ReplyThatDrips(t *testing.T) {
 		if f == nil || f.Stage != mta.StageBanner || time.Since(start) > 6*time.Minute {
 			t.Errorf("%v after %v", f, time.Since(start))
 		}
+		close(over)
 		client.Close()
 	})
+}
+
+// TRAPS 7: a refused RSET is the session's trouble: the MAIL that went with it
+// is refused for the old transaction's sake, which says nothing of the message.
+func TestTrap07_RefusedRSETOfAFlight(t *testing.T) {
+	first := chunked + "C: MAIL*\nC: RCPT*\nC: BDAT*\ndata 21\nS: 250 ok\nS: 550 no\nS: 554 no recipients\nC: RSET\nC: MAIL*\nC: RCPT*\nC: BDAT*\ndata 21\n"
+	for _, c := range []struct{ name, script, want string }{
+		{"MAIL refused with it", first + "S: 502 what\nS: 503 5.5.1 sequence\nS: 250 ok\nS: 250 ok", "reset reply 502 what"},
+		{"and closed", first + "S: 421 bye\nclose", "reset reply 421 bye"},
+		{"MAIL accepted all the same", first + "S: 502 what\nS: 250 ok\nS: 250 ok\nS: 250 taken", "delivered 250 taken"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			play(t, c.script, func(t *testing.T, conn net.Conn) {
+				s := opened(t, conn, plain)
+				wantOutcome(t, s.Send(to("b@example.net")), "rcpt reply 550 no")
+				o := s.Send(to("c@example.net"))
+				wantOutcome(t, o, c.want)
+				if s.Usable() {
+					t.Error("the session goes on")
+				}
+			})
+		})
+	}
 }

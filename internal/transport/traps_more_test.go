@@ -98,6 +98,7 @@ func TestTrap07_DeliveredWhateverComesAfter(t *testing.T) {
 		"QUIT unanswered":       {Stage: mtatest.StageQuit, Action: mtatest.Action{Hang: true}},
 		"QUIT refused":          {Stage: mtatest.StageQuit, Action: mtatest.Action{Reply: "500 what"}},
 		"RSET unanswered":       {Stage: mtatest.StageRset, Action: mtatest.Action{Hang: true}},
+		"RSET refused":          {Stage: mtatest.StageRset, Action: mtatest.Action{Reply: "502 no"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
