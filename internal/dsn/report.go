@@ -51,6 +51,9 @@ type Recipient struct {
 	Reason      string       // a sentence for people
 	LastAttempt time.Time    // zero: unknown
 	RetryUntil  time.Time    // with Delayed: when we give up; zero: unknown
+	// Uncertain says that a server took the whole message and its answer was
+	// lost: it may have arrived all the same.
+	Uncertain bool
 }
 
 // Report is what a notification tells.

@@ -88,19 +88,28 @@ func (rc *Recipient) describe(b *strings.Builder) {
 			fmt.Fprintf(b, "    (sent to %s)\n", smtp.Harmless(address))
 		}
 	}
-	switch {
-	case rc.Reply.Code != 0 && rc.Remote != "":
-		wrap(b, "    ", smtp.Harmless(rc.Remote)+" said: "+clip(smtp.Harmless(rc.Reply.String())))
-	case rc.Reply.Code != 0:
-		wrap(b, "    ", "The mail server said: "+clip(smtp.Harmless(rc.Reply.String())))
+	reason := smtp.Harmless(strings.ReplaceAll(rc.Reason, "\n", " "))
+	if rc.Action == Delivered || rc.Action == Relayed {
+		reason = ""
 	}
-	if rc.Reason != "" && rc.Action != Delivered && rc.Action != Relayed {
-		wrap(b, "    ", clip(smtp.Harmless(strings.ReplaceAll(rc.Reason, "\n", " "))))
+	reply := smtp.Harmless(rc.Reply.String())
+	switch {
+	case rc.Reply.Code == 0 || strings.Contains(reason, reply): // the reason quotes it
+	case rc.Remote != "":
+		wrap(b, "    ", smtp.Harmless(rc.Remote)+" said: "+clip(reply))
+	default:
+		wrap(b, "    ", "The mail server said: "+clip(reply))
+	}
+	if reason != "" {
+		wrap(b, "    ", clip(reason))
 	}
 	if rc.Action == Delayed && !rc.RetryUntil.IsZero() {
 		wrap(b, "    ", "We give up on "+forPeople(rc.RetryUntil)+".")
 	}
-	if rc.Action == Failed {
+	switch {
+	case rc.Action == Failed && rc.Uncertain:
+		wrap(b, "    ", "A server took the whole message but its answer was lost: the message may have arrived. Please ask the recipient before you send it again.")
+	case rc.Action == Failed:
 		wrap(b, "    ", advice(rc.status()))
 	}
 }

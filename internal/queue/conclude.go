@@ -72,7 +72,7 @@ func conclude(c conclusion) concluded {
 			g.open = append(g.open, rcpt)
 			g.openRes = append(g.openRes, res)
 		}
-		if res.Class == mta.ClassUncertain {
+		if res.Class == mta.ClassUncertain && c.a != nil {
 			g.out.uncertain++
 		}
 	}
@@ -89,7 +89,9 @@ func (g *drawing) result(i int) mta.Result {
 	switch {
 	case g.a == nil:
 		r := g.lastWords().Result
-		r.Class = mta.ClassTemporary
+		if r.Class != mta.ClassUncertain { // it may have arrived: the report must say so
+			r.Class = mta.ClassTemporary
+		}
 		r.RetryAfter = 0
 		return r
 	case i < len(g.a.Results):
@@ -98,10 +100,10 @@ func (g *drawing) result(i int) mta.Result {
 	return mta.Result{Class: mta.ClassTemporary, Scope: mta.ScopeLocal, Reason: "the attempt gave no result for this recipient"}
 }
 
-// lastWords is the last thing heard: the delivery's own last reply, or what
-// its site said to others.
+// lastWords is the last thing heard: the delivery's own last result, or, when
+// it was never attempted, what its site said to others.
 func (g *drawing) lastWords() mta.Last {
-	if g.d.Last.Result.Reply.Code != 0 || g.d.Last.Result.Reason != "" && g.blame.Result.Reason == "" {
+	if g.d.Last.Result.Reply.Code != 0 || g.d.Last.Result.Reason != "" {
 		return g.d.Last
 	}
 	if g.blame.Result.Reason != "" || g.blame.Result.Reply.Code != 0 {
@@ -188,7 +190,7 @@ func (g *drawing) deferOpen() {
 		next.Last = g.last()
 		next.Due = g.schedule.Next(next.Attempts, g.now, g.d.Message.Arrived, g.hint(), g.jitter)
 	}
-	g.out.deferred = next.Last.Result.Scope == mta.ScopeHost || next.Last.Result.Scope == mta.ScopeSite
+	g.out.deferred = forSite(next.Last.Result)
 	first := len(g.out.settlement.Records)
 	for i, rcpt := range g.open {
 		if g.a != nil {
@@ -200,6 +202,13 @@ func (g *drawing) deferOpen() {
 	}
 	g.notice(&next)
 	g.out.settlement.Next = &next
+}
+
+// forSite reports whether a result was for the sake of the site, so that a
+// success there releases the delivery. One whose content may have arrived keeps
+// its time: trying it sooner would only make the duplicate sooner.
+func forSite(r mta.Result) bool {
+	return r.Class != mta.ClassUncertain && (r.Scope == mta.ScopeHost || r.Scope == mta.ScopeSite)
 }
 
 // waitOn keeps a delivery that was not attempted as it is; after a report that
@@ -292,6 +301,21 @@ func (g *drawing) record(event mta.Event, rcpt mta.Recipient, res mta.Result) {
 		r.Site, r.Host, r.IP = last.Site, last.Host, last.IP
 	}
 	g.out.settlement.Records = append(g.out.settlement.Records, r)
+}
+
+// nameReport notes on the records of the recipients concerned which message
+// told the sender of the delay or of the success.
+func nameReport(records []*mta.Record, q ReportRequest, report mta.ID) {
+	if q.Kind == ReportFailure {
+		return // bounced records tell it
+	}
+	for _, rcpt := range q.Recipients {
+		for _, r := range records {
+			if r.Recipient == rcpt.Address && (r.Event == mta.EventDeferred || r.Event == mta.EventRelayed) {
+				r.Report = report
+			}
+		}
+	}
 }
 
 // bounced are the records that name the report made for a request.

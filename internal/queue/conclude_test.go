@@ -2,6 +2,7 @@ package queue
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,5 +151,55 @@ func TestJudge(t *testing.T) {
 		if got, _ := judge(&mta.Attempt{Results: c.results}); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+	}
+}
+
+// TestExpiryOfAnUncertainDelivery guards that a message which may have arrived
+// is reported as such when it expires while waiting, with its own last words
+// and not with those of another message of its site.
+func TestExpiryOfAnUncertainDelivery(t *testing.T) {
+	t.Parallel()
+	d := someDelivery()
+	d.State, d.Attempts = mta.Deferred, 1
+	d.Last = mta.Last{Time: noon, Site: "mx", Host: "mx.one.example", Result: mta.Result{Class: mta.ClassUncertain, Scope: mta.ScopeHost, Reason: "no answer to the end of the message"}}
+	other := mta.Last{Time: noon, Site: "mx", Host: "mx.one.example", Result: mta.Result{Class: mta.ClassTemporary, Scope: mta.ScopeHost, Reason: "connection reset"}}
+	out := conclude(conclusion{d: d, now: noon.Add(121 * time.Hour), schedule: retry.Default(), blame: other})
+	if len(out.requests) != 1 || out.requests[0].Results[0].Class != mta.ClassUncertain {
+		t.Fatalf("requests: %+v", out.requests)
+	}
+	r := out.settlement.Records[0]
+	if !r.Uncertain || !strings.Contains(r.Reason, "no answer to the end") || strings.Contains(r.Reason, "reset") {
+		t.Errorf("record: %+v", r)
+	}
+	if out.uncertain != 0 {
+		t.Error("an attempt is counted as uncertain although none was made")
+	}
+}
+
+// TestUncertainIsNotReleased guards that the success of another message does
+// not bring a delivery forward whose content may have arrived.
+func TestUncertainIsNotReleased(t *testing.T) {
+	t.Parallel()
+	last := mta.Last{Site: "mx", Result: mta.Result{Class: mta.ClassUncertain, Scope: mta.ScopeHost}}
+	if blames(last, "mx") {
+		t.Error("an uncertain delivery is released by its site's success")
+	}
+	last.Result.Class = mta.ClassTemporary
+	if !blames(last, "mx") {
+		t.Error("a delivery deferred for its site's sake is not released")
+	}
+	out := draw(someDelivery(), someAttempt(mta.Result{Class: mta.ClassUncertain, Scope: mta.ScopeHost}), noon)
+	if out.deferred {
+		t.Error("an uncertain delivery waits for its site's success")
+	}
+}
+
+func TestReportsAreNamedOnTheRecord(t *testing.T) {
+	t.Parallel()
+	report := mta.NewID(noon, [10]byte{9})
+	out := draw(someDelivery(mta.Recipient{Address: "a@one.example"}), someAttempt(greylisted()), noon.Add(5*time.Hour))
+	nameReport(out.settlement.Records, out.requests[0], report)
+	if out.settlement.Records[0].Report != report {
+		t.Errorf("record: %+v", out.settlement.Records[0])
 	}
 }

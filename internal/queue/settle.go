@@ -92,12 +92,27 @@ func (q *Queue) reports(o *outcome) error {
 		if err != nil {
 			return err
 		}
-		if sub != nil {
-			s.Reports = append(s.Reports, sub)
-			s.Records = append(s.Records, bounced(r, sub.Message)...)
+		if sub == nil {
+			q.untold(r)
+			continue
 		}
+		s.Reports = append(s.Reports, sub)
+		nameReport(s.Records, r, sub.Message.ID)
+		s.Records = append(s.Records, bounced(r, sub.Message)...)
 	}
 	return nil
+}
+
+// untold puts a failure into the log that no report tells anybody of: a report
+// to the postmaster that could not be delivered itself.
+func (q *Queue) untold(r ReportRequest) {
+	if r.Kind != ReportFailure {
+		return
+	}
+	for i, rcpt := range r.Recipients {
+		q.opts.Logger.Error("a report could not be delivered, and nobody is left to tell", mta.KeyID, r.Delivery.Message.ID.String(),
+			mta.KeyRecipient, rcpt.Address, mta.KeyReason, r.Results[i].Reason)
+	}
 }
 
 // discard drops the reports, so that they are made anew: the store may have

@@ -350,7 +350,7 @@ func (l *loop) learn(s *site, d *dest, o *outcome) {
 		s.owed = false
 		s.ctl.Failure(l.now, complaint(o.verdict))
 		a := o.from.a
-		s.last = mta.Last{Time: l.now, Site: s.name, Host: a.Host, IP: a.IP, Result: o.verdict}
+		s.last = mta.Last{Time: l.now, Site: s.name, Host: a.Host, IP: a.IP, Result: forOthers(o.verdict, a.Host)}
 		if s.ctl.Dead() {
 			l.slots.classify(s, false)
 		}
@@ -359,9 +359,18 @@ func (l *loop) learn(s *site, d *dest, o *outcome) {
 	}
 }
 
+// forOthers is a site's bad result as it concerns mail that was not in that
+// attempt: what became of another message is not theirs.
+func forOthers(r mta.Result, host string) mta.Result {
+	if r.Class != mta.ClassUncertain {
+		return r
+	}
+	return mta.Result{Class: mta.ClassTemporary, Scope: r.Scope, Reason: "sessions with " + host + " broke before their end"}
+}
+
 // blames reports whether a delivery was deferred for the sake of this site.
 func blames(last mta.Last, site string) bool {
-	return last.Site == site && (last.Result.Scope == mta.ScopeHost || last.Result.Scope == mta.ScopeSite)
+	return last.Site == site && forSite(last.Result)
 }
 
 // released is a destination whose deliveries a site's success makes due.

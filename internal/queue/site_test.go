@@ -110,7 +110,7 @@ func TestTrap40DeadSite(t *testing.T) {
 		}
 		d := w.store.get(w.waiting(t))
 		x, err := w.q.Why(context.Background(), d)
-		if err != nil || !strings.Contains(x.Reason, "not reachable since") || x.Next.IsZero() {
+		if err != nil || !strings.Contains(x.Reason, "failing since") || x.Next.IsZero() {
 			t.Errorf("why: %+v %v", x, err)
 		}
 		w.wait(10 * time.Minute)

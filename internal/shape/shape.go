@@ -215,9 +215,9 @@ func (c *Controller) Explain(now time.Time) string {
 	limit := strconv.Itoa(c.cfg.Limit)
 	switch {
 	case c.dead && now.Before(c.probeAt):
-		return "not reachable since " + clock(c.since) + ", one probe at " + clock(c.probeAt) + ": " + c.complain
+		return "failing since " + clock(c.since) + ", one probe at " + clock(c.probeAt) + ": " + c.complain
 	case c.dead:
-		return "not reachable since " + clock(c.since) + ", one probe now: " + c.complain
+		return "failing since " + clock(c.since) + ", one probe now: " + c.complain
 	case int(c.window) >= c.cfg.Limit:
 		return "the limit of " + limit + " connections"
 	case !c.cutAt.IsZero():

@@ -104,7 +104,7 @@ func describeRecipient(r *queue.ReportRequest, i int) dsn.Recipient {
 	rcpt, res := &r.Recipients[i], &r.Results[i]
 	d := dsn.Recipient{
 		Address: rcpt.Address, Original: rcpt.ORcpt, Status: res.Enhanced,
-		Reply: res.Reply, Reason: res.Reason, LastAttempt: r.LastTry,
+		Reply: res.Reply, Reason: res.Reason, LastAttempt: r.LastTry, Uncertain: res.Class == mta.ClassUncertain,
 	}
 	if res.Reply.Code != 0 {
 		d.Remote = r.Host
