@@ -98,13 +98,19 @@ func (s Schedule) Interval(attempts int) time.Duration {
 	return max(list[i], minWait)
 }
 
+// shortHints is after how many attempts a hint shorter than the interval is
+// followed no more.
+const shortHints = 3
+
 // Next is the time of the next attempt after one that failed at now: attempts
 // is how many have failed, this one counted; arrived is the message's arrival;
 // hint is what the receiver asked for (0: nothing); jitter is a random number
 // in [0,1).
 //
-// A hint replaces the interval, whether it is longer or shorter: never earlier
-// than the hint, up to a tenth later, and at most MaxWait plus that tenth.
+// A hint replaces the interval: never earlier than the hint, up to a tenth
+// later, and at most MaxWait plus that tenth. A hint that is shorter than the
+// interval is followed after the first shortHints attempts only: a receiver
+// that says "try again in 5 seconds" for ever must not be asked for ever.
 // Without one the interval is stretched or cut by up to a tenth. An attempt
 // planned past the expiry is moved to the expiry, so that a message never
 // expires without a last attempt; once the expiry has passed (the report could
@@ -126,7 +132,7 @@ func (s Schedule) Next(attempts int, now, arrived time.Time, hint time.Duration,
 
 func (s Schedule) stretched(attempts int, hint time.Duration, jitter float64) time.Duration {
 	jitter = min(max(jitter, 0), 1)
-	if hint > 0 {
+	if hint > 0 && (attempts <= shortHints || hint >= s.Interval(attempts)) {
 		base := max(min(hint, MaxWait), minWait)
 		return base + time.Duration(float64(base)*Jitter*jitter)
 	}

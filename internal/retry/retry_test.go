@@ -175,3 +175,19 @@ func TestTrap39DelaysGrow(t *testing.T) {
 		}
 	})
 }
+
+func TestShortHintsAreFollowedAFewTimesOnly(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := Default()
+	for attempts, want := range map[int]time.Duration{
+		1: 5 * time.Second, 3: 5 * time.Second, 4: s.Interval(4), 50: s.Interval(50),
+	} {
+		if got := s.Next(attempts, now, now, 5*time.Second, 0).Sub(now); got < want*9/10 || got > want*11/10 {
+			t.Errorf("after %d attempts: %v, want about %v", attempts, got, want)
+		}
+	}
+	if got := s.Next(9, now, now, MaxWait, 0).Sub(now); got < MaxWait {
+		t.Errorf("a long hint is not followed after many attempts: %v", got)
+	}
+}

@@ -2,10 +2,10 @@ package transport
 
 import "strings"
 
-// Hints are kept between these bounds, in seconds: a shorter wait helps
-// nobody, a longer one is better left to the schedule.
+// Hints are kept between these bounds, in seconds; a longer wait is better
+// left to the schedule. retry decides how often a short one is followed.
 const (
-	minHint = 60
+	minHint = 1
 	maxHint = 4 * 60 * 60
 )
 

@@ -116,7 +116,7 @@ var judgements = []judged{
 
 	{row: "mailbox full, for now", f: said(mta.StageRcpt, 452, enhanced(4, 2, 2), "over quota"), at: v4, class: temporary, scope: ofRecipient, status: "4.2.2"},
 	{row: "too many recipients", f: said(mta.StageRcpt, 452, enhanced(4, 5, 3), "too many"), at: v4, class: temporary, scope: ofRecipient, status: "4.5.3"},
-	{row: "recipient deferred", f: said(mta.StageRcpt, 450, none, "busy, try again in 5 seconds"), at: v4, class: temporary, scope: ofRecipient, status: "4.0.0", retry: 60},
+	{row: "recipient deferred", f: said(mta.StageRcpt, 450, none, "busy, try again in 5 seconds"), at: v4, class: temporary, scope: ofRecipient, status: "4.0.0", retry: 5},
 	{row: "recipient deferred", f: said(mta.StageRcpt, 450, enhanced(5, 1, 1), "contradicts itself"), at: v4, class: temporary, scope: ofRecipient, status: "4.0.0"},
 	{row: "mailbox full", f: said(mta.StageRcpt, 552, enhanced(5, 2, 2), "over quota"), at: v4, class: permanent, scope: ofRecipient, status: "5.2.2"},
 	{row: "too many recipients, in old words", f: said(mta.StageRcpt, 552, none, "too many recipients"), at: v4, class: temporary, scope: ofRecipient, status: "4.5.3"},
