@@ -187,7 +187,7 @@ func (d *daemon) tryStart() error {
 		return err
 	}
 	ready := make(chan struct{})
-	go d.watch(stderr, ready)
+	go watch(d.log, stderr, ready)
 	exited := make(chan error, 1)
 	d.exited = exited
 	go func(cmd *exec.Cmd) {
@@ -206,12 +206,13 @@ func (d *daemon) tryStart() error {
 	}
 }
 
-func (d *daemon) watch(stderr io.Reader, ready chan<- struct{}) {
+// watch keeps the log of one run, and tells when it says that it is ready.
+func watch(log io.Writer, stderr io.Reader, ready chan<- struct{}) {
 	in := bufio.NewScanner(stderr)
 	in.Buffer(nil, 1<<20)
 	told := false
 	for in.Scan() {
-		fmt.Fprintln(d.log, in.Text())
+		fmt.Fprintln(log, in.Text())
 		if !told && strings.Contains(in.Text(), "msg=ready") {
 			told = true
 			close(ready)
