@@ -31,7 +31,7 @@ type demo struct {
 
 // Run gives status 0 only if every recipient ended as expected.
 func (c *demoCmd) Run(g *globals) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer stop()
 	d := &demo{show: newDemoPrinter(g.Stdout)}
 	defer d.clear()

@@ -41,9 +41,8 @@ func (c *serveCmd) Run(g *globals) error {
 	// Whoever reads our log may end, or be restarted: that loses lines, and must
 	// not kill the daemon in the middle of deliveries.
 	signal.Ignore(syscall.SIGPIPE)
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	var sig signals
+	defer sig.listen()()
 
 	d := daemon.New(daemon.Options{ConfigPath: g.Config, Config: cfg, Logger: log, Version: version})
 	if err := d.Start(context.Background()); err != nil {
@@ -51,43 +50,51 @@ func (c *serveCmd) Run(g *globals) error {
 	}
 	log.Info("ready", "version", version, "hostname", cfg.Hostname)
 	notifySystemd("READY=1", log)
-	return c.run(d, signals, cfg, log)
+	return c.run(d, &sig, log)
+}
+
+// signals are what the daemon listens to. Those that end it have a channel of
+// their own: a burst of SIGHUP while a reload is slow must not displace them.
+type signals struct{ end, reload chan os.Signal }
+
+// listen begins; the function it gives ends it.
+func (s *signals) listen() func() {
+	s.end = make(chan os.Signal, 2)
+	s.reload = make(chan os.Signal, 1) // one reload reads all changes
+	signal.Notify(s.end, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(s.reload, syscall.SIGHUP)
+	return func() {
+		signal.Stop(s.end)
+		signal.Stop(s.reload)
+	}
 }
 
 // run serves until a signal ends it.
-func (c *serveCmd) run(d *daemon.Daemon, signals <-chan os.Signal, cfg *config.Config, log *slog.Logger) error {
+func (c *serveCmd) run(d *daemon.Daemon, sig *signals, log *slog.Logger) error {
 	for {
 		select {
-		case s := <-signals:
-			if s == syscall.SIGHUP {
-				reload(d, log)
-				continue
-			}
+		case <-sig.reload:
+			reload(d, log)
+		case s := <-sig.end:
 			log.Info("stopping", "signal", s.String())
+			return stop(d, sig, log)
 		case err := <-d.Failed():
 			log.Error("stopping: a part failed", mta.KeyError, err)
-			return errors.Join(&exitError{Status: exitTemporary, Err: err}, stop(d, signals, log))
+			return errors.Join(&exitError{Status: exitTemporary, Err: err}, stop(d, sig, log))
 		}
-		return stop(d, signals, log)
 	}
 }
 
 // stop drains within the limit; a second signal ends the wait at once.
-func stop(d *daemon.Daemon, signals <-chan os.Signal, log *slog.Logger) error {
+func stop(d *daemon.Daemon, sig *signals, log *slog.Logger) error {
 	notifySystemd("STOPPING=1", log)
 	ctx, cancel := context.WithTimeout(context.Background(), d.StopLimit())
 	defer cancel()
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGHUP {
-					cancel()
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case <-sig.end:
+			cancel()
+		case <-ctx.Done():
 		}
 	}()
 	if err := d.Stop(ctx); err != nil {

@@ -26,7 +26,7 @@ type sinkCmd struct {
 
 // Run receives until a signal or the last message, then prints a summary.
 func (c *sinkCmd) Run(g *globals) error {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer cancel()
 	return c.run(ctx, g)
 }

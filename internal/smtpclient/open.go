@@ -210,7 +210,7 @@ func (s *Session) handshake(ctx context.Context) *mta.Failure {
 	}
 	if err != nil {
 		f := s.failure(mta.StageTLS, err)
-		f.Cause, f.Text = mta.CauseTLS, "TLS handshake: "+smtp.Harmless(err.Error())
+		f.Cause, f.Text = mta.CauseTLS, "TLS handshake: "+Words(err)
 		return f
 	}
 	s.conn, s.verified, s.tlsTime = conn, verify, time.Since(start)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,9 +160,24 @@ func (w *wire) failure(stage mta.Stage, err error) *mta.Failure {
 	case errors.Is(err, io.EOF):
 		f.Cause, f.Text = mta.CauseIO, "connection closed at "+doing(stage)
 	default:
-		f.Cause, f.Text = mta.CauseIO, "connection lost at "+doing(stage)+": "+smtp.Harmless(err.Error())
+		f.Cause, f.Text = mta.CauseIO, "connection lost at "+doing(stage)+": "+Words(err)
 	}
 	return f
+}
+
+// Words is the innermost text of a network error, harmless to print: the
+// addresses and calls that Go puts around it are said elsewhere, or mean
+// nothing to a sender who reads them in a report.
+func Words(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		err = call.Err
+	}
+	return smtp.Harmless(err.Error())
 }
 
 // doing names a stage for people.

@@ -238,7 +238,7 @@ func (d *draft) submission() *spool.Submission {
 	}
 	sub := &spool.Submission{Message: m, Content: d.content}
 	sub.Deliveries = split(m, r.Recipients, d.settings.MaxPerDelivery)
-	sub.Records = accepted(sub)
+	sub.Records = accepted(sub, d.intake.arrival())
 	return sub
 }
 

@@ -168,7 +168,7 @@ func (rp *Reporter) submission(rep *dsn.Report, original *mta.Message, kind mta.
 	}
 	d := fresh(m, 0, to.Domain, []mta.Recipient{{Address: to.String()}})
 	sub := &spool.Submission{Message: m, Content: content, Deliveries: []*mta.Delivery{d}}
-	sub.Records = accepted(sub)
+	sub.Records = accepted(sub, rep.Date)
 	sub.Records[0].Report = original.ID
 	return sub
 }

@@ -3,6 +3,7 @@ package submit
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/spool"
@@ -54,8 +55,9 @@ func fresh(m *mta.Message, n uint32, domain string, rcpts []mta.Recipient) *mta.
 	}
 }
 
-// accepted makes the journal records of a submission, one a recipient.
-func accepted(sub *spool.Submission) []*mta.Record {
+// accepted makes the journal records of a submission, one a recipient; at is
+// when it is stored, so that records of one address stand in order.
+func accepted(sub *spool.Submission, at time.Time) []*mta.Record {
 	n := 0
 	for _, d := range sub.Deliveries {
 		n += len(d.Recipients)
@@ -66,7 +68,7 @@ func accepted(sub *spool.Submission) []*mta.Record {
 	for _, d := range sub.Deliveries {
 		for i := range d.Recipients {
 			all = append(all, mta.Record{
-				Time: m.Arrived, Event: mta.EventAccepted, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream,
+				Time: at, Event: mta.EventAccepted, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream,
 				Sender: m.Envelope.Sender, Recipient: d.Recipients[i].Address,
 				Destination: d.Destination.Domain, Size: m.Size,
 			})

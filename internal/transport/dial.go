@@ -5,10 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
 	"mailout/internal/mta"
+	"mailout/internal/smtpclient"
 )
 
 // DialTCP is the DialFunc of the real network.
@@ -45,9 +45,9 @@ func (c *Carrier) dial(ctx context.Context, t *mta.Target, port uint16) (net.Con
 	case ours(err):
 		f.Cause = mta.CauseLocal
 	}
-	f.Text = "connect to " + remote + ": " + root(err)
+	f.Text = "connect to " + remote + ": " + smtpclient.Words(err)
 	if t.Source.IP.IsValid() && f.Cause == mta.CauseLocal {
-		f.Text = "connect from " + t.Source.IP.String() + " to " + remote + ": " + root(err)
+		f.Text = "connect from " + t.Source.IP.String() + " to " + remote + ": " + smtpclient.Words(err)
 	}
 	return nil, f
 }
@@ -62,20 +62,6 @@ func ours(err error) bool {
 		}
 	}
 	return false
-}
-
-// root is the innermost words of a network error: the addresses around them
-// are said already.
-func root(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		err = op.Err
-	}
-	var call *os.SyscallError
-	if errors.As(err, &call) {
-		err = call.Err
-	}
-	return err.Error()
 }
 
 // stopping is the failure of what was not begun, or dropped, for a shutdown.
