@@ -28,7 +28,7 @@ func dnsTable() *table {
 		newKey("timeout", duration(briefly, time.Minute, "5s"), func(c *Config, _ int) *time.Duration { return &c.DNS.Timeout }).
 			is(`"5s"`, "Time for one query to one server."),
 		newKey("hosts_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.HostsFile }).
-			is(`"/etc/hosts"`, "File of names and addresses that is looked at before DNS; an empty text means none."),
+			is(`"/etc/hosts"`, "File of host names and addresses that is looked at before DNS for the addresses of mail servers and routers. It never answers for a recipient's domain, whose MX records are always asked of DNS; an empty text means none."),
 	}}
 }
 
