@@ -83,7 +83,6 @@ type env struct {
 	open Opener
 	s    spool.Store
 	ctx  context.Context
-	n    uint64
 }
 
 // reopen closes the store in order and opens it again.

@@ -40,6 +40,7 @@ type txn struct {
 	places    []uint32                   // scratch
 	// For after the commit.
 	removed []removed
+	added   []mta.ID
 }
 
 // removed is a message that the batch removes.
@@ -63,7 +64,7 @@ func (t *txn) begin(n int) {
 	clear(t.dests)
 	clear(t.remaining)
 	clear(t.changed)
-	t.removed = t.removed[:0]
+	t.removed, t.added = t.removed[:0], t.added[:0]
 }
 
 // giveUp forgets the batch.
@@ -71,6 +72,7 @@ func (t *txn) giveUp() {
 	_ = t.b.Close()
 	t.b = nil
 	t.journal = t.before
+	t.s.recent.remove(t.added)
 }
 
 // apply hands the batch to pebble: it is visible afterwards, and durable once

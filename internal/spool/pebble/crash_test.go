@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -96,7 +97,7 @@ func script(t testing.TB, s *Store) []func() error {
 		add(func() error { return s.Put(tctx, sub) })
 		return sub
 	}
-	for i := range 6 {
+	for i := range 4 {
 		n := 10 * (i + 1)
 		small := put(n, 500, "a@one.example")
 		large := put(n+1, 70000+i*1000, "b@two.example")
@@ -125,7 +126,7 @@ func script(t testing.TB, s *Store) []func() error {
 			add(func() error { return settleOne(s, outcome(multi.Deliveries[2], mta.EventDelivered, nil)) })
 			add(func() error { return settleOne(s, outcome(&next, mta.EventDelivered, nil)) })
 		}
-		if i == 3 {
+		if i == 2 {
 			add(func() error { return s.Prune(tctx, testTime(n-15)) })
 		}
 	}
@@ -278,8 +279,8 @@ func TestCrashUnderLoad(t *testing.T) {
 		})
 	}
 	rng := rand.New(rand.NewPCG(3, 4))
-	for n := range 12 {
-		l.waitFor(n * 25)
+	for n := range 6 {
+		l.waitFor(n * 50)
 		stored, _, ended := l.copy()
 		clone := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 40, RNG: rng})
 		_, ending, _ := l.copy()
@@ -361,4 +362,36 @@ func (l *ledger) copy() (stored, ending, ended map[mta.ID]bool) {
 		return out
 	}
 	return dup(l.stored), dup(l.ending), dup(l.ended)
+}
+
+// TestBodyFileGoesAfterTheCommit: at the moment when a file is removed, a
+// power cut must not bring its message back. (The crashes above cannot show
+// it: their file system undoes removals that were not synced.)
+func TestBodyFileGoesAfterTheCommit(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewCrashableMem()
+	var clones []*vfs.MemFS
+	hook := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpRemove && strings.Contains(op.Path, "bodies") {
+			clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{}))
+		}
+		return nil
+	})
+	s := mustOpen(t, Options{Dir: "spool", FS: errorfs.Wrap(mem, hook), Reserve: -1})
+	sub := testSub(t, s, 1, 70000, "a@one.example")
+	if err := s.Put(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	if err := settleOne(s, outcome(sub.Deliveries[0], mta.EventDelivered, nil)); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	if len(clones) != 1 {
+		t.Fatalf("%d removals", len(clones))
+	}
+	c := mustOpen(t, Options{Dir: "spool", FS: clones[0], Reserve: -1})
+	defer mustClose(t, c)
+	if _, err := c.Get(t.Context(), sub.Message.ID); !errors.Is(err, spool.ErrNotFound) {
+		t.Fatalf("the file goes before the commit is on the disk: %v", err)
+	}
 }

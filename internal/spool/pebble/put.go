@@ -213,9 +213,7 @@ func (t *txn) puts(subs []*spool.Submission) error {
 
 func (t *txn) put(sub *spool.Submission) error {
 	m := sub.Message
-	t.key = idKey(t.key[:0], tableMessages, m.ID)
-	if _, closer, err := t.s.db.Get(t.key); err == nil {
-		_ = closer.Close()
+	if t.used(m.ID) {
 		return fmt.Errorf("spool: %w: %s", errTwice, m.ID)
 	}
 	f := &facts{msg: m}
@@ -226,6 +224,8 @@ func (t *txn) put(sub *spool.Submission) error {
 	if len(sub.Deliveries) == 0 {
 		return nil
 	}
+	t.s.recent.add(m.ID)
+	t.added = append(t.added, m.ID)
 	d := sub.Content.(*draft)
 	d.facts = f
 	f.bodyCRC, f.bodyFile = d.crc, d.large
@@ -242,6 +242,21 @@ func (t *txn) put(sub *spool.Submission) error {
 	t.countMessage(m.Size, 1)
 	t.putDeliveries(sub, f)
 	return nil
+}
+
+// used reports whether a message of this ID is in the spool. IDs grow with
+// time, so nearly always the recent ones answer alone.
+func (t *txn) used(id mta.ID) bool {
+	if known, used := t.s.recent.has(id); known {
+		return used
+	}
+	t.key = idKey(t.key[:0], tableMessages, id)
+	_, closer, err := t.s.db.Get(t.key)
+	if err != nil {
+		return false
+	}
+	_ = closer.Close()
+	return true
 }
 
 func (t *txn) putDeliveries(sub *spool.Submission, f *facts) {

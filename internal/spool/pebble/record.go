@@ -57,13 +57,6 @@ const (
 	allFields    = 1<<iota - 1
 )
 
-// base is what a record is encoded against: the record before it, and the
-// place of the recipient among the accepted ones (0: none).
-type base struct {
-	rec   mta.Record
-	place uint32
-}
-
 // destinationOf is the destination that a record most likely has.
 func destinationOf(recipient, stream string) string {
 	return mta.Destination{Domain: recipient[strings.LastIndexByte(recipient, '@')+1:], Stream: stream}.String()

@@ -12,19 +12,31 @@ import (
 // scan is an iterator that goes on behind damaged blocks. Values are checked
 // when they are asked for.
 type scan struct {
-	s     *Store
-	it    *pdb.Iterator
-	upper []byte
-	last  []byte // the latest key, to go on behind it
+	s            *Store
+	r            pdb.Reader
+	it           *pdb.Iterator
+	lower, upper []byte
+	last         []byte // the latest key, to go on behind it
 }
 
 // newScan makes a scan of the keys from lower up to and without upper.
 func (s *Store) newScan(r pdb.Reader, lower, upper []byte) (*scan, error) {
-	it, err := r.NewIter(&pdb.IterOptions{LowerBound: lower, UpperBound: upper})
+	c := &scan{s: s, r: r, lower: lower, upper: upper, last: bytes.Clone(lower)}
+	return c, c.reset()
+}
+
+// reset makes the iterator anew: one that met damage may meet it again in a
+// seek to a greater key, from where it stood.
+func (c *scan) reset() error {
+	it, err := c.r.NewIter(&pdb.IterOptions{LowerBound: c.lower, UpperBound: c.upper})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &scan{s: s, it: it, upper: upper, last: bytes.Clone(lower)}, nil
+	if c.it != nil {
+		_ = c.it.Close()
+	}
+	c.it = it
+	return nil
 }
 
 func (c *scan) close() { _ = c.it.Close() }
@@ -53,6 +65,9 @@ func (c *scan) settle(ok bool) bool {
 			return false
 		}
 		c.last = append(c.last[:0], to...)
+		if c.reset() != nil {
+			return false
+		}
 		ok = c.it.SeekGE(to)
 	}
 	if ok {
@@ -95,6 +110,9 @@ func (c *scan) skip() []byte {
 	rest := c.last[n:]
 	hi := eight(c.upper[n:])
 	var best []byte
+	if c.reset() != nil {
+		return nil
+	}
 	for range 3 {
 		lo := eight(rest)
 		for hi-lo > 1 {
@@ -103,8 +121,11 @@ func (c *scan) skip() []byte {
 			c.it.SeekGE(k)
 			if c.it.Error() == nil {
 				hi, best = mid, k
-			} else {
-				lo = mid
+				continue
+			}
+			lo = mid
+			if c.reset() != nil {
+				return best
 			}
 		}
 		prefix = binary.BigEndian.AppendUint64(prefix, lo)

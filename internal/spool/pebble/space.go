@@ -24,7 +24,6 @@ type space struct {
 	minFree uint64
 	reserve uint64
 	now     func() time.Time
-	onFull  func(err error)
 
 	isFull atomic.Bool
 	asked  atomic.Int64 // when free space was last asked for, in nanoseconds

@@ -36,6 +36,7 @@ type Store struct {
 	fresh  *fresh
 	bodies *bodies
 	gaps   gaps
+	recent recent // guarded by commit
 	drafts atomic.Uint64
 
 	// life keeps the store open while operations run. An operation may start
@@ -214,6 +215,9 @@ func (s *Store) open() error {
 	if err := s.markRunning(); err != nil {
 		return err
 	}
+	if err := s.recent.start(s.db); err != nil {
+		return err
+	}
 	return s.startJournal()
 }
 
@@ -259,11 +263,23 @@ func (s *Store) openDB(dbDir string) (err error) {
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = s.opts.blockSize
 	}
+	o.Experimental.SpanPolicyFunc = fileForEachTable
 	s.db, err = pdb.Open(dbDir, o)
 	if err != nil {
 		return diskError("open the spool in "+s.dir, err)
 	}
 	return nil
+}
+
+// fileForEachTable makes every flush and compaction begin a new file at the
+// next table. Most tables grow at their end; so their new files overlap no old
+// ones and are moved down, where files that hold a bit of every table would
+// overlap, and rewrite, everything.
+func fileForEachTable(start []byte) (pdb.SpanPolicy, []byte, error) {
+	if len(start) == 0 {
+		return pdb.SpanPolicy{}, nil, nil
+	}
+	return pdb.SpanPolicy{}, []byte{start[0] + 1}, nil
 }
 
 // get reads a whole value; nil when there is none.
