@@ -28,6 +28,7 @@ type attempt struct {
 	route   *mta.Route
 	a       *mta.Attempt
 	tls     mta.TLSRequirement
+	utf8    bool // only hosts with SMTPUTF8 can take it
 	content spool.Content
 	seven   smtpclient.Content // the content converted, once it was
 
@@ -82,6 +83,7 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 		w: w, d: d, route: route,
 		a:      &mta.Attempt{Start: time.Now(), Site: route.Site, Results: make([]mta.Result, len(d.Recipients))},
 		tls:    route.TLS,
+		utf8:   needsUTF8(d),
 		states: at.states[:0],
 		left:   len(d.Recipients),
 		here:   at.here[:0],
@@ -89,7 +91,6 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 		tx: smtpclient.Transaction{
 			Sender:        m.Envelope.Sender,
 			EightBit:      m.EightBit,
-			UTF8:          needsUTF8(d),
 			RequireTLS:    m.Envelope.RequireTLS,
 			Ret:           m.Envelope.Ret,
 			EnvID:         m.Envelope.EnvID,
@@ -107,11 +108,14 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 	}
 }
 
-// needsUTF8 reports whether SMTPUTF8 must be asked for: an address in use or a
-// header field has octets above 127 (trap 24). That the client asked for it
-// does not matter.
+// needsUTF8 reports whether a host without SMTPUTF8 cannot take the delivery:
+// an address in use has octets above 127, or a header field has and the client
+// asked for SMTPUTF8 (trap 24). Raw octets in the header of an application that
+// never heard of SMTPUTF8 only profit from it: see fill, and
+// docs/decisions/0004.
 func needsUTF8(d *mta.Delivery) bool {
-	if d.Message.UTF8 || !ascii(d.Message.Envelope.Sender) {
+	env := &d.Message.Envelope
+	if d.Message.UTF8 && env.SMTPUTF8 || !ascii(env.Sender) {
 		return true
 	}
 	return slices.ContainsFunc(d.Recipients, func(r mta.Recipient) bool { return !ascii(r.Address) })
@@ -279,6 +283,7 @@ func (at *attempt) fill() bool {
 		}
 		at.tx.Recipients = at.some
 	}
+	at.tx.UTF8 = at.utf8 || at.d.Message.UTF8 && at.w.session.Capabilities().SMTPUTF8
 	at.tx.Content, at.tx.EightBit = at.content, at.d.Message.EightBit
 	if at.tx.EightBit && !at.w.session.Capabilities().EightBitMIME {
 		at.convert()

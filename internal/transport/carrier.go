@@ -92,7 +92,7 @@ func same(a, b *mta.Target) bool {
 func (w *worker) fits(route *mta.Route, at *attempt) bool {
 	if !w.session.Usable() || w.spent(route) ||
 		w.key.port != route.Port || w.key.tls != at.tls ||
-		at.tx.UTF8 && !w.session.Capabilities().SMTPUTF8 {
+		at.utf8 && !w.session.Capabilities().SMTPUTF8 {
 		return false
 	}
 	if route == w.route {
@@ -192,7 +192,7 @@ func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtp
 		TLS:          tls,
 		RootCAs:      set.RootCAs,
 		SessionCache: set.sessions,
-		NeedESMTP:    at.tx.UTF8 || at.tx.RequireTLS,
+		NeedESMTP:    at.utf8 || at.tx.RequireTLS,
 		ReplyTimeout: set.ReplyTimeout,
 	}
 	if w.c.opt.Observer != nil {

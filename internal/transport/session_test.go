@@ -87,9 +87,11 @@ func TestTrap19_ReuseKey(t *testing.T) {
 		"another source": {func(w *world, r *mta.Route, _ *mta.Delivery) {
 			r.Sources = []mta.Source{{IP: netip.MustParseAddr("203.0.113.9"), Hostname: "out.example.org"}}
 		}, false},
-		"another EHLO name":    {func(w *world, r *mta.Route, _ *mta.Delivery) { r.Helo = "other.example.org" }, false},
-		"another TLS demand":   {func(w *world, r *mta.Route, _ *mta.Delivery) { r.TLS = mta.TLSOpportunistic }, false},
-		"SMTPUTF8 not offered": {func(_ *world, _ *mta.Route, d *mta.Delivery) { d.Message.UTF8 = true }, false},
+		"another EHLO name":  {func(w *world, r *mta.Route, _ *mta.Delivery) { r.Helo = "other.example.org" }, false},
+		"another TLS demand": {func(w *world, r *mta.Route, _ *mta.Delivery) { r.TLS = mta.TLSOpportunistic }, false},
+		"SMTPUTF8 not offered": {func(_ *world, _ *mta.Route, d *mta.Delivery) {
+			d.Message.UTF8, d.Message.Envelope.SMTPUTF8 = true, true
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -130,6 +132,27 @@ func TestTrap24_SMTPUTF8(t *testing.T) {
 				w.host("mx1", c.first, "192.0.2.1")
 				w.host("mx2", c.second, "192.0.2.2")
 				w.want(w.deliver(w.mail("bücher@example.net"))[0], c.want)
+			})
+		})
+	}
+	for name, c := range map[string]struct {
+		cfg   mtatest.MXConfig
+		asked bool
+		want  string
+	}{
+		"header, asked for":                {lacks, true, "permanent host 5.6.7 @mx1; mx1 mail"},
+		"header of a legacy application":   {lacks, false, "delivered 2.0.0 @mx1"},
+		"header of one, where it is there": {has, false, "delivered 2.0.0 @mx1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				mx := w.host("mx1", c.cfg, "192.0.2.1")
+				d := w.mail("b@example.net")
+				d.Message.UTF8, d.Message.Envelope.SMTPUTF8 = true, c.asked
+				w.want(w.deliver(d)[0], c.want)
+				if m := mx.Messages(); len(m) == 1 && strings.Contains(m[0].Params, "SMTPUTF8") != (len(c.cfg.Without) == 0) {
+					w.Errorf("MAIL parameters: %s", m[0].Params)
+				}
 			})
 		})
 	}
