@@ -211,10 +211,12 @@ func (d *Daemon) cutOff(part string, err error) error {
 // pruneEvery is the period of the journal's housekeeping.
 const pruneEvery = time.Hour
 
-// startHousekeeping removes journal records older than [journal] keep.
+// startHousekeeping removes journal records older than [journal] keep, and
+// watches the store.
 func (d *Daemon) startHousekeeping() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stopped = cancel
+	d.housekeeping.Go(func() { d.watchStore(ctx, d.store.Failed()) })
 	d.housekeeping.Go(func() {
 		tick := time.NewTicker(pruneEvery)
 		defer tick.Stop()
@@ -227,6 +229,17 @@ func (d *Daemon) startHousekeeping() {
 			}
 		}
 	})
+}
+
+// watchStore ends the daemon when the store's log cannot be written any more:
+// nothing can be accepted or recorded then, and only a new start finds out what
+// the disk has.
+func (d *Daemon) watchStore(ctx context.Context, failed <-chan struct{}) {
+	select {
+	case <-failed:
+		d.failed <- errors.New("the spool's log could not be written (the lines above say why); nothing accepted is lost, mend the disk and start again")
+	case <-ctx.Done():
+	}
 }
 
 func (d *Daemon) prune(ctx context.Context) {
