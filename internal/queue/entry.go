@@ -103,6 +103,7 @@ type dest struct {
 	plan       planState
 	planQueued bool // waits for a planner
 	planning   bool // with a planner now
+	planSlow   bool // for longer than slowPlan
 	planSince  millis
 	route      *mta.Route
 	routeUntil millis // until when route or refusal counts

@@ -110,11 +110,25 @@ func (r *ring[T]) pop() T {
 	x := r.buf[r.head]
 	r.buf[r.head] = none
 	r.head = (r.head + 1) % len(r.buf)
+	r.shrink()
+	return x
+}
+
+// popLast takes the one that was pushed last.
+func (r *ring[T]) popLast() T {
+	var none T
+	i := (r.head + r.n - 1) % len(r.buf)
+	x := r.buf[i]
+	r.buf[i] = none
+	r.shrink()
+	return x
+}
+
+func (r *ring[T]) shrink() {
 	r.n--
 	if r.n == 0 && len(r.buf) > 1024 {
 		r.buf, r.head = nil, 0 // a burst does not keep its memory
 	}
-	return x
 }
 
 // at gives the i-th element from the front.

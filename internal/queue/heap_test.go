@@ -62,7 +62,7 @@ func TestRing(t *testing.T) {
 		var r ring[int]
 		var want []int
 		for i := range rapid.IntRange(1, 200).Draw(t, "steps") {
-			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 0, 1, 2:
 				r.push(i)
 				want = append(want, i)
@@ -72,6 +72,13 @@ func TestRing(t *testing.T) {
 						t.Fatalf("got %d, want %d", got, want[0])
 					}
 					want = want[1:]
+				}
+			case 5:
+				if last := len(want) - 1; last >= 0 {
+					if got := r.popLast(); got != want[last] {
+						t.Fatalf("got %d, want %d", got, want[last])
+					}
+					want = want[:last]
 				}
 			case 4:
 				odd := func(x int) bool { return x%2 == 1 }

@@ -51,9 +51,11 @@ type loop struct {
 	unannounced map[mta.DeliveryKey]struct{}
 	forget      ring[forgetting]
 
-	plans     ring[*dest] // want a planner
-	planning  map[*dest]millis
-	pages     ring[*dest] // want a pager
+	plans     lanes            // destinations that want a planner
+	planning  map[*dest]millis // with one since
+	young     ring[planned]    // of these, not yet known to be slow
+	slowPlans int              // of planning, slow
+	pages     ring[*dest]      // want a pager
 	paging    map[*dest]millis
 	clerking  int
 	clerkWork ring[func()] // waits for a clerk
@@ -199,6 +201,7 @@ func (l *loop) sleep() time.Duration {
 	if l.releasing.len() > 0 {
 		at = l.nowMS + 1 // paced: a chunk each turn
 	}
+	at = min(at, l.planWake())
 	d := time.Duration(at-l.nowMS) * time.Millisecond
 	return min(max(d, 0), maxSleep)
 }
@@ -257,9 +260,7 @@ func (l *loop) serveHelpers() {
 	if l.stopping {
 		return
 	}
-	for l.plans.len() > 0 && len(l.planning) < l.set.limits.Plans {
-		l.startPlan(l.plans.pop())
-	}
+	l.servePlans()
 	for l.pages.len() > 0 && len(l.paging) < l.set.limits.Pages {
 		l.startPage(l.pages.pop())
 	}

@@ -15,7 +15,7 @@ type Limits struct {
 	PerDestination   int // deliveries of one destination in memory; default 200, 2 to 4,000
 	InMemory         int // deliveries in memory, plus one a destination; default 200,000
 	IdleDestinations int // destinations without deliveries kept with their routes; default 20,000
-	Plans            int // Planner.Plan calls at once; default 64
+	Plans            int // Planner.Plan calls at once, slow ones not counted; default 64
 	Pages            int // Store.Page calls at once; default 8
 	Clerks           int // conclusions at once without a session; default 8
 	Settlers         int // Store.Settle calls at once; default 4, at least 2; fixed at Start
@@ -58,6 +58,10 @@ const (
 	staleRoute = 30 * time.Second
 	// leastRoute is how long a route or a failed plan counts at least.
 	leastRoute = 5 * time.Second
+	// slowPlan is the age at which a plan under way is slow and makes place for
+	// another; plansInAll is how many times Plans there may be with the slow.
+	slowPlan   = time.Second
+	plansInAll = 4
 	// failedPlan is how long a failed plan's result is given to what is due.
 	failedPlan = 30 * time.Second
 	// nearHorizon is how soon a delivery must be due to be kept in memory when

@@ -28,6 +28,7 @@ func (l *loop) startPlan(d *dest) {
 	}
 	d.planning = true
 	l.planning[d] = l.nowMS
+	l.young.push(planned{d, l.nowMS})
 	q, key, epoch := l.q, d.key, l.epoch
 	l.help(func() func(*loop) {
 		route, refusal := q.plan(key)
@@ -61,8 +62,7 @@ func (q *Queue) ownTrouble(start time.Time, reason string) *mta.Attempt {
 }
 
 func (l *loop) onPlanned(d *dest, epoch int, route *mta.Route, refusal *mta.Attempt) {
-	d.planning = false
-	delete(l.planning, d)
+	l.endPlan(d)
 	switch {
 	case l.stopping: // a look-up that the stop cut short says nothing
 	case epoch != l.epoch:

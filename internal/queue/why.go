@@ -243,8 +243,7 @@ func (l *loop) watch() {
 	for d := range l.planning {
 		tell(d.planSince, "looking up where its mail goes", mta.KeyDestination, d.key.String())
 	}
-	for i := range min(l.plans.len(), watchLines) {
-		d := l.plans.at(i)
+	for _, d := range l.plans.longest(watchLines) {
 		tell(d.planSince, "waits for a look-up", mta.KeyDestination, d.key.String())
 	}
 	for d, since := range l.paging {

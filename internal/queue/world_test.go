@@ -33,6 +33,8 @@ type world struct {
 	site func(domain string) string
 	// refuse gives a failed plan's result, or nil.
 	refuse func(domain string) *mta.Result
+	// lookUp is how long a plan takes; default no time.
+	lookUp func(domain string) time.Duration
 	// limit is each site's connection limit; 0 means the default.
 	limit int
 	// routeTTL is how long routes count; default an hour.
@@ -155,6 +157,12 @@ func (w *world) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mt
 		w.mu.plans[key]--
 		w.mu.Unlock()
 	}()
+	if w.lookUp != nil {
+		select {
+		case <-time.After(w.lookUp(dest.Domain)):
+		case <-ctx.Done():
+		}
+	}
 	if w.refuse != nil {
 		if r := w.refuse(dest.Domain); r != nil {
 			now := time.Now()
