@@ -71,6 +71,7 @@ func (t *tally) end(e event, key string) {
 	switch e.Action {
 	case "pass":
 		t.passed++
+		t.results(key)
 	case "fail":
 		t.failed++
 		fmt.Fprintf(t.out, "--- FAIL %s %s\n%s", e.Package, e.Test, strings.Join(t.output[key], ""))
@@ -90,9 +91,13 @@ func (t *tally) endPackage(e event, key string) {
 		}
 		return
 	}
-	for _, line := range t.output[key] { // what a package says of itself: "lost=0 doubled=3"
+}
+
+// results prints what a test says of itself: "result: … lost=0 doubled=3".
+func (t *tally) results(key string) {
+	for _, line := range t.output[key] {
 		if strings.HasPrefix(line, "result: ") {
-			fmt.Fprint(t.out, "     ", line)
+			fmt.Fprint(t.out, line)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"sync"
 
+	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"mailout/internal/mta"
@@ -143,7 +144,9 @@ func (s *Store) sweepDir(ctx context.Context, n byte) {
 
 // sweepFile removes one file if it is an orphan. The order of the questions
 // matters: a file that was listed and is not pending belongs to a commit that
-// is over, so the store knows its message, or nobody does.
+// is over, so the store knows its message, or nobody does. That a message is
+// gone is visible before it is durable: the removal waits for the log, or a
+// crash could bring a message back whose file is no more.
 func (s *Store) sweepFile(ctx context.Context, id mta.ID) {
 	if s.bodies.isPending(id) || s.enter(ctx) != nil {
 		return
@@ -155,6 +158,9 @@ func (s *Store) sweepFile(ctx context.Context, id mta.ID) {
 		if err != nil || v != nil {
 			return
 		}
+	}
+	if s.db.LogData(nil, pdb.Sync) != nil {
+		return
 	}
 	s.bodies.remove(id)
 }

@@ -222,8 +222,8 @@ func dump(t testing.TB, s *Store) string {
 		h := crc32.NewIEEE()
 		_, err = io.Copy(h, io.NewSectionReader(c, 0, c.Size()))
 		must(err)
-		must(c.Close())
 		fmt.Fprintf(&b, "  %d octets %x\n", c.Size(), h.Sum32())
+		must(c.Close())
 		return true
 	}))
 	must(s.Records(t.Context(), spool.RecordFilter{}, func(r *mta.Record) bool {

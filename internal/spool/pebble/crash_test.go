@@ -370,9 +370,12 @@ func (l *ledger) copy() (stored, ending, ended map[mta.ID]bool) {
 func TestBodyFileGoesAfterTheCommit(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewCrashableMem()
+	var mu sync.Mutex
 	var clones []*vfs.MemFS
 	hook := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpRemove && strings.Contains(op.Path, "bodies") {
+			mu.Lock()
+			defer mu.Unlock()
 			clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{}))
 		}
 		return nil
@@ -386,12 +389,14 @@ func TestBodyFileGoesAfterTheCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustClose(t, s)
-	if len(clones) != 1 {
-		t.Fatalf("%d removals", len(clones))
+	if len(clones) == 0 {
+		t.Fatal("the file stays")
 	}
-	c := mustOpen(t, Options{Dir: "spool", FS: clones[0], Reserve: -1})
-	defer mustClose(t, c)
-	if _, err := c.Get(t.Context(), sub.Message.ID); !errors.Is(err, spool.ErrNotFound) {
-		t.Fatalf("the file goes before the commit is on the disk: %v", err)
+	for _, clone := range clones { // the sweep after the start may remove it as well
+		c := mustOpen(t, Options{Dir: "spool", FS: clone, Reserve: -1})
+		if _, err := c.Get(t.Context(), sub.Message.ID); !errors.Is(err, spool.ErrNotFound) {
+			t.Errorf("the file goes before the commit is on the disk: %v", err)
+		}
+		mustClose(t, c)
 	}
 }
