@@ -115,3 +115,26 @@ func TestPlansAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestFailedLookUpIsSoonForgotten: mail that comes after the name servers'
+// trouble is not put off because of it.
+func TestFailedLookUpIsSoonForgotten(t *testing.T) {
+	run(t, func(w *world) {
+		down := true
+		w.refuse = func(string) *mta.Result {
+			if !down {
+				return nil
+			}
+			return &mta.Result{Class: mta.ClassTemporary, Scope: mta.ScopeLocal, Reason: "no answer"}
+		}
+		w.up()
+		w.send("early@d.example")
+		w.wait(2 * time.Second)
+		down = false
+		w.send("late@d.example")
+		w.wait(time.Second)
+		if at := w.attempts("late@d.example"); len(at) != 1 {
+			t.Errorf("tried at %v", at)
+		}
+	})
+}

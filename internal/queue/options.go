@@ -62,8 +62,11 @@ const (
 	// another; plansInAll is how many times Plans there may be with the slow.
 	slowPlan   = time.Second
 	plansInAll = 4
-	// failedPlan is how long a failed plan's result is given to what is due.
-	failedPlan = 30 * time.Second
+	// failedPlan is how long a failed plan's result is given to what is due, and
+	// failedLookUp the same when it is not for good: mail that comes after the
+	// name servers' trouble must not be put off because of it.
+	failedPlan   = 30 * time.Second
+	failedLookUp = time.Second
 	// nearHorizon is how soon a delivery must be due to be kept in memory when
 	// half of InMemory is used.
 	nearHorizon = time.Minute

@@ -74,6 +74,9 @@ func (l *loop) onPlanned(d *dest, epoch int, route *mta.Route, refusal *mta.Atte
 		l.leaveSite(d)
 		d.plan, d.route, d.refusal = planRefused, nil, refusal
 		d.routeUntil = l.nowMS + failedPlan.Milliseconds()
+		if firstResult(refusal).Class != mta.ClassPermanent {
+			d.routeUntil = l.nowMS + failedLookUp.Milliseconds()
+		}
 	}
 	l.advance(d)
 }
