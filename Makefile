@@ -8,7 +8,7 @@ PLATFORMS   ?= linux/amd64 linux/arm64 linux/s390x linux/ppc64le freebsd/amd64 d
 
 export CGO_ENABLED = 0
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint cover fuzz bench release
+.PHONY: help build demo test lint cover fuzz crash bench release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ cover: ## tests with coverage, written to cover.out
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' test/fuzz.sh
+
+crash: ## kill -9 under load, KILLS times (100), and a full disk: what was accepted arrives
+	@GO='$(GO)' KILLS='$(KILLS)' SEED='$(SEED)' test/crash.sh
 
 bench: ## the Go benchmarks of scheduler, spool, sessions and parsers
 	$(GO) test -run '^$$' -bench . -benchtime 1s -benchmem ./internal/...
