@@ -43,6 +43,9 @@ type Options struct {
 	// blockSize is the size of the blocks of table files; tests of damage make
 	// it small. It compresses the journal better than pebble's 4 KiB.
 	blockSize int
+	// pause is waited before pebble goes on after damage to a file of which it
+	// wanted statistics; nil is pauseStatistics. For tests.
+	pause func(closing <-chan struct{})
 }
 
 // defaultBlockSize is the size of blocks in octets.
@@ -58,6 +61,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.pause == nil {
+		o.pause = pauseStatistics
 	}
 	if o.blockSize == 0 {
 		o.blockSize = defaultBlockSize

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -58,6 +59,7 @@ type Store struct {
 		done   chan struct{}
 	}
 
+	closing chan struct{} // closed when Close begins to end pebble
 	failure failure
 	stats   struct {
 		commits, messages, settlements, octets atomic.Uint64
@@ -167,6 +169,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{opts: o, log: o.Logger, dir: o.Dir}
 	s.failure.ch = make(chan struct{})
+	s.closing = make(chan struct{})
 	s.fresh = newFresh(o.FreshBytes)
 	s.space = &space{
 		fs: o.FS, dir: o.Dir, path: o.FS.PathJoin(o.Dir, "reserve"),
@@ -176,6 +179,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.bodies = newBodies(s.fs, s.fs.PathJoin(o.Dir, "bodies"))
 	s.tmpDir = s.bodies.tmpDir
 	if err := s.open(); err != nil {
+		close(s.closing)
 		if s.db != nil {
 			_ = s.db.Close()
 		}
@@ -237,7 +241,7 @@ func (s *Store) takeLock(dbDir string) error {
 }
 
 func (s *Store) openDB(dbDir string) (err error) {
-	log := &pebbleLog{s: s}
+	log := &pebbleLog{s: s, now: time.Now}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("open the spool in %s: %v", s.dir, r)
@@ -256,8 +260,8 @@ func (s *Store) openDB(dbDir string) (err error) {
 		L0StopWritesThreshold:       32,
 		FormatMajorVersion:          pdb.FormatWALSyncChunks,
 		EventListener: &pdb.EventListener{
-			BackgroundError: func(err error) { log.Errorf("background work: %v", err) },
-			DataCorruption:  func(i pdb.DataCorruptionInfo) { log.Errorf("damage in a file of the store: %v", i) },
+			BackgroundError: log.background,
+			DataCorruption:  log.corruption,
 		},
 	}
 	for i := range o.Levels {
@@ -366,6 +370,7 @@ func (s *Store) Close() error {
 		return err
 	}
 	err := s.set(keyRun, 0)
+	close(s.closing)
 	if cerr := s.db.Close(); err == nil {
 		err = cerr
 	}
@@ -376,32 +381,6 @@ func (s *Store) Close() error {
 		return fmt.Errorf("close the spool in %s: %w", s.dir, err)
 	}
 	return nil
-}
-
-// pebbleLog passes on what pebble has to say.
-type pebbleLog struct {
-	s      *Store
-	opened atomic.Bool
-}
-
-// Infof implements pebble.Logger; its news are of no interest to operators.
-func (l *pebbleLog) Infof(string, ...any) {}
-
-// Errorf implements pebble.Logger.
-func (l *pebbleLog) Errorf(format string, args ...any) {
-	l.s.log.Error("spool: "+fmt.Sprintf(format, args...), mta.KeyPath, l.s.dir)
-}
-
-// Fatalf implements pebble.Logger: pebble cannot go on, and must not. While
-// the store is opened a panic ends that (openDB catches it); later the store
-// fails, and the goroutine, which is one of pebble's, never goes on.
-func (l *pebbleLog) Fatalf(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	if !l.opened.Load() {
-		panic(err)
-	}
-	_ = l.s.fail(err)
-	select {}
 }
 
 // makeDir makes a directory and those above it, so that they are there after a
