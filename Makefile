@@ -35,8 +35,8 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 crash: ## kill -9 under load, KILLS times (100), and a full disk: what was accepted arrives
 	@GO='$(GO)' KILLS='$(KILLS)' SEED='$(SEED)' test/crash.sh
 
-bench: ## the Go benchmarks of scheduler, spool, sessions and parsers
-	$(GO) test -run '^$$' -bench . -benchtime 1s -benchmem ./internal/...
+bench: ## mailout against Postfix, Exim, OpenSMTPD, chasquid and Haraka, written to bench/RESULTS.md; MICRO=1: the Go benchmarks
+	@GO='$(GO)' bench/run.sh $(if $(MICRO),micro)
 
 release: ## static binaries of every platform in dist/
 	@for p in $(PLATFORMS); do \

@@ -53,6 +53,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.mailing, "mailing", 100_000, "messages of the mailing")
 	flag.BoolVar(&o.overdue, "overdue", false, "the deferred messages are due already, as after a long stop; their receiver takes them")
 	flag.StringVar(&o.dir, "dir", "", "directory of the spools; default a new temporary one")
+	flag.StringVar(&o.binary, "binary", "", "the mailout to measure; default the one of this tree, built now")
 	flag.Parse()
 	for _, word := range strings.Split(*n, ",") {
 		size, err := strconv.Atoi(strings.TrimSpace(word))
@@ -66,11 +67,12 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	o.dir, o.binary = dir, filepath.Join(dir, "mailout")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", o.binary, "mailout/cmd/mailout")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building mailout: %w\n%s", err, out)
+	o.dir = dir
+	if o.binary == "" {
+		o.binary = filepath.Join(dir, "mailout")
+		if err := build(ctx, o.binary); err != nil {
+			return err
+		}
 	}
 	for _, part := range strings.Split(*parts, ",") {
 		measure := map[string]func(context.Context, options) error{
@@ -82,6 +84,15 @@ func run(ctx context.Context) error {
 		if err := measure(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", part, err)
 		}
+	}
+	return nil
+}
+
+func build(ctx context.Context, path string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "mailout/cmd/mailout")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building mailout: %w\n%s", err, out)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,7 +132,7 @@ func oneBacklog(ctx context.Context, o options, n int) error {
 	if err != nil {
 		return err
 	}
-	if r.first != nil && !errors.Is(r.first, context.DeadlineExceeded) {
+	if r.first != nil && !errors.Is(r.first, net.ErrClosed) {
 		fmt.Fprintln(os.Stderr, "the load met trouble first:", r.first)
 	}
 	fmt.Printf("| %d | %d | %s | %v | %v | %v | %v | %s | %s | %s | %s | %s | %.0f | %.0f | %.0f | %s | %v |\n",
