@@ -133,10 +133,6 @@ var worldFaults = []fault{
 		s.rule(Rule{Stage: anyStage(rng), First: 2, Action: Action{Raw: raw, Drop: true}})
 		return FateDelivered
 	}},
-	{"too much too soon", 1, func(s *WorldSite, rng *rand.Rand) Fate {
-		s.rule(Rule{Stage: anyStage(rng), First: 3, Action: Action{After: "250 2.0.0 and another\r\n"}})
-		return FateOpen
-	}},
 	{"dead", 3, func(s *WorldSite, rng *rand.Rand) Fate {
 		s.each(func(h *worldHost) { h.dead, h.silent = -1, rng.IntN(2) == 0 })
 		return FateExpired
@@ -219,6 +215,7 @@ var worldFaults = []fault{
 		return FateOpen
 	}},
 	{"address only", 2, func(s *WorldSite, rng *rand.Rand) Fate {
+		s.Domains = s.Domains[:1] // each name without MX is a site of its own
 		s.zoneEach("%s. 300 IN A " + s.hosts[0].addrs[0].String())
 		return FateDelivered
 	}},
@@ -261,7 +258,8 @@ var worldFaults = []fault{
 	}},
 }
 
-// rateLimit takes some messages, then refuses for a minute.
+// rateLimit takes some messages, then refuses for a minute. Each time the other
+// rules begin anew.
 func rateLimit(s *WorldSite, rng *rand.Rand) Fate {
 	h, each := s.hosts[0], int64(2+rng.IntN(4))
 	refusal := Rule{Stage: StageMail, Action: Action{Reply: []string{"451 4.7.28 too fast", "421 4.7.0 too many messages, slow down", "450 4.7.1 rate limited, try again in 60 seconds"}[rng.IntN(3)]}}
@@ -318,7 +316,7 @@ func (s *WorldSite) afflict(rng *rand.Rand) {
 			s.Faults = append(s.Faults, f.name)
 			fate := f.make(s, rng)
 			switch {
-			case i == 0 || fate == s.Fate:
+			case i == 0 || fate == s.Fate && f.name != "rate limit" && s.Faults[0] != "rate limit":
 				s.Fate = fate
 			default:
 				s.Fate = FateOpen

@@ -227,8 +227,9 @@ func (at *attempt) visit(t *mta.Target) (again bool) {
 }
 
 // carry sends the delivery over the worker's session, in as many transactions
-// as it takes. It reports whether the same address deserves a new session: a
-// reused one was dead, or one has reached its limits with recipients left.
+// as it takes. It reports whether the same address deserves a new session: one
+// that had been used was dead, or one has reached its limits with recipients
+// left.
 func (at *attempt) carry(reused bool) (again bool) {
 	w := at.w
 	w.route = at.route
@@ -250,7 +251,10 @@ func (at *attempt) carry(reused bool) (again bool) {
 		if w.spent(at.route) {
 			return at.asksMore()
 		}
-		reused = false // it lives
+		// A receiver that takes few messages a session says so to the next
+		// transaction of the same delivery, too: that is no word about its
+		// recipients. Each new session settles at least one of them.
+		reused = true
 	}
 	return false
 }

@@ -54,6 +54,29 @@ func TestRecipientsPerMessage(t *testing.T) {
 	})
 }
 
+// A receiver that takes one message a session must not keep from a delivery
+// what its limit of recipients moved to a second transaction: a first recipient
+// that is deferred for ever would keep the others from ever being asked for.
+// Found by test/world, seed 102.
+func TestFewMessagesASession(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.route.Limits = mta.Limits{RecipientsPerMessage: 1}
+		cfg := rules(mtatest.Rule{Stage: mtatest.StageRcpt, Match: "full@*", Action: mtatest.Action{Reply: "452 4.2.2 full"}})
+		cfg.MaxMessages = 1
+		w.host("mx1", cfg, "192.0.2.1")
+		w.host("mx2", mtatest.MXConfig{}, "192.0.2.2")
+		got := w.deliver(w.mail("full@example.net", "b@example.net", "c@example.net"))[0]
+		for i, want := range []mta.Class{mta.ClassTemporary, mta.ClassDelivered, mta.ClassDelivered} {
+			if got.Results[i].Class != want {
+				w.Errorf("recipient %d: %v\n%s", i, got.Results[i], told(got))
+			}
+		}
+		w.received("mx1", 2)
+		w.sessions("mx1", 3)
+		w.sessions("mx2", 0)
+	})
+}
+
 func TestTrap04_AllHostsMustSayNo(t *testing.T) {
 	greet := func(reply string) mtatest.MXConfig { return rules(on(mtatest.StageConnect, reply)) }
 	for name, c := range map[string]struct {
