@@ -7,6 +7,7 @@ set -euo pipefail
 mount --make-rprivate /
 mount -t proc proc /proc
 ip link set lo up
+ip addr add 198.18.0.1/32 dev lo # OpenSMTPD looks for addresses only when an interface has one outside 127/8
 ip route add local 198.18.0.0/15 dev lo # RFC 2544: addresses for benchmarks
 
 mount -t tmpfs -o mode=755 tmpfs /run

@@ -3,5 +3,5 @@ set -eu
 S=/run/bench/spool/opensmtpd
 mkdir -p /var/lib/opensmtpd/empty
 chmod 711 $S
-smtpd -F -f /run/bench/conf/opensmtpd/smtpd.conf >>$S/log 2>&1 &
+smtpd -d -f /run/bench/conf/opensmtpd/smtpd.conf >>$S/log 2>&1 &
 wait $!
