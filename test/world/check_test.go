@@ -285,7 +285,7 @@ func (c *checker) reported(h *history) {
 
 // fate: where the outcome depends on no timing, it is the world's.
 func (c *checker) fate(h *history) {
-	if len(h.finals) != 1 || c.r.crowds || len(c.r.plan.jumps) > 0 || h.accept == nil {
+	if len(h.finals) != 1 || !c.r.steady() || h.accept == nil {
 		return
 	}
 	at := strings.LastIndexByte(h.recipient, '@')
