@@ -232,7 +232,7 @@ const singlesEvery = 20 * time.Millisecond
 // mailing measures single messages of a stream of their own, alone and beside
 // a mailing that goes to the same receiver.
 func mailing(ctx context.Context, o options) error {
-	fmt.Printf("\n| mailing | sent meanwhile | left | singles | median | 99 %% | most | memory peak |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Printf("\n| mailing | sent meanwhile | left | connections | singles | median | 99 %% | most | memory peak |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, n := range []int{0, o.mailing} {
 		if err := oneMailing(ctx, o, n); err != nil {
 			return err
@@ -290,7 +290,7 @@ func oneMailing(ctx context.Context, o options, n int) error {
 	if failed > 0 {
 		fmt.Fprintf(os.Stderr, "%d singles were refused\n", failed)
 	}
-	fmt.Printf("| %d | %d | %.0f | %d | %v | %v | %v | %s |\n", n, mx.Stats().Messages-int64(len(sent)), s["queued"]+s["active"], len(delays),
+	fmt.Printf("| %d | %d | %.0f | %d | %d | %v | %v | %v | %s |\n", n, mx.Stats().Messages-int64(len(sent)), s["queued"]+s["active"], mx.Stats().MaxOpen, len(delays),
 		round(delays[len(delays)/2]), round(delays[len(delays)*99/100]), round(delays[len(delays)-1]), mb(peak))
 	return d.cmd.Process.Kill()
 }
