@@ -24,6 +24,10 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	counters counters
 	relayLog rate.Sometimes // refusals to relay are told at most every 10 s
+	// refusalLog bounds the lines about refused messages: a full disk and
+	// pushing clients make thousands a second, maybe onto the same disk.
+	refusalLog *rate.Limiter
+	unlogged   atomic.Int64 // refusals that were not told since the last line
 
 	stopping atomic.Bool     // no new connection, no new transaction
 	stop     chan struct{}   // closed with stopping
@@ -39,12 +43,20 @@ type Server struct {
 	}
 }
 
+// So many lines about refused messages are written: refusalBurst at once, then
+// refusalLines a second.
+const (
+	refusalLines = 2
+	refusalBurst = 50
+)
+
 // New makes a Server; Start runs it.
 func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opts: o, log: o.Logger, stop: make(chan struct{}), relayLog: rate.Sometimes{First: 3, Interval: 10 * time.Second}}
+	s := &Server{opts: o, log: o.Logger, stop: make(chan struct{}), relayLog: rate.Sometimes{First: 3, Interval: 10 * time.Second},
+		refusalLog: rate.NewLimiter(refusalLines, refusalBurst)}
 	s.settings.Store(newSettings(o.Settings))
 	s.mu.open = make(map[*session]struct{})
 	s.mu.perPeer = make(map[netip.Addr]int)

@@ -370,14 +370,27 @@ func (s *session) refuse(err error) {
 		return
 	}
 	s.server.counters.internal.Add(1)
-	s.server.log.Error("a message could not be taken", mta.KeyPeer, s.peer, mta.KeyError, err)
+	if s.server.refusalLog.Allow() {
+		s.server.log.Error("a message could not be taken", mta.KeyPeer, s.peer, mta.KeyError, err)
+	} else {
+		s.server.unlogged.Add(1)
+	}
 	s.out = append(s.out, replyInternal...)
 }
 
+// logRefusal tells the operator of a refused message, or counts it for the next
+// line.
 func (s *session) logRefusal(level slog.Level, r *submit.Refusal) {
+	if !s.server.refusalLog.Allow() {
+		s.server.unlogged.Add(1)
+		return
+	}
 	attrs := []slog.Attr{slog.Any(mta.KeyPeer, s.peer), slog.String(mta.KeyReply, r.Reply.String())}
 	if r.Err != nil {
 		attrs = append(attrs, slog.Any(mta.KeyError, r.Err))
+	}
+	if n := s.server.unlogged.Swap(0); n > 0 {
+		attrs = append(attrs, slog.Int64("refused_before_and_not_logged", n))
 	}
 	s.server.log.LogAttrs(s.server.base, level, "message refused", attrs...)
 }
