@@ -127,9 +127,7 @@ func (b *bench) once(ctx context.Context, c benchCase, p peer) *result {
 	if r.err == nil && (r.arrived != r.sent || r.unique != r.sent) {
 		r.err = fmt.Errorf("%d sent, %d arrived, %d of them different", r.sent, r.arrived, r.unique)
 	}
-	if r.err != nil {
-		p.keepLog()
-	}
+	p.keepLog(r.err != nil)
 	if v := b.mx.Violations(); len(v) > 0 {
 		fmt.Printf("  note: the receiver saw %d breaches of the protocol, first: %s\n", len(v), strconv.Quote(v[0]))
 	}

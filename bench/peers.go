@@ -87,7 +87,7 @@ func (p peer) start(ctx context.Context, profile string) (*process, error) {
 		err = greeting(ctx)
 	}
 	if err != nil {
-		p.keepLog()
+		p.keepLog(true)
 		r.stop()
 		return nil, fmt.Errorf("%s did not start: %w", p.name, err)
 	}
@@ -145,15 +145,19 @@ func (r *process) stop() {
 	_ = empty(filepath.Join(base, "spool", r.peer.name)) // the next start says what is wrong
 }
 
-// keepLog saves the end of the relay's log for whoever looks for the cause of
-// a failure.
-func (p peer) keepLog() {
+// keepLog saves the end of the relay's log of the last run, and of the last
+// one that failed.
+func (p peer) keepLog(failed bool) {
 	const most = 64 << 10
 	b, err := os.ReadFile(filepath.Join(base, "spool", p.name, "log"))
 	if err != nil || len(b) == 0 {
 		return
 	}
-	_ = os.WriteFile(filepath.Join(base, "out", p.name+"-failed.log"), b[max(0, len(b)-most):], 0o644) // only a help
+	name := p.name + "-last.log"
+	if failed {
+		name = p.name + "-failed.log"
+	}
+	_ = os.WriteFile(filepath.Join(base, "out", name), b[max(0, len(b)-most):], 0o644) // only a help
 }
 
 // empty makes dir and removes what is in it.
