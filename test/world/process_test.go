@@ -55,10 +55,14 @@ type process struct {
 // lateReporter closes the circle between queue and intake.
 type lateReporter struct{ queue.Reporter }
 
-// boot starts a process on what the disk holds.
-func (r *run) boot(number int, mem *vfs.MemFS) (*process, error) {
+// boot starts a process on what the disk holds. With arm not below 0 the bomb
+// is armed before the spool is opened.
+func (r *run) boot(number int, mem *vfs.MemFS, arm int) (*process, error) {
 	p := &process{number: number, machine: r.world.Machine(number), mem: mem}
 	p.bomb = &bomb{p: p, rng: rand.New(rand.NewPCG(r.seed, uint64(1000+number))), gone: make(chan struct{})}
+	if arm >= 0 {
+		p.bomb.arm(arm)
+	}
 	store, err := pebble.Open(context.Background(), pebble.Options{
 		Dir: "spool", FS: errorfs.Wrap(mem, p.bomb), MinFree: -1, Reserve: -1,
 		FreshBytes: r.opts.fresh, CacheBytes: 1 << 20, Logger: r.log,

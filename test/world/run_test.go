@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -82,6 +83,7 @@ type crash struct {
 	at     time.Duration
 	writes int // it happens at this write after at, or a little later
 	down   time.Duration
+	boot   bool // the writes count from the start before: a crash while recovering from another
 }
 
 type jump struct{ at, by time.Duration }
@@ -219,6 +221,12 @@ func (r *run) trouble(rng *rand.Rand) {
 		at += time.Duration(rng.Int64N(int64(15 * time.Minute)))
 		r.plan.crashes = append(r.plan.crashes, crash{at: at, writes: rng.IntN(40), down: time.Duration(rng.Int64N(int64(3 * time.Minute)))})
 	}
+	for i := 0; i < len(r.plan.crashes); i++ {
+		if c := r.plan.crashes[i]; !c.boot && rng.IntN(3) == 0 {
+			again := crash{at: c.at, writes: rng.IntN(25), boot: true}
+			r.plan.crashes = slices.Insert(r.plan.crashes, i+1, again)
+		}
+	}
 	for range rng.IntN(2) {
 		r.plan.restarts = append(r.plan.restarts, time.Duration(rng.Int64N(int64(40*time.Minute))))
 	}
@@ -256,7 +264,11 @@ func (r *run) live() error {
 	defer shadows.Wait()
 	crashes, restarts := r.plan.crashes, r.plan.restarts
 	for number := 0; ; number++ {
-		p, err := r.boot(number, mem)
+		arm := -1
+		if len(crashes) > 0 && crashes[0].boot {
+			arm = crashes[0].writes
+		}
+		p, err := r.boot(number, mem, arm)
 		if err != nil {
 			return fmt.Errorf("start %d: %w", number, err)
 		}
@@ -303,7 +315,7 @@ const (
 func (r *run) rest(p *process, crashes *[]crash, restarts *[]time.Duration) ending {
 	look := time.NewTicker(15 * time.Second)
 	defer look.Stop()
-	armed := false
+	armed := len(*crashes) > 0 && (*crashes)[0].boot
 	for {
 		var blow, again <-chan time.Time
 		age := time.Since(r.start)
