@@ -53,10 +53,13 @@ func TestSoak(t *testing.T) {
 	fmt.Printf("soak of %v, seed %d\n", *soak, *seed)
 	s := newSoak(t)
 	third := *soak / 3
-	s.phase(third/2, "the daemon is restarted in order", s.d.stop)
-	s.phase(third/2, "the daemon is killed", func() { s.bound += sessionsUntil(s.d.kill, s.sinks()...) })
-	middle := s.phase(third, "", nil)
-	last := s.phase(third, "", nil)
+	s.phase(third / 6)
+	s.restart("the daemon is restarted in order", s.d.stop)
+	s.phase(third / 6)
+	s.restart("the daemon is killed", func() { s.bound += sessionsUntil(s.d.kill, s.sinks()...) })
+	s.phase(third - third/6*2) // fills buffers and caches
+	middle := s.phase(third)
+	last := s.phase(third)
 	growth := compareUse(middle, last)
 	for _, line := range growth {
 		t.Error(line)
@@ -85,6 +88,7 @@ type soakRun struct {
 	mortal                      []*mtatest.MX // the lives of one receiver; the last may be dead
 	alive                       bool
 	mortalAddr                  string
+	good                        []string // domains of the receivers that take mail
 	book                        *ledger
 	bounces                     *postbox
 	accepted, refused           map[string]bool // by X-Id: to be delivered, to come back
@@ -107,6 +111,7 @@ func newSoak(t *testing.T) *soakRun {
 	first := w.mx(discard, domains("mortal", 10)...)
 	s.mortal, s.alive = []*mtatest.MX{first}, true
 	s.mortalAddr = fmt.Sprintf("127.0.2.%d:%d", w.next-1, w.port)
+	s.good = slices.Concat(domains("fine", 20), domains("faulty", 10), domains("mortal", 10))
 	s.d = w.daemon("reply_timeout = \"3s\"\nconnections = 20\n").start()
 	return s
 }
@@ -121,29 +126,39 @@ func domains(name string, n int) []string {
 
 func (s *soakRun) sinks() []*mtatest.MX { return append([]*mtatest.MX{s.fine, s.faulty}, s.mortal...) }
 
-// phase loads the daemon for a time and gives what it used; then it does
-// something to the daemon, which runs again afterwards.
-func (s *soakRun) phase(length time.Duration, what string, then func()) []use {
+// phase loads the daemon for a time and gives what it used.
+func (s *soakRun) phase(length time.Duration) []use {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), length)
 	defer cancel()
 	var uses []use
 	var wg sync.WaitGroup
-	if then == nil {
-		then = func() {}
-	}
 	wg.Go(func() { uses = s.watch(ctx) })
 	for ctx.Err() == nil {
 		s.faults()
 		s.load(ctx)
 	}
 	wg.Wait()
-	if what != "" {
-		fmt.Printf("%8v  %s\n", time.Since(s.began).Round(time.Second), what)
-		then()
-		s.d.start()
-	}
 	return uses
+}
+
+// restart ends the daemon under load and starts it again.
+func (s *soakRun) restart(what string, end func()) {
+	s.t.Helper()
+	fmt.Printf("%8v  %s\n", time.Since(s.began).Round(time.Second), what)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s.cycle++
+	load := mtatest.Load{Addr: s.d.smtp, Name: fmt.Sprintf("c%d-end", s.cycle), Sessions: 20, Size: inStore, To: s.to}
+	done := make(chan *mtatest.LoadResult, 1)
+	go func() { done <- load.Run(ctx) }()
+	pause(ctx, time.Second)
+	end()
+	cancel()
+	for id := range (<-done).Accepted {
+		s.accepted[id] = true
+	}
+	s.d.start()
 }
 
 // faults changes the world for a cycle.
@@ -167,9 +182,6 @@ func (s *soakRun) faults() {
 		rules[i].First, rules[i].Skip = some(), some()
 	}
 	s.faulty.SetRules(rules[:4]...)
-	if s.cycle%soakOutage == 0 {
-		s.death()
-	}
 	if s.cycle%soakReload == 0 {
 		s.reload()
 	}
@@ -201,17 +213,18 @@ func (s *soakRun) reload() {
 	s.d.must("config", "reload")
 }
 
+// to gives recipients at all receivers that take mail.
+func (s *soakRun) to(n int) []string { return []string{"user@" + s.good[n%len(s.good)]} }
+
 // load is one cycle's mail: the same every time, so that what the daemon uses
 // can be compared.
 func (s *soakRun) load(ctx context.Context) {
 	end := time.NewTimer(soakCycle)
 	defer end.Stop()
-	good := slices.Concat(domains("fine", 20), domains("faulty", 10), domains("mortal", 10))
-	to := func(n int) []string { return []string{"user@" + good[n%len(good)]} }
 	strict := func(n int) []string { return []string{fmt.Sprintf("nobody%d@strict.example", n)} }
 	loads := []*mtatest.Load{
-		{Name: "small", Sessions: 10, Messages: soakMessages, Size: inStore, To: to},
-		{Name: "large", Sessions: 2, Messages: soakMessages / 50, Size: inFile, To: to},
+		{Name: "small", Sessions: 10, Messages: soakMessages, Size: inStore, To: s.to},
+		{Name: "large", Sessions: 2, Messages: soakMessages / 50, Size: inFile, To: s.to},
 		{Name: "strict", Sessions: 1, Messages: soakMessages / 50, Size: 2000, From: "app@sender.example", To: strict},
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -227,13 +240,17 @@ func (s *soakRun) load(ctx context.Context) {
 	wg.Go(func() {
 		for n := range soakMessages / 30 {
 			id := fmt.Sprintf("c%d-socket-%d", s.cycle, n)
-			if _, err := posted.post(limit, to(n)[0], note(id, inStore)); err != nil {
+			if _, err := posted.post(limit, s.to(n)[0], note(id, inStore)); err != nil {
 				sent.failed(err)
 				continue
 			}
 			sent.took(id)
 		}
 	})
+	if s.cycle%soakOutage == 0 { // in the middle of the load
+		pause(limit, soakCycle/10)
+		s.death()
+	}
 	wg.Wait()
 	for i, r := range results {
 		into := s.accepted
