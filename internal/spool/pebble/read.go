@@ -1,9 +1,11 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -89,38 +91,79 @@ func (s *Store) Page(ctx context.Context, dest mta.Destination, from spool.Curso
 	}
 	defer c.close()
 	n = min(n, maxPage)
-	var out []*mta.Delivery
+	out := make([]*mta.Delivery, 0, min(n, 256))
 	l := loader{s: s, r: snap}
-	for ok := n > 0 && c.first(); ok && len(out) < n; ok = c.next() {
-		if err := ctx.Err(); err != nil {
+	defer l.close()
+	more := n > 0 && c.first()
+	for more && len(out) < n {
+		var places []index
+		if places, more, err = s.pagePlaces(ctx, c, n-len(out)); err != nil {
 			return nil, err
 		}
-		x, good := parseIndex(c.key())
-		if !good {
-			s.dropOrphan(c.key())
-			continue
+		out = append(out, l.deliveries(places)...)
+	}
+	return out, c.err()
+}
+
+// pagePlaces gives up to n places of the due index from where the scan stands,
+// and reports whether there are more.
+func (s *Store) pagePlaces(ctx context.Context, c *scan, n int) (places []index, more bool, err error) {
+	for more = true; more && len(places) < n; more = c.next() {
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
 		}
-		switch d := l.delivery(x.key); {
-		case d != nil:
-			out = append(out, d)
-		case l.missing:
+		if x, good := parseIndex(c.key()); good {
+			places = append(places, x)
+		} else {
 			s.dropOrphan(c.key())
 		}
 	}
-	return out, c.err()
+	return places, more, nil
 }
 
 // loader reads deliveries with their messages; those of one message share it.
 type loader struct {
 	s       *Store
 	r       pdb.Reader
+	it      *pdb.Iterator // over the messages; nil until it is needed
+	key     []byte
 	known   map[mta.ID]*mta.Message
 	missing bool // the latest delivery has no record
+}
+
+func (l *loader) close() {
+	if l.it != nil {
+		_ = l.it.Close()
+		l.it = nil
+	}
+}
+
+// deliveries gives those of a page, in its order, without the ones that cannot
+// be had. It reads them in the order in which they are stored, so that
+// neighbours cost one block and not one each.
+func (l *loader) deliveries(places []index) []*mta.Delivery {
+	order := make([]int, len(places))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return bytes.Compare(places[a].key.Message[:], places[b].key.Message[:])
+	})
+	out := make([]*mta.Delivery, len(places))
+	for _, i := range order {
+		if out[i] = l.delivery(places[i].key); out[i] == nil && l.missing {
+			l.s.dropOrphan(places[i].append(nil))
+		}
+	}
+	return slices.DeleteFunc(out, func(d *mta.Delivery) bool { return d == nil })
 }
 
 // delivery reads one; nil when it cannot be had. Damage is set aside.
 func (l *loader) delivery(k mta.DeliveryKey) *mta.Delivery {
 	l.missing = false
+	if d := l.near(k); d != nil {
+		return d
+	}
 	key := deliveryKey(make([]byte, 0, deliveryKeyLen), k)
 	v, closer, err := l.r.Get(key)
 	if errors.Is(err, pdb.ErrNotFound) {
@@ -144,16 +187,70 @@ func (l *loader) delivery(k mta.DeliveryKey) *mta.Delivery {
 	return d
 }
 
+// near reads a delivery, and its message before it, with one iterator that
+// stays: two look-ups opened every table file anew and often read the same
+// block twice. Whatever it cannot give (nil) is looked up one by one, where
+// damage is told from absence.
+func (l *loader) near(k mta.DeliveryKey) *mta.Delivery {
+	m := l.known[k.Message]
+	if m == nil {
+		if f := l.s.fresh.factsOf(k.Message); f != nil {
+			m = f.msg
+		}
+	}
+	if m == nil {
+		l.key = idKey(l.key[:0], tableMessages, k.Message)
+		f, err := decodeMessage(k.Message, l.at(l.key))
+		if err != nil {
+			return nil
+		}
+		m = f.msg
+	}
+	l.key = deliveryKey(l.key[:0], k)
+	d, _, err := decodeDelivery(k, l.at(l.key), m)
+	if err != nil {
+		return nil
+	}
+	l.keep(m)
+	return d
+}
+
+// at gives the value of a key, valid until the next call; nil when it is not
+// there or cannot be read.
+func (l *loader) at(key []byte) []byte {
+	if l.it == nil {
+		var err error
+		if l.it, err = l.r.NewIter(&pdb.IterOptions{LowerBound: []byte{tableMessages}, UpperBound: []byte{tableMessages + 1}}); err != nil {
+			l.it = nil
+			return nil
+		}
+	}
+	if l.it.SeekGE(key) && bytes.Equal(l.it.Key(), key) {
+		if v, err := l.it.ValueAndErr(); err == nil {
+			return v
+		}
+	}
+	if l.it.Error() != nil {
+		l.close() // one that met damage may meet it again in the next seek
+	}
+	return nil
+}
+
+// keep remembers a message for its other deliveries.
+func (l *loader) keep(m *mta.Message) {
+	if l.known == nil {
+		l.known = make(map[mta.ID]*mta.Message)
+	}
+	l.known[m.ID] = m
+}
+
 func (l *loader) message(id mta.ID) *mta.Message {
 	if m := l.known[id]; m != nil {
 		return m
 	}
 	m := l.read(id)
 	if m != nil {
-		if l.known == nil {
-			l.known = make(map[mta.ID]*mta.Message)
-		}
-		l.known[id] = m
+		l.keep(m)
 	}
 	return m
 }
