@@ -324,6 +324,9 @@ func (s *WorldSite) afflict(rng *rand.Rand) {
 			break
 		}
 	}
+	if s.zone != nil && s.hosts[0].dead != 0 {
+		s.Fate = FateOpen // the records may name the dead host alone
+	}
 }
 
 func (s *WorldSite) rule(r Rule) { s.rules = append(s.rules, r) }
