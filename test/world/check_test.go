@@ -87,6 +87,7 @@ func (r *run) check() []string {
 		c.oneEnd(h)
 		c.duplicates(h)
 		c.reported(h)
+		c.noticed(h)
 		c.fate(h)
 	}
 	for n, list := range c.excused {
@@ -280,6 +281,31 @@ func (c *checker) reported(h *history) {
 		if !bytes.Contains(a.Data, []byte(h.recipient)) {
 			c.fail(h, "the report does not name the recipient:\n%s", a.Data)
 		}
+	}
+}
+
+// noticed: at most one delay notice, and a report of success where mail was
+// handed to a host that does not report itself; both only to those who want it.
+func (c *checker) noticed(h *history) {
+	if h.accept == nil {
+		return
+	}
+	wants := func(event mta.Notify) bool { return h.accept.Sender != "" && h.notify.Wants(event) }
+	delays := 0
+	for _, r := range h.all {
+		told := r.Report != mta.ID{}
+		switch {
+		case r.Event == mta.EventDeferred && told:
+			delays++
+		case r.Event == mta.EventRelayed && told != wants(mta.NotifySuccess):
+			c.fail(h, "relayed: told %t", told)
+		}
+		if told && len(c.byID[r.Report]) != 1 {
+			c.fail(h, "the notice %s is no message", r.Report)
+		}
+	}
+	if delays > 1 || delays > 0 && !wants(mta.NotifyDelay) {
+		c.fail(h, "%d delay notices", delays)
 	}
 }
 
