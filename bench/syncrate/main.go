@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	record  = 4096
-	fileMax = 256 << 20 // then from the beginning again
+	record     = 4096
+	growingMax = 2 << 30   // then from the beginning again
+	writtenMax = 128 << 20 // the same
 )
 
 // batch is what one write and sync make durable.
@@ -33,6 +34,7 @@ type batch struct {
 type journal struct {
 	file   *os.File
 	offset int64
+	size   int64
 	work   chan struct{} // of one: there is something to write; closed at the end
 	mu     sync.Mutex
 	next   *batch
@@ -61,7 +63,7 @@ func measure(dir string, writers int, written bool, last time.Duration) (float64
 	defer f.Close()
 	if written {
 		zeros := make([]byte, 1<<20)
-		for off := int64(0); off < fileMax; off += int64(len(zeros)) {
+		for off := int64(0); off < writtenMax; off += int64(len(zeros)) {
 			if _, err := f.WriteAt(zeros, off); err != nil {
 				return 0, err
 			}
@@ -70,7 +72,11 @@ func measure(dir string, writers int, written bool, last time.Duration) (float64
 			return 0, err
 		}
 	}
-	j := &journal{file: f, work: make(chan struct{}, 1), next: newBatch()}
+	size := int64(growingMax)
+	if written {
+		size = writtenMax
+	}
+	j := &journal{file: f, size: size, work: make(chan struct{}, 1), next: newBatch()}
 	go j.run()
 	counts, errs := make([]int, writers), make([]error, writers)
 	var wg sync.WaitGroup
@@ -128,7 +134,7 @@ func (j *journal) run() {
 }
 
 func (j *journal) write(data []byte) error {
-	if j.offset+int64(len(data)) > fileMax {
+	if j.offset+int64(len(data)) > j.size {
 		j.offset = 0
 	}
 	n, err := j.file.WriteAt(data, j.offset)
