@@ -133,6 +133,13 @@ var worldFaults = []fault{
 		s.rule(Rule{Stage: anyStage(rng), First: 2, Action: Action{Raw: raw, Drop: true}})
 		return FateDelivered
 	}},
+	// A client that pipelines cannot tell whose answer it is.
+	{"an answer too many", 2, func(s *WorldSite, rng *rand.Rand) Fate {
+		s.each(func(h *worldHost) { h.cfg.Without = []string{"PIPELINING"} })
+		stage := []Stage{StageConnect, StageHelo, StageMail, StageRcpt}[rng.IntN(4)]
+		s.rule(Rule{Stage: stage, First: 1 + rng.IntN(3), Action: Action{After: "250 2.0.0 and another\r\n"}})
+		return FateOpen
+	}},
 	{"dead", 3, func(s *WorldSite, rng *rand.Rand) Fate {
 		s.each(func(h *worldHost) { h.dead, h.silent = -1, rng.IntN(2) == 0 })
 		return FateExpired

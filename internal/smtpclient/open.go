@@ -136,6 +136,9 @@ func (s *Session) ehlo() *mta.Failure {
 
 // command sends one command and reads its reply.
 func (s *Session) command(stage mta.Stage, line string) (mta.Reply, *mta.Failure) {
+	if f := s.outOfStep(stage); f != nil {
+		return mta.Reply{}, f
+	}
 	s.add(line)
 	s.add("\r\n")
 	wait := s.opt.cap(waitCommand)
@@ -272,9 +275,10 @@ func (s *Session) Local() netip.Addr {
 }
 
 // Usable reports whether another transaction may be begun: the session is in
-// order and the server's MAILMAX is not reached (RFC 9422).
+// order, the server has not said more than it was asked, and its MAILMAX is not
+// reached (RFC 9422).
 func (s *Session) Usable() bool {
-	return !s.broken && (s.caps.MailMax == 0 || s.messages < s.caps.MailMax)
+	return !s.broken && s.br.Buffered() == 0 && (s.caps.MailMax == 0 || s.messages < s.caps.MailMax)
 }
 
 // Broken reports whether the session has ended: the server closed it or broke

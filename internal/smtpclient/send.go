@@ -161,6 +161,9 @@ func (x *exchange) more() bool {
 // write fills one flight and sends it.
 func (x *exchange) write(s *Session, window int) *mta.Failure {
 	stage := x.next.stage()
+	if f := s.outOfStep(stage); f != nil {
+		return f
+	}
 	for x.more() && x.pending < window && x.octets < flightOctets {
 		b := s.buf()
 		before := len(b.b)
@@ -182,6 +185,22 @@ func (x *exchange) write(s *Session, window int) *mta.Failure {
 		x.chunked = false // its end has not left: nothing is uncertain
 	}
 	return nil
+}
+
+// outOfStep finds an answer that is there before its command was sent. From here
+// on each answer would be taken for its neighbour's, and a refused recipient for
+// a delivered one. A 421 may come at any time (RFC 5321 section 3.8); it is read
+// as the answer to what follows.
+func (s *Session) outOfStep(stage mta.Stage) *mta.Failure {
+	n := s.br.Buffered()
+	if n == 0 {
+		return nil
+	}
+	if head, _ := s.br.Peek(min(n, 3)); string(head) == "421" {
+		return nil
+	}
+	s.broken = true
+	return &mta.Failure{Stage: stage, Cause: mta.CauseProtocol, Text: "an answer came before its command was sent"}
 }
 
 // append adds the next command to the flight.

@@ -159,6 +159,22 @@ func TestTrap05_421AtAnyCommand(t *testing.T) {
 	}
 }
 
+// An answer that nobody asked for puts the session out of step. Found by
+// test/world, seeds 104 and 183.
+func TestAnAnswerTooMany(t *testing.T) {
+	b := to("b@example.net", "c@example.net")
+	for _, c := range []sent{
+		{name: "EHLO", tx: b, want: "mail protocol | mail protocol", script: "S: 220 mx\nC: EHLO*\nrepeat 2 250 mx"},
+		{name: "MAIL", tx: b, want: "rcpt protocol | rcpt protocol", script: bare + "C: MAIL*\nrepeat 2 250 ok"},
+		{name: "first RCPT", tx: b, want: "rcpt protocol | untried", script: bare + "C: MAIL*\nS: 250 ok\nC: RCPT*\nrepeat 2 250 ok"},
+		{name: "second RCPT", tx: b, want: "data protocol | data protocol", script: bare + "C: MAIL*\nS: 250 ok\nC: RCPT*\nS: 250 ok\nC: RCPT*\nrepeat 2 250 ok"},
+		{name: "after the content", tx: b, want: "delivered 250 ok | delivered 250 ok", data: note,
+			script: bare + "C: MAIL*\nS: 250 ok\nC: RCPT*\nS: 250 ok\nC: RCPT*\nS: 250 ok\nC: DATA\nS: 354 go\ndata\nrepeat 2 250 ok"},
+	} {
+		t.Run(c.name, c.test)
+	}
+}
+
 func TestTrap06_FinalRefusal(t *testing.T) {
 	t.Run("5xx", sent{tx: to("b@example.net", "c@example.net"), usable: true, want: "final reply 554 5.6.0 spam | rcpt reply 450 later",
 		script: pipelined + two + "C: DATA\nS: 250 ok\nS: 250 ok\nS: 450 later\nS: 354 go\ndata\nS: 554 5.6.0 spam"}.test)
