@@ -32,7 +32,7 @@ var allCases = []benchCase{
 	{id: "b", title: "one destination, 100 sessions, 4 KB", sessions: 100, size: 4096, part: 1},
 	{id: "c", title: "1,000 domains on one MX set, 20 sessions, 4 KB", sessions: 20, size: 4096, part: 1, many: "c"},
 	{id: "d", title: "1,000 domains on 20 MXs, 20 sessions, 4 KB", sessions: 20, size: 4096, part: 1, many: "d"},
-	{id: "e", title: "one destination, 20 sessions, 100 KB", sessions: 20, size: 102400, part: 0.1},
+	{id: "e", title: "one destination, 20 sessions, 100 KB", sessions: 20, size: 102400, part: 0.2},
 }
 
 // count is how many messages a relay gets: enough for some seconds.

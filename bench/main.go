@@ -67,6 +67,11 @@ func parse(args []string) (*options, error) {
 		}
 		o.cases = append(o.cases, allCases[i])
 	}
+	for _, name := range strings.Fields(peers) {
+		if !slices.ContainsFunc(allPeers, func(p peer) bool { return p.name == name }) {
+			return nil, fmt.Errorf("no relay %q", name)
+		}
+	}
 	for _, p := range allPeers {
 		if peers == "" && !p.onDemand || slices.Contains(strings.Fields(peers), p.name) {
 			o.peers = append(o.peers, p)

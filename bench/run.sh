@@ -20,6 +20,8 @@ HARAKA=${HARAKA:-3.3.4}
 [ -e ../test/lab/root/.complete ] || ../test/lab/fetch.sh
 work=$PWD/.work
 mkdir -p "$work"/{bin,haraka,out,spool}
+exec 9>"$work/lock"
+flock -n 9 || stop "another run is under way"
 version=$(git describe --tags --always --dirty 2>/dev/null || echo devel)
 export CGO_ENABLED=0
 (cd .. && "$GO" build -trimpath -ldflags "-X main.version=$version" -o "$work/bin/mailout" ./cmd/mailout)
@@ -38,11 +40,12 @@ fi
 
 # ---- the run, in namespaces that end with it ----
 export BENCH=$PWD LAB=$PWD/../test/lab
+whole=$([ -z "${CASES:-}${PEERS:-}${PROFILE:-}" ] && echo yes || :)
 export ROUNDS=${ROUNDS:-5} N=${N:-20000} CASES=${CASES:-a b c d e} PEERS=${PEERS:-} PROFILE=${PROFILE:-}
 rm -rf "$work/spool" "$work/out"; mkdir -p "$work/spool" "$work/out"
 status=0
 unshare --net --mount --pid --fork --kill-child=KILL bash "$BENCH/inside.sh" || status=$?
 rm -rf "$work/spool"
-[ -z "$PROFILE" ] || exit "$status"
-[ -s "$work/out/RESULTS.md" ] && cp "$work/out/RESULTS.md" "${RESULTS:-RESULTS.md}"
+# The results of a part stay in bench/.work/out.
+if [ -n "$whole" ] && [ -s "$work/out/RESULTS.md" ]; then cp "$work/out/RESULTS.md" RESULTS.md; fi
 exit "$status"
