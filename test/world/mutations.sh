@@ -27,6 +27,10 @@ mutate() {
 		return
 	}
 	seed=$(grep -o 'seed [0-9]* breaks' "$work/out" | grep -o '[0-9][0-9]*' | sort -n | head -1)
+	if [ -z "$seed" ]; then
+		echo "$name | $(grep -m 1 -E 'panic|fatal|deadlock' "$work/out")"
+		return
+	fi
 	count=$(grep -c 'breaks promises' "$work/out")
 	what=$(grep -A1 "seed $seed breaks" "$work/out" | tail -1 | sed 's/^ *//' | cut -c1-100)
 	echo "$name | seed $seed ($count of $seeds) | $what"
@@ -49,7 +53,7 @@ mutate 'one connection more than allowed' internal/shape/shape.go \
 mutate 'messages per connection not counted' internal/transport/carrier.go \
 	'return !w.session.Usable() ||' '	return !w.session.Usable()'
 mutate 'accepted before the disk has it' internal/spool/pebble/commit.go \
-	'if err := b.SyncWait(); err != nil {' '	if err := error(nil); err != nil {'
+	'if err := b.SyncWait(); err != nil {' '	if err := error(nil); true { go func() { _ = b.SyncWait(); _ = b.Close() }(); return err }; if err := error(nil); err != nil {'
 mutate 'nothing expires' internal/retry/retry.go \
 	'return !now.Before(s.Deadline(arrived))' 'func (s Schedule) Expired(now, arrived time.Time) bool { return false }'
 mutate 'what is outside memory is forgotten' internal/queue/entry.go \
@@ -60,3 +64,5 @@ mutate 'sessions do not wait for the record' internal/queue/worker.go \
 	'if !w.settled(ctx) {' '	if false {'
 mutate 'a dot at the start of a line is not doubled' internal/smtp/dot.go \
 	'if i < 0 {' '		if true {'
+mutate 'no new session between two transactions' internal/transport/attempt.go \
+	'reused = true' '		reused = false'
