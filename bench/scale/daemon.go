@@ -124,6 +124,14 @@ func (d *daemon) stop() (time.Duration, error) {
 	}
 }
 
+// kill ends the daemon at once: tar pits and a mailing would hold an orderly
+// stop up.
+func (d *daemon) kill() {
+	d.cmd.Process.Kill()
+	<-d.exited
+	os.RemoveAll(d.dir)
+}
+
 // memory gives the resident size now and its peak, in octets.
 func (d *daemon) memory() (now, peak int64) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))

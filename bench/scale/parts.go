@@ -215,7 +215,8 @@ func tarpits(ctx context.Context, o options) error {
 	fmt.Printf("\n| tar pits | connections held | delivered/s without | with | change | CPU µs/message without | with | memory | peak |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	fmt.Printf("| %d | %d | %.0f | %.0f | %+.1f %% | %.0f | %.0f | %s | %s |\n",
 		o.tarpits, w.most.Load(), a.delivered, b.delivered, 100*(b.delivered/a.delivered-1), a.cpu, b.cpu, mb(now), mb(peak))
-	return d.cmd.Process.Kill() // the tar pits would hold an orderly stop up
+	d.kill()
+	return nil
 }
 
 // settled waits until the tar pits hold no more connections than a second ago.
@@ -292,7 +293,8 @@ func oneMailing(ctx context.Context, o options, n int) error {
 	}
 	fmt.Printf("| %d | %d | %.0f | %d | %d | %v | %v | %v | %s |\n", n, mx.Stats().Messages-int64(len(sent)), s["queued"]+s["active"], mx.Stats().MaxOpen, len(delays),
 		round(delays[len(delays)/2]), round(delays[len(delays)*99/100]), round(delays[len(delays)-1]), mb(peak))
-	return d.cmd.Process.Kill()
+	d.kill()
+	return nil
 }
 
 // trickle posts singles at an even pace, whatever becomes of the earlier ones.
