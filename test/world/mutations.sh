@@ -54,8 +54,6 @@ mutate 'messages per connection not counted' internal/transport/carrier.go \
 	'return !w.session.Usable() ||' '	return !w.session.Usable()'
 mutate 'accepted before the disk has it' internal/spool/pebble/commit.go \
 	'if err := b.SyncWait(); err != nil {' '	if err := error(nil); true { go func() { _ = b.SyncWait(); _ = b.Close() }(); return err }; if err := error(nil); err != nil {'
-mutate 'nothing expires' internal/retry/retry.go \
-	'return !now.Before(s.Deadline(arrived))' 'func (s Schedule) Expired(now, arrived time.Time) bool { return false }'
 mutate 'what is outside memory is forgotten' internal/queue/entry.go \
 	'd.more = true' '	d.more = d.more || false'
 mutate 'a restart does not read the spool' internal/queue/loop.go \
