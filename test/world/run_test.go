@@ -290,7 +290,7 @@ func (r *run) live() error {
 			r.mu.Unlock()
 			mem = p.bomb.disk
 			shadows.Go(func() { _ = p.end(0) }) // nobody hears what it says
-			<-time.After(down) // virtual time
+			<-time.After(down)                  // virtual time
 		case atRestart:
 			if err := p.end(time.Duration(r.float() * float64(20*time.Second))); err != nil && !p.bomb.dead.Load() {
 				return fmt.Errorf("stop %d: %w", number, err)
