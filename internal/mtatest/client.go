@@ -214,17 +214,9 @@ func (c *Client) Send(from string, to []string, data []byte) (*Outcome, error) {
 	if _, err := c.conn.Write(b.Bytes()); err != nil {
 		return nil, err
 	}
-	o := &Outcome{}
-	var err error
-	if o.Mail, err = c.Read(); err != nil {
+	o, err := c.readEnvelope(len(to))
+	if err != nil {
 		return o, err
-	}
-	for range to {
-		r, err := c.Read()
-		if err != nil {
-			return o, err
-		}
-		o.Rcpts = append(o.Rcpts, r)
 	}
 	if o.Data, err = c.Read(); err != nil {
 		return o, err
@@ -241,6 +233,23 @@ func (c *Client) Send(from string, to []string, data []byte) (*Outcome, error) {
 	return o, err
 }
 
+// readEnvelope reads the replies to MAIL and to so many RCPTs; on an error the
+// outcome has those that came.
+func (c *Client) readEnvelope(rcpts int) (o *Outcome, err error) {
+	o = &Outcome{}
+	if o.Mail, err = c.Read(); err != nil {
+		return o, err
+	}
+	for range rcpts {
+		r, err := c.Read()
+		if err != nil {
+			return o, err
+		}
+		o.Rcpts = append(o.Rcpts, r)
+	}
+	return o, nil
+}
+
 // SendChunked is Send by BDAT with chunks of at most size octets.
 func (c *Client) SendChunked(from string, to []string, data []byte, size int) (*Outcome, error) {
 	var b bytes.Buffer
@@ -251,17 +260,9 @@ func (c *Client) SendChunked(from string, to []string, data []byte, size int) (*
 	if _, err := c.conn.Write(b.Bytes()); err != nil {
 		return nil, err
 	}
-	o := &Outcome{}
-	var err error
-	if o.Mail, err = c.Read(); err != nil {
+	o, err := c.readEnvelope(len(to))
+	if err != nil {
 		return o, err
-	}
-	for range to {
-		r, err := c.Read()
-		if err != nil {
-			return o, err
-		}
-		o.Rcpts = append(o.Rcpts, r)
 	}
 	for {
 		n, last := min(size, len(data)), ""
