@@ -97,6 +97,7 @@ func (d *Daemon) Start(ctx context.Context) error {
 func (d *Daemon) start(ctx context.Context) (err error) {
 	c := d.opts.Config
 	d.memory.setLimit(c.Limits.Memory)
+	raiseProcessors()
 	storeOpts := spoolOptions(c)
 	storeOpts.Logger = d.log
 	if d.store, err = pebble.Open(ctx, storeOpts); err != nil {
