@@ -1,32 +1,27 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // daemon is one `mailout serve` on a spool.
 type daemon struct {
 	dir, spool, smtp string
-	cmd              *exec.Cmd
-	began            time.Time
-	ready            time.Duration // from the start to msg=ready
-	exited           chan error
+	process          *mtatest.Daemon
 	http             *http.Client
 }
 
@@ -36,12 +31,11 @@ func (w *world) serve(o options, spool, extra string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := mtatest.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	l.Close()
-	d := &daemon{dir: dir, spool: spool, smtp: l.Addr().String(), exited: make(chan error, 1)}
+	d := &daemon{dir: dir, spool: spool, smtp: fmt.Sprintf("127.0.0.1:%d", port)}
 	socket := filepath.Join(dir, "sock")
 	config := filepath.Join(dir, "mailout.toml")
 	text := fmt.Sprintf(`hostname = "mailout.sender.example"
@@ -72,69 +66,54 @@ private_networks = true
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	return d, d.start(o.binary, config)
+	return d, d.start(mtatest.Program{Path: o.binary, Config: config, OnLine: showErrors})
 }
 
-func (d *daemon) start(binary, config string) error {
-	d.cmd = exec.Command(binary, "serve", "--config", config)
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := d.cmd.StderrPipe()
-	if err != nil {
+// startLimit bounds a start; the goal is 2 s for ten million messages.
+const startLimit = 10 * time.Minute
+
+// start runs the daemon until it is ready.
+func (d *daemon) start(p mtatest.Program) (err error) {
+	if d.process, err = p.Serve(); err != nil {
+		os.RemoveAll(d.dir)
 		return err
 	}
-	d.began = time.Now()
-	if err := d.cmd.Start(); err != nil {
+	limit, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	if err := d.process.Ready(limit); err != nil {
+		d.kill()
 		return err
 	}
-	ready := make(chan struct{})
-	go func() {
-		told := false
-		for in := bufio.NewScanner(stderr); in.Scan(); {
-			if !told && strings.Contains(in.Text(), "msg=ready") {
-				told = true
-				close(ready)
-			} else if strings.Contains(in.Text(), "level=ERROR") {
-				fmt.Fprintln(os.Stderr, in.Text())
-			}
-		}
-		d.exited <- d.cmd.Wait()
-	}()
-	select {
-	case <-ready:
-		d.ready = time.Since(d.began)
-		return nil
-	case err := <-d.exited:
-		return fmt.Errorf("serve ended before it was ready: %w", err)
+	return nil
+}
+
+// showErrors prints what the daemon complains about.
+func showErrors(line string) {
+	if strings.Contains(line, "level=ERROR") {
+		fmt.Fprintln(os.Stderr, line)
 	}
 }
 
 // stop ends the daemon in order and tells how long that took.
 func (d *daemon) stop() (time.Duration, error) {
 	defer os.RemoveAll(d.dir)
+	limit, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
 	began := time.Now()
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return 0, err
-	}
-	select {
-	case err := <-d.exited:
-		return time.Since(began), err
-	case <-time.After(2 * time.Minute):
-		d.cmd.Process.Kill()
-		return 0, errors.New("serve did not end within two minutes")
-	}
+	err := d.process.Stop(limit)
+	return time.Since(began), err
 }
 
-// kill ends the daemon at once: tar pits and a mailing would hold an orderly
-// stop up.
+// kill ends the daemon at once, if it still runs: tar pits and a mailing would
+// hold an orderly stop up.
 func (d *daemon) kill() {
-	d.cmd.Process.Kill()
-	<-d.exited
+	d.process.Kill()
 	os.RemoveAll(d.dir)
 }
 
 // memory gives the resident size now and its peak, in octets.
 func (d *daemon) memory() (now, peak int64) {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Pid()))
 	field := func(name string) int64 {
 		_, rest, _ := bytes.Cut(text, []byte(name))
 		words := strings.Fields(string(rest[:min(len(rest), 100)]))
@@ -149,7 +128,7 @@ func (d *daemon) memory() (now, peak int64) {
 
 // cpu is the processor time used so far.
 func (d *daemon) cpu() time.Duration {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.process.Pid()))
 	_, rest, _ := bytes.Cut(text, []byte(") "))
 	words := strings.Fields(string(rest))
 	if len(words) < 13 {

@@ -101,7 +101,7 @@ func oneBacklog(ctx context.Context, o options, n int) error {
 	if err != nil {
 		return err
 	}
-	defer d.cmd.Process.Kill()
+	defer d.kill()
 	if err := d.post(ctx, "", "user@"+fastDomain, letter("s-first")); err != nil {
 		return err
 	}
@@ -109,14 +109,14 @@ func oneBacklog(ctx context.Context, o options, n int) error {
 	if err != nil {
 		return err
 	}
-	first := at.Sub(d.began)
+	first := at.Sub(d.process.Began)
 	atReady, _ := d.memory()
 	speed := w.speedAfterStart(ctx, d, fast)
 	_, summary0, err := d.summary()
 	if err != nil {
 		return err
 	}
-	rest(ctx, d.began.Add(o.rest))
+	rest(ctx, d.process.Began.Add(o.rest))
 	atRest, restPeak := d.memory()
 	var times []time.Duration
 	for range 5 {
@@ -136,7 +136,7 @@ func oneBacklog(ctx context.Context, o options, n int) error {
 		fmt.Fprintln(os.Stderr, "the load met trouble first:", r.first)
 	}
 	fmt.Printf("| %d | %d | %s | %v | %v | %v | %v | %s | %s | %s | %s | %s | %.0f | %.0f | %.0f | %s | %v |\n",
-		n, b.domains, mb(size), round(d.ready), round(first), round(summary0), round(median(times)),
+		n, b.domains, mb(size), round(d.process.Startup()), round(first), round(summary0), round(median(times)),
 		mb(atReady), mb(atRest), mb(restPeak), mb(loaded), mb(peak), r.taken, r.delivered, r.cpu, speed, round(stopped))
 	return nil
 }
@@ -151,7 +151,7 @@ func (w *world) speedAfterStart(ctx context.Context, d *daemon, mx *mtatest.MX) 
 	var wg sync.WaitGroup
 	load := mtatest.Load{Addr: d.smtp, Sessions: 20, Size: 4096, Reconnect: true, To: func(int) []string { return []string{"user@" + fastDomain} }}
 	wg.Go(func() { load.Run(ctx) })
-	from := time.Since(d.began)
+	from := time.Since(d.process.Began)
 	tick := time.NewTicker(time.Second)
 	last := mx.Stats().Messages
 	for range seconds {
@@ -193,7 +193,7 @@ func tarpits(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer d.cmd.Process.Kill()
+	defer d.kill()
 	to := "user@" + fastDomain
 	w.relay(ctx, d, fast, to, 2*time.Second) // warms up
 	var without, with []rate
@@ -215,7 +215,6 @@ func tarpits(ctx context.Context, o options) error {
 	fmt.Printf("\n| tar pits | connections held | delivered/s without | with | change | CPU µs/message without | with | memory | peak |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	fmt.Printf("| %d | %d | %.0f | %.0f | %+.1f %% | %.0f | %.0f | %s | %s |\n",
 		o.tarpits, w.most.Load(), a.delivered, b.delivered, 100*(b.delivered/a.delivered-1), a.cpu, b.cpu, mb(now), mb(peak))
-	d.kill()
 	return nil
 }
 
@@ -270,7 +269,7 @@ func oneMailing(ctx context.Context, o options, n int) error {
 	if err != nil {
 		return err
 	}
-	defer d.cmd.Process.Kill()
+	defer d.kill()
 	sent, failed := trickle(ctx, d, o.seconds)
 	delays := make([]time.Duration, 0, len(sent))
 	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -293,7 +292,6 @@ func oneMailing(ctx context.Context, o options, n int) error {
 	}
 	fmt.Printf("| %d | %d | %.0f | %d | %d | %v | %v | %v | %s |\n", n, mx.Stats().Messages-int64(len(sent)), s["queued"]+s["active"], mx.Stats().MaxOpen, len(delays),
 		round(delays[len(delays)/2]), round(delays[len(delays)*99/100]), round(delays[len(delays)-1]), mb(peak))
-	d.kill()
 	return nil
 }
 

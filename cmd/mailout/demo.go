@@ -58,8 +58,8 @@ func (c *demoCmd) Run(g *globals) error {
 		select {
 		case <-ctx.Done():
 			d.show.line("demo", "stopping")
-		case <-d.daemon.ended:
-			return d.failed(ctx, fail(exitFailure, "demo: the daemon ended: %s", d.daemon.cmd.ProcessState))
+		case <-d.daemon.process.Ended():
+			return d.failed(ctx, fail(exitFailure, "demo: the daemon ended: %s", d.daemon.process.State()))
 		}
 	}
 	return nil
@@ -83,7 +83,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.show.line("mailout", fmt.Sprintf("the daemon runs as process %d and takes mail at %s; its name towards other servers is %s", d.daemon.pid(), d.daemon.door, demoHostname))
+	d.show.line("mailout", fmt.Sprintf("the daemon runs as process %d and takes mail at %s; its name towards other servers is %s", d.daemon.process.Pid(), d.daemon.door, demoHostname))
 	return nil
 }
 
@@ -138,7 +138,7 @@ func (d *demo) clear() {
 
 // instructions tell how to go on with --keep.
 func (d *demo) instructions() {
-	program, config := d.daemon.program, d.daemon.config
+	program, config := d.daemon.program.Path, d.daemon.program.Config
 	d.show.title("It keeps running", "Press Ctrl-C to end it and remove everything. Until then, in another terminal:")
 	letter := filepath.Join(d.dir, "letter.eml")
 	for _, line := range []string{
@@ -148,7 +148,7 @@ func (d *demo) instructions() {
 		program + " trace anna@fine.example",
 		program + " queue list",
 		program + " config show",
-		"tail -f " + d.daemon.logPath,
+		"tail -f " + d.daemon.log.Name(),
 	} {
 		d.show.plain("  " + line)
 	}

@@ -1,21 +1,17 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // Bounds on the daemon as a child process.
@@ -28,12 +24,10 @@ const (
 // demoDaemon is the real daemon, `mailout serve`, as a child process, and the
 // other commands run against it.
 type demoDaemon struct {
-	program, config, logPath string
-	door                     string // where it takes mail by SMTP
-	cmd                      *exec.Cmd
-	ended                    chan struct{} // closed when the process is gone
-	mu                       sync.Mutex
-	tail                     []string // the last lines of the log
+	program mtatest.Program
+	process *mtatest.Daemon // nil when it could not be started
+	log     *os.File        // a copy of the log, for people
+	door    string          // where it takes mail by SMTP
 }
 
 // demoConfig is the configuration file of the demonstration: nothing but
@@ -65,141 +59,65 @@ expire           = "10m"
 }
 
 // startDemoDaemon writes the configuration, starts the daemon and waits until
-// it says that it is ready.
+// it says that it is ready. What it gives is to be stopped in any case.
 func startDemoDaemon(ctx context.Context, dir string, w *demoWorld) (*demoDaemon, error) {
-	d := &demoDaemon{config: filepath.Join(dir, "mailout.toml"), logPath: filepath.Join(dir, "mailout.log"), ended: make(chan struct{})}
+	d := &demoDaemon{}
 	var err error
-	if d.program, err = os.Executable(); err != nil {
-		return nil, fail(exitSoftware, "demo: %v", err)
+	if d.program.Path, err = os.Executable(); err != nil {
+		return d, fail(exitSoftware, "demo: %v", err)
 	}
-	if d.door, err = freeAddress(); err != nil {
-		return nil, fail(exitUnavailable, "demo: %v", err)
-	}
-	if err := os.WriteFile(d.config, []byte(demoConfig(dir, d.door, w)), 0o600); err != nil {
-		return nil, fail(exitUnavailable, "demo: %v", err)
-	}
-	ready, err := d.start()
+	port, err := mtatest.FreePort()
 	if err != nil {
-		return nil, fail(exitUnavailable, "demo: start %s serve: %v", d.program, err)
+		return d, fail(exitUnavailable, "demo: %v", err)
 	}
-	t := time.NewTimer(demoReadyWait)
-	defer t.Stop()
-	select {
-	case <-ready:
-		return d, nil
-	case <-d.ended:
-		err = fail(exitUnavailable, "demo: the daemon ended before it was ready: %s", d.cmd.ProcessState)
-	case <-t.C:
-		err = fail(exitUnavailable, "demo: the daemon was not ready within %s", demoReadyWait)
-	case <-ctx.Done():
-		err = ctx.Err()
+	d.door = fmt.Sprintf("127.0.0.1:%d", port)
+	d.program.Config = filepath.Join(dir, "mailout.toml")
+	if err := os.WriteFile(d.program.Config, []byte(demoConfig(dir, d.door, w)), 0o600); err != nil {
+		return d, fail(exitUnavailable, "demo: %v", err)
 	}
-	return d, err
+	if d.log, err = os.Create(filepath.Join(dir, "mailout.log")); err != nil {
+		return d, fail(exitUnavailable, "demo: %v", err)
+	}
+	d.program.OnLine = func(line string) { fmt.Fprintln(d.log, line) } // the daemon keeps the end anyway
+	if d.process, err = d.program.Serve(); err != nil {
+		return d, fail(exitUnavailable, "demo: start %s serve: %v", d.program.Path, err)
+	}
+	limit, cancel := context.WithTimeout(ctx, demoReadyWait)
+	defer cancel()
+	if err := d.process.Ready(limit); err != nil {
+		return d, fail(exitUnavailable, "demo: %v", err)
+	}
+	return d, nil
 }
 
-// freeAddress finds a port on 127.0.0.1 that is free now.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-// start runs the process; ready is closed at its line with msg=ready.
-func (d *demoDaemon) start() (ready <-chan struct{}, err error) {
-	file, err := os.Create(d.logPath)
-	if err != nil {
-		return nil, err
-	}
-	d.cmd = exec.Command(d.program, "serve", "--config", d.config)
-	stderr, err := d.cmd.StderrPipe()
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	if err := d.cmd.Start(); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	seen := make(chan struct{})
-	go func() {
-		defer close(d.ended)
-		defer file.Close()
-		d.follow(stderr, file, seen)
-		_ = d.cmd.Wait() // how it ended is in ProcessState
-	}()
-	return seen, nil
-}
-
-// follow copies the log to a file, keeps its end and looks for readiness.
-func (d *demoDaemon) follow(log io.Reader, file io.Writer, ready chan struct{}) {
-	in := bufio.NewReader(log)
-	for said := false; ; {
-		line, err := in.ReadString('\n')
-		if line != "" {
-			_, _ = io.WriteString(file, line) // a help for people; the tail is kept anyway
-			d.keep(strings.TrimRight(line, "\n"))
-		}
-		if !said && strings.Contains(line, "msg=ready") {
-			said = true
-			close(ready)
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (d *demoDaemon) keep(line string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.tail = append(d.tail, line)
-	if len(d.tail) > demoTailLines {
-		d.tail = append(d.tail[:0], d.tail[1:]...)
-	}
-}
-
+// logTail is the end of the daemon's log.
 func (d *demoDaemon) logTail() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return append([]string(nil), d.tail...)
+	if d.process == nil {
+		return nil
+	}
+	return strings.Split(d.process.Log(demoTailLines), "\n")
 }
-
-func (d *demoDaemon) pid() int { return d.cmd.Process.Pid }
 
 // stop asks the daemon to end, and makes it end when it does not.
 func (d *demoDaemon) stop() {
-	if d.cmd == nil || d.cmd.Process == nil {
-		return
+	if d.process != nil {
+		limit, cancel := context.WithTimeout(context.Background(), demoStopWait)
+		defer cancel()
+		_ = d.process.Stop(limit) // the verdict is about mail
 	}
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		_ = d.cmd.Process.Kill() // already gone, or a system without SIGTERM
-	}
-	t := time.NewTimer(demoStopWait)
-	defer t.Stop()
-	select {
-	case <-d.ended:
-	case <-t.C:
-		_ = d.cmd.Process.Kill()
-		<-d.ended
+	if d.log != nil {
+		_ = d.log.Close() // a help for people, about to be removed
 	}
 }
 
 // command runs another mailout command against the daemon and gives what it
-// printed.
-func (d *demoDaemon) command(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{args[0], "--config", d.config}, args[1:]...)
-	cmd := exec.CommandContext(ctx, d.program, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if ctx.Err() != nil {
-		return string(out), ctx.Err()
+// printed; it fails unless the status is 0.
+func (d *demoDaemon) command(ctx context.Context, args ...string) (out string, status int, err error) {
+	out, errs, status, err := d.program.Run(ctx, args...)
+	if err == nil && status != 0 {
+		err = fmt.Errorf("mailout %s: status %d: %s", args[0], status, strings.TrimSpace(errs))
 	}
-	if err != nil {
-		return string(out), fmt.Errorf("mailout %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
-	}
-	return string(out), nil
+	return out, status, err
 }
 
 // demoRecord is what the demonstration reads of a journal record.
@@ -235,9 +153,8 @@ type demoTry struct {
 
 // trace asks the daemon's journal about a message; no record is no error.
 func (d *demoDaemon) trace(ctx context.Context, id string) ([]demoRecord, error) {
-	out, err := d.command(ctx, "trace", id, "--json")
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 && out == "" {
+	out, status, err := d.command(ctx, "trace", id, "--json")
+	if status == 1 && out == "" {
 		return nil, nil
 	}
 	if err != nil {

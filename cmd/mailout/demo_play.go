@@ -178,7 +178,7 @@ func (d *demo) bySend(ctx context.Context, m *demoMessage, rcpts ...string) erro
 		return fail(exitUnavailable, "demo: %v", err)
 	}
 	d.show.line("application", "runs: mailout send -f "+demoSender+" order.eml "+strings.Join(rcpts, " "))
-	out, err := d.daemon.command(ctx, append([]string{"send", "-f", demoSender, file}, rcpts...)...)
+	out, _, err := d.daemon.command(ctx, append([]string{"send", "-f", demoSender, file}, rcpts...)...)
 	if err != nil {
 		return fail(exitFailure, "demo: %v", err)
 	}
@@ -206,8 +206,8 @@ func (d *demo) until(ctx context.Context, done func() bool) error {
 		select {
 		case <-d.world.arrived:
 		case <-tick.C:
-		case <-d.daemon.ended:
-			return fail(exitFailure, "demo: the daemon ended: %s", d.daemon.cmd.ProcessState)
+		case <-d.daemon.process.Ended():
+			return fail(exitFailure, "demo: the daemon ended: %s", d.daemon.process.State())
 		case <-ctx.Done():
 			return ctx.Err()
 		}

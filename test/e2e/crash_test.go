@@ -146,7 +146,7 @@ func (c *crash) drain() {
 
 func (d *daemon) drain(limit time.Duration) {
 	d.t.Helper()
-	eventually(d.t, limit, "the queue is empty", func() bool {
+	mtatest.Eventually(d.t, limit, "the queue is empty", func() bool {
 		s := d.summary()
 		return s["queued"]+s["deferred"]+s["active"] == 0
 	})

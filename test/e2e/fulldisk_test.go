@@ -44,7 +44,7 @@ func TestFullDisk(t *testing.T) {
 	loadCtx, endLoad := context.WithCancel(ctx)
 	defer endLoad()
 	load := fullLoad(loadCtx, d)
-	eventually(t, 30*time.Second, "mail flows", func() bool { return mx.Stats().Messages > 500 })
+	mtatest.Eventually(t, 30*time.Second, "mail flows", func() bool { return mx.Stats().Messages > 500 })
 
 	hog := filepath.Join(d.dir, "spool", "hog")
 	for range fillings {
@@ -52,7 +52,7 @@ func TestFullDisk(t *testing.T) {
 		d.refuses(ctx, t)
 		// Everything that was accepted for the good destination leaves while the
 		// disk is full; the clients go on asking and are refused.
-		eventually(t, time.Minute, "deliveries go on", func() bool {
+		mtatest.Eventually(t, time.Minute, "deliveries go on", func() bool {
 			s := d.summary()
 			return s["queued"]+s["active"] == 0
 		})
@@ -60,7 +60,7 @@ func TestFullDisk(t *testing.T) {
 		if err := os.Remove(hog); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, time.Minute, "intake resumes", func() bool { return mx.Stats().Messages > before+500 })
+		mtatest.Eventually(t, time.Minute, "intake resumes", func() bool { return mx.Stats().Messages > before+500 })
 	}
 	endLoad()
 	accepted, refused, first := load()
@@ -93,7 +93,7 @@ func TestKilledOnAFullDisk(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	load := fullLoad(ctx, d)
-	eventually(t, 30*time.Second, "mail flows", func() bool { return mx.Stats().Messages > 500 })
+	mtatest.Eventually(t, 30*time.Second, "mail flows", func() bool { return mx.Stats().Messages > 500 })
 	hog := filepath.Join(d.dir, "spool", "hog")
 	fill(t, hog)
 	open := sessionsUntil(d.kill, mx, later)
@@ -192,7 +192,7 @@ func fill(t *testing.T, path string) {
 func (d *daemon) refuses(ctx context.Context, t *testing.T) {
 	t.Helper()
 	probes := 0
-	eventually(t, 20*time.Second, "new mail is refused with 452", func() bool {
+	mtatest.Eventually(t, 20*time.Second, "new mail is refused with 452", func() bool {
 		c := d.client()
 		defer c.Close()
 		probes++

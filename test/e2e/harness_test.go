@@ -5,20 +5,15 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -66,12 +61,11 @@ func newWorld(t *testing.T) *world {
 // freePort finds a port that nobody uses on loopback.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := mtatest.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // mx starts a receiving server on a loopback address of its own, reached by
@@ -105,13 +99,11 @@ func (w *world) records(zone string) {
 
 // daemon is one `mailout serve` and its configuration.
 type daemon struct {
-	t      *testing.T
-	dir    string
-	config string
-	smtp   string // address of the SMTP door
-	cmd    *exec.Cmd
-	log    *safeBuffer
-	exited chan error
+	t       *testing.T
+	dir     string
+	config  string
+	smtp    string          // address of the SMTP door
+	process *mtatest.Daemon // the latest; nil before the first start
 }
 
 // config is the smallest one that delivers into the world; extra lines go
@@ -177,76 +169,37 @@ func (d *daemon) start() *daemon {
 	return d
 }
 
-func (d *daemon) tryStart() error {
-	stderr, stderrWriter := io.Pipe()
-	d.log = &safeBuffer{}
-	d.cmd = exec.Command(binary, "serve", "--config", d.config)
-	d.cmd.Stderr = stderrWriter
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := d.cmd.Start(); err != nil {
+func (d *daemon) tryStart() (err error) {
+	if d.process, err = d.program().Serve(); err != nil {
 		return err
 	}
-	ready := make(chan struct{})
-	go watch(d.log, stderr, ready)
-	exited := make(chan error, 1)
-	d.exited = exited
-	go func(cmd *exec.Cmd) {
-		err := cmd.Wait()
-		stderrWriter.Close()
-		exited <- err
-	}(d.cmd)
-	select {
-	case <-ready:
-		return nil
-	case err := <-exited:
-		exited <- err
-		return fmt.Errorf("serve ended before it was ready: %w\n%s", err, d.log)
-	case <-time.After(60 * time.Second):
-		return fmt.Errorf("serve was not ready within a minute:\n%s", d.log)
+	limit, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := d.process.Ready(limit); err != nil {
+		return fmt.Errorf("%w\n%s", err, d.log())
 	}
+	return nil
 }
 
-// watch keeps the log of one run, and tells when it says that it is ready.
-func watch(log io.Writer, stderr io.Reader, ready chan<- struct{}) {
-	in := bufio.NewScanner(stderr)
-	in.Buffer(nil, 1<<20)
-	told := false
-	for in.Scan() {
-		fmt.Fprintln(log, in.Text())
-		if !told && strings.Contains(in.Text(), "msg=ready") {
-			told = true
-			close(ready)
-		}
-	}
-}
+func (d *daemon) program() mtatest.Program { return mtatest.Program{Path: binary, Config: d.config} }
+
+// log is what the latest process logged.
+func (d *daemon) log() string { return d.process.Log(0) }
 
 // stop ends the daemon in order and demands status 0.
 func (d *daemon) stop() {
 	d.t.Helper()
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := d.wait(60 * time.Second); err != nil {
-		d.t.Fatalf("serve ended with %v\n%s", err, d.log)
+	limit, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := d.process.Stop(limit); err != nil {
+		d.t.Fatalf("%v\n%s", err, d.log())
 	}
 }
 
 // kill ends it as a power cut would.
 func (d *daemon) kill() {
-	if d.cmd == nil || d.cmd.Process == nil {
-		return
-	}
-	d.cmd.Process.Kill()
-	d.wait(20 * time.Second)
-}
-
-func (d *daemon) wait(limit time.Duration) error {
-	select {
-	case err := <-d.exited:
-		d.exited <- err // for those who ask again
-		return err
-	case <-time.After(limit):
-		return fmt.Errorf("serve did not end within %v", limit)
+	if d.process != nil {
+		d.process.Kill()
 	}
 }
 
@@ -255,15 +208,11 @@ func (d *daemon) run(args ...string) (stdout, stderr string, status int) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), "MAILOUT_CONFIG="+d.config)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	if err != nil && cmd.ProcessState == nil {
-		d.t.Fatal(err)
+	stdout, stderr, status, err := d.program().Run(ctx, args...)
+	if err != nil {
+		d.t.Fatalf("mailout %s: %v", strings.Join(args, " "), err)
 	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+	return stdout, stderr, status
 }
 
 // must runs a command that has to succeed.
@@ -271,7 +220,7 @@ func (d *daemon) must(args ...string) string {
 	d.t.Helper()
 	out, errs, status := d.run(args...)
 	if status != 0 {
-		d.t.Fatalf("mailout %s: status %d\n%s%s\nserve's log:\n%s", strings.Join(args, " "), status, out, errs, d.log)
+		d.t.Fatalf("mailout %s: status %d\n%s%s\nserve's log:\n%s", strings.Join(args, " "), status, out, errs, d.log())
 	}
 	return out
 }
@@ -341,28 +290,11 @@ func (d *daemon) summary() map[string]float64 {
 	return s
 }
 
-// eventually asks until the answer is yes; it fails after the limit. It is the
-// one place that waits by asking: another process gives no signal to wait on.
-func eventually(t *testing.T, limit time.Duration, what string, yes func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !yes() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("not within %v: %s", limit, what)
-		case <-tick.C:
-		}
-	}
-}
-
 // waitEvent waits for a journal event of a query and gives the records.
 func (d *daemon) waitEvent(query, event string) []record {
 	d.t.Helper()
 	var all []record
-	eventually(d.t, 30*time.Second, event+" of "+query, func() bool {
+	mtatest.Eventually(d.t, 30*time.Second, event+" of "+query, func() bool {
 		all = d.trace(query)
 		for _, r := range all {
 			if r.text("event") == event {
@@ -377,7 +309,7 @@ func (d *daemon) waitEvent(query, event string) []record {
 // peakMemory is the process's largest resident size so far, in bytes.
 func (d *daemon) peakMemory() int64 {
 	d.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.process.Pid()))
 	if err != nil {
 		d.t.Skip("resident memory is read from /proc, which is not here")
 	}
@@ -392,24 +324,4 @@ func (d *daemon) peakMemory() int64 {
 	}
 	d.t.Fatal("no VmHWM in /proc")
 	return 0
-}
-
-// safeBuffer is a bytes.Buffer that several goroutines may use.
-type safeBuffer struct {
-	mu struct {
-		sync.Mutex
-		buf bytes.Buffer
-	}
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.buf.String()
 }

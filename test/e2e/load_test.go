@@ -41,12 +41,12 @@ func relay(t *testing.T, d *daemon, mx *mtatest.MX, to func(int) []string) {
 	load := mtatest.Load{Addr: d.smtp, Sessions: 20, Messages: loadMessages, Size: 4096, To: to}
 	result := load.Run(ctx)
 	if len(result.Accepted) != loadMessages {
-		t.Fatalf("%d of %d accepted; first trouble: %v\n%s", len(result.Accepted), loadMessages, result.First, d.log)
+		t.Fatalf("%d of %d accepted; first trouble: %v\n%s", len(result.Accepted), loadMessages, result.First, d.log())
 	}
 	if err := mx.Wait(ctx, loadMessages); err != nil {
-		t.Fatalf("%d of %d arrived: %v\n%s", len(mx.Seen()), loadMessages, err, d.log)
+		t.Fatalf("%d of %d arrived: %v\n%s", len(mx.Seen()), loadMessages, err, d.log())
 	}
-	eventually(t, time.Minute, "the queue is empty", func() bool {
+	mtatest.Eventually(t, time.Minute, "the queue is empty", func() bool {
 		s := d.summary()
 		return s["queued"]+s["deferred"]+s["active"] == 0
 	})

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // TestServeOutlivesItsLogReader: a log reader that ends, or is restarted,
@@ -20,7 +22,7 @@ func TestServeOutlivesItsLogReader(t *testing.T) {
 	}
 	cmd := exec.Command(binary, "serve", "--config", d.config)
 	cmd.Stderr = in
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	mtatest.EndTogether(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

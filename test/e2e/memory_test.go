@@ -28,7 +28,7 @@ func TestMemoryStaysNearItsLimit(t *testing.T) {
 	} {
 		result := load.Run(ctx)
 		if len(result.Accepted) == 0 {
-			t.Fatalf("%s: nothing was accepted: %v\n%s", load.Name, result.First, d.log)
+			t.Fatalf("%s: nothing was accepted: %v\n%s", load.Name, result.First, d.log())
 		}
 		if result.Refused > 0 && !isTemporary(result.First) {
 			t.Errorf("%s: refused for good: %v", load.Name, result.First)

@@ -92,7 +92,7 @@ func TestSendRemovesTheFileOnlyAfterAcceptance(t *testing.T) {
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Error("the file is still there after acceptance")
 	}
-	eventually(t, 20*time.Second, "both copies arrive", func() bool { return len(mx.Messages()) == 2 })
+	mtatest.Eventually(t, 20*time.Second, "both copies arrive", func() bool { return len(mx.Messages()) == 2 })
 	if data := mx.Messages()[0].Data; !bytes.Contains(data, []byte("Subject: LF only\r\n")) || bytes.Contains(data, []byte("c@other.example>")) && bytes.Contains(data, []byte("Bcc")) {
 		t.Errorf("content:\n%s", data)
 	}
@@ -152,7 +152,7 @@ func TestUnknownUserMakesABounce(t *testing.T) {
 	d := w.daemon("").start()
 	id := d.submit("a@sender.example", []string{"known@users.example", "nobody@users.example"}, letter)
 	d.waitEvent(id, "failed")
-	eventually(t, 20*time.Second, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
+	mtatest.Eventually(t, 20*time.Second, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
 	bounce := home.Messages()[0]
 	if bounce.From != "" || bounce.To[0].Address != "a@sender.example" {
 		t.Errorf("bounce from <%s> to %s", bounce.From, bounce.To[0].Address)
@@ -179,7 +179,7 @@ func TestNullReturnPathGoesToPostmasterOnce(t *testing.T) {
 	if last := records[len(records)-1]; last.text("enhanced") != "5.1.10" && records[1].text("enhanced") != "5.1.10" {
 		t.Errorf("records: %v", records)
 	}
-	eventually(t, 20*time.Second, "the operator is told", func() bool { return len(home.Messages()) == 1 })
+	mtatest.Eventually(t, 20*time.Second, "the operator is told", func() bool { return len(home.Messages()) == 1 })
 	if to := home.Messages()[0].To[0].Address; to != "postmaster@sender.example" {
 		t.Errorf("the report went to %s", to)
 	}
@@ -193,7 +193,7 @@ func TestExpiryReportsTheLastReply(t *testing.T) {
 	d := w.daemon("expire = \"3s\"\n").start()
 	id := d.submit("a@sender.example", []string{"b@full.example"}, letter)
 	d.waitEvent(id, "expired")
-	eventually(t, 20*time.Second, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
+	mtatest.Eventually(t, 20*time.Second, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
 	for _, want := range []string{"Status: 5.4.7", "450 4.2.2 over quota"} {
 		if data := home.Messages()[0].Data; !bytes.Contains(data, []byte(want)) {
 			t.Errorf("%q is not in the bounce:\n%s", want, data)

@@ -351,7 +351,7 @@ func (s *soakRun) watch(ctx context.Context) []use {
 }
 
 func (s *soakRun) look() (u use, err error) {
-	proc := fmt.Sprintf("/proc/%d/", s.d.cmd.Process.Pid)
+	proc := fmt.Sprintf("/proc/%d/", s.d.process.Pid())
 	status, err := os.ReadFile(proc + "status")
 	if err != nil {
 		return u, err

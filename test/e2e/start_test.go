@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // serveOnce runs serve with a configuration that must not start it.
@@ -82,8 +84,8 @@ func TestSecondInstanceIsRefused(t *testing.T) {
 		second.kill()
 		t.Fatal("a second instance started on the same spool")
 	}
-	if second.cmd.ProcessState.ExitCode() != 75 || !strings.Contains(second.log.String(), "another") {
-		t.Errorf("status %d: %s", second.cmd.ProcessState.ExitCode(), second.log)
+	if second.process.State().ExitCode() != 75 || !strings.Contains(second.log(), "another") {
+		t.Errorf("status %d: %s", second.process.State().ExitCode(), second.log())
 	}
 	if d.summary()["queued"] != 0 { // the first one lives on, socket and all
 		t.Error("the first instance is disturbed")
@@ -107,10 +109,10 @@ func TestReloadBySignalAndCommand(t *testing.T) {
 		t.Errorf("reload says: %s", answer)
 	}
 	d.must("config", "set", "hostname", "other.sender.example")
-	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := d.process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the new hostname greets", func() bool {
+	mtatest.Eventually(t, 10*time.Second, "the new hostname greets", func() bool {
 		return strings.Contains(d.client().Greeting.String(), "other.sender.example")
 	})
 	// A broken file changes nothing.

@@ -98,7 +98,7 @@ func TestTrap34_RouterThatDoesNotResolve(t *testing.T) {
 	if ends := d.ends(id)["b@any.example"]; strings.Contains(ends, "failed") {
 		t.Errorf("events: %s", ends)
 	}
-	if log := d.log.String(); !strings.Contains(log, "gone.example") || !strings.Contains(log, "does not resolve") {
+	if log := d.log(); !strings.Contains(log, "gone.example") || !strings.Contains(log, "does not resolve") {
 		t.Errorf("no alarm in the log:\n%s", log)
 	}
 	d.stop()
@@ -113,10 +113,10 @@ func TestTrap36_UnreadableConfigurationIsNoPolicy(t *testing.T) {
 	if err := os.Remove(d.config); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := d.process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10e9, "the log names the file", func() bool { return strings.Contains(d.log.String(), d.config) })
+	mtatest.Eventually(t, 10e9, "the log names the file", func() bool { return strings.Contains(d.log(), d.config) })
 	out, err := d.client().Send("a@sender.example", []string{"b@direct.example"}, []byte(plainLetter))
 	if err != nil || !out.Accepted() {
 		t.Fatal(out, err)
@@ -209,7 +209,7 @@ func TestTrap41_ReportsEnd(t *testing.T) {
 	d.must("config", "reload")
 	id = d.submit("a@users.example", []string{"nobody@users.example"}, plainLetter)
 	d.waitEvent(id, "failed")
-	eventually(t, 20e9, "the queue is empty", func() bool { s := d.summary(); return s["queued"]+s["deferred"]+s["active"] == 0 })
+	mtatest.Eventually(t, 20e9, "the queue is empty", func() bool { s := d.summary(); return s["queued"]+s["deferred"]+s["active"] == 0 })
 	if n := len(d.trace("nobody@users.example")); n > 8 {
 		t.Errorf("%d records: a circle", n)
 	}
@@ -269,7 +269,7 @@ func TestTrap42_DeliveryStatusNotifications(t *testing.T) {
 		t.Errorf("%s", m)
 	}
 	after := len(d.trace(id))
-	eventually(t, 20e9, "two more attempts", func() bool { return len(d.trace(id)) >= after+2 })
+	mtatest.Eventually(t, 20e9, "two more attempts", func() bool { return len(d.trace(id)) >= after+2 })
 	if n := len(home.Messages()); n != 2 {
 		t.Errorf("%d reports", n)
 	}
@@ -326,7 +326,7 @@ func TestTrap45_SlowDestinationsHoldNobody(t *testing.T) {
 	for range 60 {
 		d.submit("a@sender.example", []string{"b@slow.example"}, plainLetter)
 	}
-	eventually(t, 20e9, "the slow server is busy", func() bool { return slow.Stats().Open > 0 })
+	mtatest.Eventually(t, 20e9, "the slow server is busy", func() bool { return slow.Stats().Open > 0 })
 	for range 5 {
 		d.waitEvent(d.submit("a@sender.example", []string{"b@fine.example"}, plainLetter), "delivered")
 	}

@@ -64,7 +64,7 @@ func (d *daemon) waitEnds(id string, want map[string]string) {
 			d.t.Logf("events: %v\n%s", got, d.must("trace", id))
 		}
 	}()
-	eventually(d.t, 30e9, fmt.Sprintf("%v", want), func() bool {
+	mtatest.Eventually(d.t, 30e9, fmt.Sprintf("%v", want), func() bool {
 		got = d.ends(id)
 		for rcpt, events := range want {
 			if !strings.HasPrefix(got[rcpt], events) {
@@ -111,13 +111,13 @@ func TestTrap02_HostileReplyText(t *testing.T) {
 	d := w.daemon("").start()
 	id := d.submit("a@sender.example", []string{"bad@hostile.example", "late@hostile.example"}, plainLetter)
 	d.waitEnds(id, map[string]string{"bad@hostile.example": "failed", "late@hostile.example": "deferred"})
-	eventually(t, 20e9, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
+	mtatest.Eventually(t, 20e9, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
 	bounce := string(home.Messages()[0].Data)
 	if n := strings.Count(bounce, "\nStatus:"); n != 1 {
 		t.Errorf("%d Status fields:\n%s", n, bounce)
 	}
 	for where, text := range map[string]string{
-		"bounce": strings.ReplaceAll(bounce, "\r\n", "\n"), "log": d.log.String(),
+		"bounce": strings.ReplaceAll(bounce, "\r\n", "\n"), "log": d.log(),
 		"trace": d.must("trace", id), "trace --json": d.must("trace", id, "--json"),
 		"queue show": d.must("queue", "show", id), "queue list": d.must("queue", "list"), "queue list --json": d.must("queue", "list", "--json"),
 	} {
@@ -273,7 +273,7 @@ func TestTrap10_EachRecipientItsOwnEnd(t *testing.T) {
 	d := w.daemon("").start()
 	id := d.submit("a@sender.example", []string{"one@mixed.example", "two@mixed.example", "three@mixed.example"}, plainLetter)
 	d.waitEnds(id, map[string]string{"one@mixed.example": "delivered", "two@mixed.example": "deferred delivered", "three@mixed.example": "failed"})
-	eventually(t, 20e9, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
+	mtatest.Eventually(t, 20e9, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
 	var to []string
 	for _, m := range mx.Messages() {
 		for _, r := range m.To {
@@ -403,7 +403,7 @@ func TestTrap17_SizeIsRefusedHere(t *testing.T) {
 	if m := none.Messages(); strings.Contains(m[0].Params, "SIZE") {
 		t.Errorf("MAIL parameters %q", m[0].Params)
 	}
-	eventually(t, 20e9, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
+	mtatest.Eventually(t, 20e9, "the bounce arrives", func() bool { return len(home.Messages()) == 1 })
 	if !bytes.Contains(home.Messages()[0].Data, []byte("Status: 5.3.4")) || len(small.Messages()) != 0 {
 		t.Errorf("%s", home.Messages()[0].Data)
 	}

@@ -1,20 +1,18 @@
 package lab
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // The MTA under test: an address, name and PTR record of its own.
@@ -26,11 +24,9 @@ const (
 
 // mailout is the daemon under test, shared by the tests of one run.
 type mailout struct {
-	config string
-	spool  string
-	cmd    *exec.Cmd
-	log    *logBuffer
-	exited chan error
+	program mtatest.Program
+	spool   string
+	process *mtatest.Daemon
 }
 
 // shared is the daemon that the tests share; it starts with the first one.
@@ -46,7 +42,7 @@ func lab(t *testing.T) *mailout {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("serve's log:\n%s", m.log.tail(40))
+			t.Logf("serve's log:\n%s", m.process.Log(40))
 		}
 	})
 	return m
@@ -62,7 +58,10 @@ func startMailout(name, listen, extra string) (*mailout, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	m := &mailout{config: filepath.Join(dir, "mailout.toml"), spool: filepath.Join(dir, "spool"), log: &logBuffer{}, exited: make(chan error, 1)}
+	m := &mailout{
+		program: mtatest.Program{Path: os.Getenv("LAB_MAILOUT"), Config: filepath.Join(dir, "mailout.toml")},
+		spool:   filepath.Join(dir, "spool"),
+	}
 	text := fmt.Sprintf(`hostname = %q
 spool = %q
 postmaster = "postmaster@origin.test"
@@ -86,45 +85,22 @@ retry = ["2s"]
 connect_timeout = "5s"
 reply_timeout = "8s"
 %s`, mailoutName, m.spool, listen, mailoutIP, mailoutName, extra)
-	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(m.program.Config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	return m, m.start()
 }
 
-func (m *mailout) start() error {
-	stderr, writer := io.Pipe()
-	m.cmd = exec.Command(os.Getenv("LAB_MAILOUT"), "serve", "--config", m.config)
-	m.cmd.Stderr = writer
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := m.cmd.Start(); err != nil {
+func (m *mailout) start() (err error) {
+	if m.process, err = m.program.Serve(); err != nil {
 		return err
 	}
-	ready := make(chan struct{})
-	go func() {
-		var once sync.Once
-		in := bufio.NewScanner(stderr)
-		in.Buffer(nil, 1<<20)
-		for in.Scan() {
-			m.log.add(in.Text())
-			if strings.Contains(in.Text(), "msg=ready") {
-				once.Do(func() { close(ready) })
-			}
-		}
-	}()
-	go func() {
-		err := m.cmd.Wait()
-		writer.Close()
-		m.exited <- err
-	}()
-	select {
-	case <-ready:
-		return nil
-	case err := <-m.exited:
-		return fmt.Errorf("serve ended before it was ready: %v\n%s", err, m.log.tail(40))
-	case <-time.After(30 * time.Second):
-		return fmt.Errorf("serve was not ready within 30 s\n%s", m.log.tail(40))
+	limit, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := m.process.Ready(limit); err != nil {
+		return fmt.Errorf("%w\n%s", err, m.process.Log(40))
 	}
+	return nil
 }
 
 // run executes a command of the binary.
@@ -132,17 +108,14 @@ func (m *mailout) run(t *testing.T, args ...string) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Getenv("LAB_MAILOUT"), args...)
-	cmd.Env = append(os.Environ(), "MAILOUT_CONFIG="+m.config)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		t.Fatal(err)
+	stdout, stderr, status, err := m.program.Run(ctx, args...)
+	if err != nil {
+		t.Fatalf("mailout %s: %v", strings.Join(args, " "), err)
 	}
-	if stderr.Len() > 0 {
-		t.Logf("mailout %s: %s", strings.Join(args, " "), stderr.String())
+	if stderr != "" {
+		t.Logf("mailout %s: %s", strings.Join(args, " "), stderr)
 	}
-	return stdout.String(), cmd.ProcessState.ExitCode()
+	return stdout, status
 }
 
 // send hands content over with `mailout send` and gives the ID.
@@ -190,7 +163,7 @@ func (m *mailout) await(t *testing.T, id, recipient, event string) record {
 	t.Helper()
 	var found record
 	var all []record
-	eventually(t, 40*time.Second, func() string { return fmt.Sprintf("%s of %s; journal: %v", event, recipient, all) }, func() bool {
+	mtatest.Eventually(t, 40*time.Second, event+" of "+recipient, func() bool {
 		all = m.trace(t, id)
 		for _, r := range all {
 			if r.text("event") == event && (recipient == "" || r.text("recipient") == recipient) {
@@ -199,24 +172,8 @@ func (m *mailout) await(t *testing.T, id, recipient, event string) record {
 			}
 		}
 		return false
-	})
+	}, func() string { return fmt.Sprintf("journal: %v", all) })
 	return found
-}
-
-// eventually asks until the answer is yes: other processes give no signal.
-func eventually(t *testing.T, limit time.Duration, what func() string, yes func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for !yes() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("not within %v: %s", limit, what())
-		case <-tick.C:
-		}
-	}
 }
 
 // mailbox waits for the message with a Message-ID in a maildir below the
@@ -224,7 +181,7 @@ func eventually(t *testing.T, limit time.Duration, what func() string, yes func(
 func mailbox(t *testing.T, dir, messageID string) []byte {
 	t.Helper()
 	var found []byte
-	eventually(t, 40*time.Second, func() string { return messageID + " in " + dir }, func() bool {
+	mtatest.Eventually(t, 40*time.Second, messageID+" in "+dir, func() bool {
 		files, err := filepath.Glob(state("mail", dir, "new", "*"))
 		if err != nil {
 			t.Fatal(err)
@@ -239,24 +196,4 @@ func mailbox(t *testing.T, dir, messageID string) []byte {
 		return false
 	})
 	return found
-}
-
-// logBuffer keeps the daemon's log lines.
-type logBuffer struct {
-	mu struct {
-		sync.Mutex
-		lines []string
-	}
-}
-
-func (b *logBuffer) add(line string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.mu.lines = append(b.mu.lines, line)
-}
-
-func (b *logBuffer) tail(n int) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Join(b.mu.lines[max(0, len(b.mu.lines)-n):], "\n")
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // receiver is a real MTA of the lab and where its mail for alice arrives.
@@ -146,10 +148,10 @@ func TestEveryFault(t *testing.T) {
 func (m *mailout) firstOutcome(t *testing.T, id string) record {
 	t.Helper()
 	var all []record
-	eventually(t, 60*time.Second, func() string { return fmt.Sprintf("an outcome of %s: %v", id, all) }, func() bool {
+	mtatest.Eventually(t, 60*time.Second, "an outcome of "+id, func() bool {
 		all = m.trace(t, id)
 		return len(all) > 1
-	})
+	}, func() string { return fmt.Sprintf("journal: %v", all) })
 	return all[1]
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailout/internal/mtatest"
 )
 
 // TestPostfixAsNullClient: the lab's null client relays everything to mailout,
@@ -89,19 +91,21 @@ func queueID(t *testing.T, transcript string) string {
 // TestSmtpSourceToSmtpSink is the load of the acceptance by the peers' own
 // tools: nothing is lost and nothing arrives twice.
 func TestSmtpSourceToSmtpSink(t *testing.T) {
-	m := lab(t)
-	before := sinkCount(t, m)
+	lab(t)
+	before := sinkCount(t)
 	command(t, "smtp-source", "-s", "20", "-m", "10000", "-l", "4096", "-f", "sender@origin.test", "-t", "x@ok.sink.test", door)
-	eventually(t, 2*time.Minute, func() string { return fmt.Sprintf("10,000 delivered; now %d", sinkCount(t, m)-before) }, func() bool {
-		return sinkCount(t, m)-before >= 10000
-	})
-	if got := sinkCount(t, m) - before; got != 10000 {
+	var got int
+	mtatest.Eventually(t, 2*time.Minute, "10,000 delivered", func() bool {
+		got = sinkCount(t) - before
+		return got >= 10000
+	}, func() string { return fmt.Sprintf("%d are", got) })
+	if got != 10000 {
 		t.Errorf("%d arrived", got)
 	}
 }
 
 // sinkCount counts the messages that smtp-sink stored for ok.sink.test.
-func sinkCount(t *testing.T, _ *mailout) int {
+func sinkCount(t *testing.T) int {
 	t.Helper()
 	out := command(t, "sh", "-c", "ls -f '"+state("mail", "sink", "ok.sink.test")+"' | wc -l")
 	var n int
