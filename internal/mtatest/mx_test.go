@@ -1,9 +1,7 @@
 package mtatest
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -292,68 +290,6 @@ func TestMXLimits(t *testing.T) {
 	}
 }
 
-func TestMXStartTLS(t *testing.T) {
-	t.Parallel()
-	ca, err := NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := ca.Certificate(true, "mx.test.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, c := start(t, MXConfig{Certificate: cert})
-	if _, ok := c.Extensions["STARTTLS"]; !ok {
-		t.Fatal("not offered")
-	}
-	if err := c.StartTLS(&tls.Config{RootCAs: ca.Pool(), ServerName: "mx.test.example"}); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := c.Cmd("MAIL FROM:<s@b.example>"); err != nil || r.Code != 503 {
-		t.Errorf("MAIL before the second EHLO: %v %v", r, err)
-	}
-	if err := c.Hello("client.example"); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := c.Extensions["STARTTLS"]; ok {
-		t.Error("offered twice")
-	}
-	if _, err := c.Send("s@b.example", []string{"u@d.example"}, []byte(mail)); err != nil {
-		t.Fatal(err)
-	}
-	if got := m.Messages()[0]; got.TLS == nil || got.TLS.Version != tls.VersionTLS13 || got.TLS.ServerName != "mx.test.example" {
-		t.Errorf("TLS %+v", got.TLS)
-	}
-}
-
-func TestMXBreaksTLS(t *testing.T) {
-	t.Parallel()
-	ca, err := NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := ca.Certificate(false, "mx.test.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust := &tls.Config{RootCAs: ca.Pool(), ServerName: "mx.test.example"}
-	for name, rule := range map[string]Rule{
-		"expired":     {},
-		"injected":    {Stage: StageStartTLS, Action: Action{After: "250 evil\r\n"}},
-		"refused":     {Stage: StageStartTLS, Action: Action{Reply: "454 4.7.0 no TLS now"}},
-		"garbage":     {Stage: StageHandshake, Action: Action{Raw: "HTTP/1.1 400 no\r\n"}},
-		"dropped":     {Stage: StageHandshake, Action: Action{Drop: true}},
-		"wrong words": {Stage: StageStartTLS, Action: Action{Raw: "garbage\r\n"}},
-	} {
-		m, c := start(t, MXConfig{Certificate: cert, Rules: []Rule{rule}})
-		if err := c.StartTLS(trust); err == nil {
-			t.Errorf("%s: the handshake worked", name)
-		}
-		c.Close()
-		m.Stop()
-	}
-}
-
 func TestMXTakeoverAndHeloOnly(t *testing.T) {
 	t.Parallel()
 	m, c := start(t, MXConfig{Rules: []Rule{{Stage: StageNoop, Action: Action{Takeover: func(conn net.Conn, _ []byte) {
@@ -411,80 +347,6 @@ func TestMXWaitAndRemember(t *testing.T) {
 	cancel()
 	if err := m.Wait(ctx, 2); !errors.Is(err, context.Canceled) {
 		t.Errorf("wait: %v", err)
-	}
-}
-
-func TestSplitPath(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		in, address, params string
-		ok                  bool
-	}{
-		{"FROM:<>", "", "", true},
-		{"from:<a@b> SIZE=1 X", "a@b", "SIZE=1 X", true},
-		{`FROM:<"a>\"b"@c>`, `"a>\"b"@c`, "", true},
-		{"FROM:<@x,@y:a@b>", "a@b", "", true},
-		{"FROM:<a@b>SIZE=1", "", "", false},
-		{"FROM:<a@b", "", "", false},
-		{"TO:<a@b>", "", "", false},
-		{"", "", "", false},
-	} {
-		address, params, ok := splitPath(c.in, "FROM:")
-		if address != c.address || params != c.params || ok != c.ok {
-			t.Errorf("%q: %q %q %v", c.in, address, params, ok)
-		}
-	}
-}
-
-func TestLoadOverTCP(t *testing.T) {
-	t.Parallel()
-	m := NewMX(MXConfig{Discard: true, Remember: "X-Id", Rules: []Rule{
-		{Stage: StageDot, Skip: 50, First: 1, Action: Action{Drop: true, Keep: true}},
-		{Stage: StageMail, Skip: 70, First: 1, Action: Action{Reply: "421 4.3.2 go away"}},
-	}})
-	defer m.Stop()
-	addr, err := m.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	load := &Load{Addr: addr.String(), Sessions: 4, Messages: 500, PerSession: 20, Reconnect: true}
-	res := load.Run(context.Background())
-	seen := m.Seen()
-	for id := range res.Accepted {
-		if seen[id] != 1 {
-			t.Errorf("%s was accepted and came %d times", id, seen[id])
-		}
-	}
-	if len(res.Unknown) != 1 || seen[res.Unknown[0]] != 1 || len(res.Accepted) != 498 {
-		t.Errorf("%d accepted, unknown %v, broken %d, refused %d, first %v", len(res.Accepted), res.Unknown, res.Broken, res.Refused, res.First)
-	}
-	if v := m.Violations(); len(v) > 0 {
-		t.Errorf("violations %q", v)
-	}
-}
-
-func TestStuff(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"": ".\r\n", ".": "..\r\n.\r\n", "a\r\n.b\r\n": "a\r\n..b\r\n.\r\n", "a": "a\r\n.\r\n",
-	} {
-		var b bytes.Buffer
-		if Stuff(&b, []byte(in)); b.String() != want {
-			t.Errorf("%q: %q, want %q", in, b.String(), want)
-		}
-	}
-}
-
-func BenchmarkMX(b *testing.B) {
-	m := NewMX(MXConfig{Discard: true, Remember: "X-Id"})
-	defer m.Stop()
-	addr, err := m.Listen("127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	res := (&Load{Addr: addr.String(), Sessions: 20, Messages: b.N, PerSession: 1000}).Run(context.Background())
-	if len(res.Accepted) != b.N {
-		b.Fatal(res.First)
 	}
 }
 
