@@ -8,7 +8,7 @@ PLATFORMS   ?= linux/amd64 linux/arm64 linux/s390x linux/ppc64le freebsd/amd64 d
 
 export CGO_ENABLED = 0
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint cover fuzz crash bench release
+.PHONY: help build demo test lint fuzz crash soak bench release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -19,21 +19,20 @@ build: ## build ./mailout
 demo: build ## the whole road against a small world on loopback
 	./mailout demo
 
-test: ## every test, with the race detector where there is a C compiler, and the real peers where root and apt allow
-	@GO='$(GO)' test/all.sh
+test: ## every test, with the race detector where there is a C compiler, and the real peers where root and apt allow; COVER=1: with coverage in cover.out
+	@GO='$(GO)' COVER='$(COVER)' test/all.sh
 
 lint: ## gofmt, go vet, staticcheck, and govulncheck where its database can be had
 	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' GOVULNCHECK='$(GOVULNCHECK)' test/lint.sh
-
-cover: ## tests with coverage, written to cover.out
-	$(GO) test -coverprofile=cover.out ./internal/... ./cmd/...
-	$(GO) tool cover -func=cover.out | tail -1
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' test/fuzz.sh
 
 crash: ## kill -9 under load, KILLS times (100), and a full disk: what was accepted arrives
 	@GO='$(GO)' KILLS='$(KILLS)' SEED='$(SEED)' test/crash.sh
+
+soak: ## a mixed load with faults for MINUTES (30): nothing is lost, and nothing grows
+	@GO='$(GO)' MINUTES='$(MINUTES)' SEED='$(SEED)' test/soak.sh
 
 bench: ## mailout against Postfix, Exim, OpenSMTPD, chasquid and Haraka, written to bench/RESULTS.md; MICRO=1: the Go benchmarks
 	@GO='$(GO)' bench/run.sh $(if $(MICRO),micro)
