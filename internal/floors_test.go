@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"internal/submit":       2,
 	"internal/submit/smtpd": 2,
 	"internal/journal":      2,
+	"internal/doctor":       2,
 
 	"internal/admin":  3,
 	"internal/config": 3,

@@ -42,13 +42,16 @@ type query struct {
 // want to know about validation (RFC 6840 5.7); DO because some servers give
 // the AD bit only then.
 func newQuery(name string, qtype uint16, edns bool) (*query, error) {
+	return pack(name, qtype, edns, wire.MsgHdr{RecursionDesired: true, AuthenticatedData: true})
+}
+
+// pack makes a query with the flags of a header and an ID of its own.
+func pack(name string, qtype uint16, edns bool, flags wire.MsgHdr) (*query, error) {
 	var id [2]byte
 	rand.Read(id[:]) // never fails (crypto/rand)
 	q := &query{id: binary.BigEndian.Uint16(id[:]), name: name, qtype: qtype, edns: edns}
-	m := wire.Msg{
-		MsgHdr:   wire.MsgHdr{Id: q.id, RecursionDesired: true, AuthenticatedData: true},
-		Question: []wire.Question{{Name: name, Qtype: qtype, Qclass: wire.ClassINET}},
-	}
+	flags.Id = q.id
+	m := wire.Msg{MsgHdr: flags, Question: []wire.Question{{Name: name, Qtype: qtype, Qclass: wire.ClassINET}}}
 	if edns {
 		m.SetEdns0(udpSize, true)
 	}
@@ -122,13 +125,18 @@ func (s *settings) udpThenTCP(ctx context.Context, server, name string, qtype ui
 	return m, err
 }
 
-// send makes one socket for one query and waits for its answer at most the
-// time-out, connecting included.
+// send asks over one transport.
 func (s *settings) send(ctx context.Context, network, server, name string, qtype uint16, edns bool) (*wire.Msg, error) {
 	q, err := newQuery(name, qtype, edns)
 	if err != nil {
 		return nil, err
 	}
+	return s.exchange(ctx, network, server, q)
+}
+
+// exchange makes one socket for one query and waits for its answer at most the
+// time-out, connecting included.
+func (s *settings) exchange(ctx context.Context, network, server string, q *query) (*wire.Msg, error) {
 	deadline := time.Now().Add(s.timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

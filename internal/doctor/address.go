@@ -1,0 +1,3 @@
+package doctor
+
+func addressProbes() []probe { return nil }

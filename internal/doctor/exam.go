@@ -1,0 +1,151 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// DefaultTimeout bounds an examination.
+const DefaultTimeout = 20 * time.Second
+
+// Options choose what an examination does.
+type Options struct {
+	Only    []string     // ids, or what stands before a dot ("spf"); empty: all
+	Sources []netip.Addr // local addresses to look at; empty: all
+	Offline bool         // nothing is asked of the network: checks that need it are skipped
+	Timeout time.Duration
+}
+
+// probe finds out about one or several ids, which belong together.
+type probe struct {
+	ids     []string
+	offline bool // needs no network
+	direct  bool // means nothing when a router takes all mail
+	run     func(ctx context.Context, x *exam) []Check
+}
+
+// probes are all there are. Each check is made by exactly one.
+func probes() []probe {
+	return slices.Concat(routerProbes(), resolverProbes(), nameProbes(), addressProbes(), reverseProbes(),
+		port25Probes(), spfProbes(), dkimProbes(), dmarcProbes(), recordProbes(), listProbes(), machineProbes())
+}
+
+// exam is one examination: what is asked for, and facts found once for all
+// probes.
+type exam struct {
+	id    Identity
+	world World
+	opts  Options
+
+	looked  memo[question, answer]
+	visible memo[struct{}, []face]
+	cuts    memo[string, cut]
+}
+
+// memo computes a value once for each key, whoever asks first; others wait.
+type memo[K comparable, V any] struct {
+	mu sync.Mutex
+	m  map[K]func() V
+}
+
+func (m *memo[K, V]) get(k K, find func() V) V {
+	m.mu.Lock()
+	if m.m == nil {
+		m.m = make(map[K]func() V)
+	}
+	f := m.m[k]
+	if f == nil {
+		f = sync.OnceValue(find)
+		m.m[k] = f
+	}
+	m.mu.Unlock()
+	return f()
+}
+
+// Examine runs the checks side by side and returns within the time-out: what
+// has not ended by then is Unknown. ctx ends it earlier.
+func Examine(ctx context.Context, id Identity, world World, opts Options) *Report {
+	if opts.Timeout <= 0 {
+		opts.Timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	defer cancel()
+	x := &exam{id: id, world: world, opts: opts}
+	var mu sync.Mutex
+	var checks []Check
+	var wg sync.WaitGroup
+	for _, p := range probes() {
+		if !x.wanted(p) {
+			continue
+		}
+		wg.Go(func() {
+			found := x.conduct(ctx, p)
+			mu.Lock()
+			defer mu.Unlock()
+			checks = append(checks, found...)
+		})
+	}
+	wg.Wait() // every probe ends with ctx
+	checks = slices.DeleteFunc(checks, func(c Check) bool { return !x.asked(c.ID) })
+	slices.SortStableFunc(checks, compareChecks)
+	return &Report{Status: status(checks), Checks: checks}
+}
+
+// conduct runs one probe. A defect in it must not hide the other findings.
+func (x *exam) conduct(ctx context.Context, p probe) (found []Check) {
+	defer func() {
+		if r := recover(); r != nil {
+			found = x.all(p, Unknown, fmt.Sprintf("the check broke off: %v", r))
+		}
+	}()
+	switch {
+	case p.direct && x.routed():
+		return x.all(p, Skip, "a router takes all mail: receivers see the router")
+	case !p.offline && x.opts.Offline:
+		return x.all(p, Skip, "needs the network, and this is an examination without")
+	}
+	return p.run(ctx, x)
+}
+
+// all gives every id of a probe one status.
+func (x *exam) all(p probe, s Status, seen string) []Check {
+	var out []Check
+	for _, id := range p.ids {
+		out = append(out, Check{ID: id, Subject: x.id.Hostname, Status: s, Seen: seen})
+	}
+	return out
+}
+
+// routed reports whether all mail goes to a router.
+func (x *exam) routed() bool { return x.id.Router.Host != "" && x.id.Router.Use == "always" }
+
+func (x *exam) wanted(p probe) bool { return slices.ContainsFunc(p.ids, x.asked) }
+
+// asked reports whether the caller wants to hear about an id.
+func (x *exam) asked(id string) bool {
+	if len(x.opts.Only) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(x.opts.Only, func(o string) bool { return id == o || strings.HasPrefix(id, o+".") })
+}
+
+func compareChecks(a, b Check) int {
+	if d := place(a.ID) - place(b.ID); d != 0 {
+		return d
+	}
+	return strings.Compare(a.Subject, b.Subject)
+}
+
+func place(id string) int {
+	for i, e := range IDs {
+		if e.ID == id {
+			return i
+		}
+	}
+	return len(IDs)
+}

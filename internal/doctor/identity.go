@@ -1,0 +1,70 @@
+package doctor
+
+import (
+	"net/netip"
+	"time"
+
+	"mailout/internal/mta"
+)
+
+// Identity is who this machine says it is and how it delivers: all that the
+// checks know of the configuration.
+type Identity struct {
+	Hostname string       // EHLO name
+	Sources  []mta.Source // local addresses with their EHLO names; none: whatever routes out, as Hostname
+	IPv6     bool         // delivery over IPv6 is on
+	Port     uint16       // of mail servers, 25
+
+	Router Router
+	Routes []Route // before Router, first match wins
+
+	Servers       []netip.AddrPort // DNS servers in use
+	SystemServers bool             // they are the system's, not configured
+
+	Postmaster string   // mailbox
+	Domains    []string // sender domains: of From fields and return paths
+	DKIM       []DKIMKey
+	TrustedCA  string // PEM file of extra roots; empty: none
+
+	PublicIP   []netip.Addr // configured as visible; empty: to be found out
+	Reflectors []string     // "dns:NAME/TYPE@SERVER", "http://…", "https://…", "smtp:HOST[:PORT]"
+	Probes     []string     // mail servers, HOST or HOST:PORT, to try port 25 at
+	BlockLists []string     // zones of addresses; "domain:ZONE" of names
+
+	Spool     string // directory
+	SpoolFree int64  // octets below which new mail is refused
+	MaxFiles  uint64 // open files that the configured connections need
+}
+
+// Router is the smart host.
+type Router struct {
+	Host     string // empty: none, direct delivery
+	Port     uint16
+	Use      string // "always", "unresolved" or "fallback"
+	TLS      mta.TLSRequirement
+	Username string
+	Password string // never shown
+}
+
+// Route is one exception to the rule.
+type Route struct {
+	Domains []string
+	Host    string // empty: direct
+	Port    uint16
+	Line    int // in the configuration file
+}
+
+// DKIMKey is one [[dkim]].
+type DKIMKey struct {
+	Domain, Selector string
+	Path             string // PEM file of the private key
+}
+
+// Learned is what a receiver's reply to our EHLO said of our address, or what
+// a reflector said.
+type Learned struct {
+	Source  netip.Addr // local; invalid when none was chosen
+	Visible netip.Addr
+	From    string // host or reflector that said it
+	Time    time.Time
+}

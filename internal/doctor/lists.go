@@ -1,0 +1,3 @@
+package doctor
+
+func listProbes() []probe { return nil }

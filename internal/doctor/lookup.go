@@ -1,0 +1,216 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	wire "github.com/miekg/dns"
+
+	"mailout/internal/dns"
+)
+
+// question is what is asked of the configured servers.
+type question struct {
+	name  string // lower case, with the trailing dot
+	qtype uint16
+}
+
+// answer is what the first configured server that answers said.
+type answer struct {
+	question question
+	server   netip.AddrPort
+	rcode    int
+	records  []wire.RR // of the type asked for, at the end of the chain of CNAMEs
+	aliases  []string  // the chain: what the name is an alias of, in order
+	secure   bool      // AD
+	ttl      time.Duration
+	err      error // no server answered, or SERVFAIL: nothing is known
+}
+
+// found reports that there are records.
+func (a answer) found() bool { return a.err == nil && len(a.records) > 0 }
+
+// missing reports that there are certainly none.
+func (a answer) missing() bool { return a.err == nil && len(a.records) == 0 }
+
+// said is the answer for people: "NXDOMAIN", "no record", or the records.
+func (a answer) said() string {
+	switch {
+	case a.err != nil:
+		return a.err.Error()
+	case a.rcode == wire.RcodeNameError:
+		return "the name does not exist (NXDOMAIN)"
+	case len(a.records) == 0:
+		return "no " + wire.TypeToString[a.question.qtype] + " record"
+	}
+	var all []string
+	for _, rr := range a.records {
+		all = append(all, value(rr))
+	}
+	return strings.Join(all, ", ")
+}
+
+// value is a record without its name, time to live, class and type.
+func value(rr wire.RR) string { return strings.TrimPrefix(rr.String(), rr.Header().String()) }
+
+// addrs are the addresses among the records.
+func (a answer) addrs() []netip.Addr {
+	var out []netip.Addr
+	for _, rr := range a.records {
+		switch r := rr.(type) {
+		case *wire.A:
+			if addr, ok := netip.AddrFromSlice(r.A); ok {
+				out = append(out, addr.Unmap())
+			}
+		case *wire.AAAA:
+			if addr, ok := netip.AddrFromSlice(r.AAAA); ok {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
+
+// texts are the TXT records, the strings of each joined (RFC 7208 3.3).
+func (a answer) texts() []string {
+	var out []string
+	for _, rr := range a.records {
+		if r, ok := rr.(*wire.TXT); ok {
+			out = append(out, strings.Join(r.Txt, ""))
+		}
+	}
+	return out
+}
+
+// look asks the configured servers, in turn until one answers, once for each
+// question in an examination.
+func (x *exam) look(ctx context.Context, name string, qtype uint16) answer {
+	q := question{wire.CanonicalName(name), qtype}
+	return x.looked.get(q, func() answer { return x.lookUp(ctx, q) })
+}
+
+func (x *exam) lookUp(ctx context.Context, q question) answer {
+	a := answer{question: q, err: errors.New("no DNS server is configured")}
+	for _, server := range x.id.Servers {
+		a = x.askServer(ctx, dns.Probe{Server: server, Name: q.name, Type: q.qtype})
+		if a.err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return a
+}
+
+// askServer puts one question to one server.
+func (x *exam) askServer(ctx context.Context, p dns.Probe) answer {
+	a := answer{question: question{wire.CanonicalName(p.Name), p.Type}, server: p.Server}
+	r, err := x.world.Ask(ctx, p)
+	if err != nil {
+		a.err = fmt.Errorf("%s gave no answer: %w", p.Server, err)
+		return a
+	}
+	return read(a, r.Msg)
+}
+
+// read takes the records out of a message, along its CNAMEs.
+func read(a answer, m *wire.Msg) answer {
+	a.rcode, a.secure = m.Rcode, m.AuthenticatedData
+	if m.Rcode != wire.RcodeSuccess && m.Rcode != wire.RcodeNameError {
+		a.err = fmt.Errorf("%s answered %s", a.server, wire.RcodeToString[m.Rcode])
+		return a
+	}
+	name := a.question.name
+	for range 16 {
+		i := slices.IndexFunc(m.Answer, func(rr wire.RR) bool {
+			return rr.Header().Rrtype == wire.TypeCNAME && wire.CanonicalName(rr.Header().Name) == name
+		})
+		if i < 0 || a.question.qtype == wire.TypeCNAME {
+			break
+		}
+		name = wire.CanonicalName(m.Answer[i].(*wire.CNAME).Target)
+		a.aliases = append(a.aliases, strings.TrimSuffix(name, "."))
+	}
+	for _, rr := range m.Answer {
+		if h := rr.Header(); h.Rrtype == a.question.qtype && wire.CanonicalName(h.Name) == name {
+			ttl := time.Duration(h.Ttl) * time.Second
+			if len(a.records) == 0 || ttl < a.ttl {
+				a.ttl = ttl
+			}
+			a.records = append(a.records, rr)
+		}
+	}
+	return a
+}
+
+// cut is the zone of a name and the servers that are authoritative for it.
+type cut struct {
+	zone    string // with the trailing dot
+	servers []nameServer
+	err     error
+}
+
+// nameServer is one of a zone's, with one address each.
+type nameServer struct {
+	name string
+	addr netip.AddrPort
+}
+
+// maxAuthorities bounds how many of a zone's servers are asked.
+const maxAuthorities = 6
+
+// authorities finds the zone that a name is in, by its SOA, and that zone's
+// servers.
+func (x *exam) authorities(ctx context.Context, name string) cut {
+	name = wire.CanonicalName(name)
+	return x.cuts.get(name, func() cut { return x.findCut(ctx, name) })
+}
+
+func (x *exam) findCut(ctx context.Context, name string) cut {
+	for zone, more := name, true; more; zone, more = parent(zone) {
+		soa := x.look(ctx, zone, wire.TypeSOA)
+		if soa.err != nil {
+			return cut{err: soa.err}
+		}
+		if soa.found() && len(soa.aliases) == 0 {
+			return x.zoneServers(ctx, zone)
+		}
+	}
+	return cut{err: fmt.Errorf("no zone was found for %s", name)}
+}
+
+// parent is the name above, and false for a name of one label.
+func parent(name string) (string, bool) {
+	i, end := wire.NextLabel(name, 0)
+	if end || name[i:] == "" {
+		return "", false
+	}
+	return name[i:], true
+}
+
+func (x *exam) zoneServers(ctx context.Context, zone string) cut {
+	ns := x.look(ctx, zone, wire.TypeNS)
+	if !ns.found() {
+		return cut{zone: zone, err: fmt.Errorf("the name servers of %s: %s", zone, ns.said())}
+	}
+	c := cut{zone: zone}
+	for _, rr := range ns.records {
+		host := rr.(*wire.NS).Ns
+		addrs := append(x.look(ctx, host, wire.TypeA).addrs(), x.look(ctx, host, wire.TypeAAAA).addrs()...)
+		if len(addrs) > 0 && len(c.servers) < maxAuthorities {
+			c.servers = append(c.servers, nameServer{strings.TrimSuffix(host, "."), netip.AddrPortFrom(addrs[0], 53)})
+		}
+	}
+	if len(c.servers) == 0 {
+		c.err = fmt.Errorf("none of the name servers of %s has an address", zone)
+	}
+	return c
+}
+
+// askAuthority asks one of a zone's own servers, past every cache.
+func (x *exam) askAuthority(ctx context.Context, s nameServer, name string, qtype uint16) answer {
+	return x.askServer(ctx, dns.Probe{Server: s.addr, Name: name, Type: qtype, NoRecursion: true})
+}

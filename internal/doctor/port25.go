@@ -1,0 +1,3 @@
+package doctor
+
+func port25Probes() []probe { return nil }

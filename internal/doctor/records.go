@@ -1,0 +1,3 @@
+package doctor
+
+func recordProbes() []probe { return nil }

@@ -1,0 +1,3 @@
+package doctor
+
+func reverseProbes() []probe { return nil }

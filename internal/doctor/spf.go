@@ -1,0 +1,3 @@
+package doctor
+
+func spfProbes() []probe { return nil }
