@@ -39,9 +39,8 @@ var (
 // that is neither put nor discarded leaks its file until the next start, which
 // removes it. Not safe for concurrent use.
 type Draft interface {
-	// Write appends content. Beyond the engine's small-body limit (64 KiB) the
-	// content moves to a file of its own. ErrFull and disk errors come from
-	// here or from Put.
+	// Write appends content. Large content may go to a file as it comes.
+	// ErrFull and disk errors come from here or from Put.
 	io.Writer
 	// Size is the number of octets written.
 	Size() int64

@@ -136,7 +136,7 @@ func draftDiscard(e *env) {
 func contentOfEverySize(e *env) {
 	want := map[mta.ID]string{}
 	var subs []*spool.Submission
-	for i, size := range []int{0, 1, 8191, 8192, 8193, 65535, 65536, 65537, 131072, 1000001} {
+	for i, size := range []int{0, 1, 8191, 8192, 8193, 65535, 65536, 65537, 131072, 262145, 1 << 20, 1<<20 + 1, 3000001} {
 		content := strings.Repeat("0123456789abcdef\r\n", size/18+1)[:size]
 		sub := e.sub(uint64(i+1), "", "a@one.example")
 		// In pieces of uneven size.

@@ -21,6 +21,7 @@ type audit struct {
 	deliveries map[mta.DeliveryKey]head
 	index      map[mta.DeliveryKey]index
 	bodies     map[mta.ID]bool
+	extents    map[mta.ID]*extent
 	left       map[mta.ID]uint64
 	counts     map[string]counters
 	entries    map[uint64]entry
@@ -33,7 +34,7 @@ func checkStore(t testing.TB, s *Store) {
 	t.Helper()
 	a := &audit{
 		t: t, s: s, messages: map[mta.ID]*facts{}, deliveries: map[mta.DeliveryKey]head{}, index: map[mta.DeliveryKey]index{},
-		bodies: map[mta.ID]bool{}, left: map[mta.ID]uint64{}, counts: map[string]counters{}, entries: map[uint64]entry{}, byMessage: map[uint64]mta.ID{},
+		bodies: map[mta.ID]bool{}, extents: map[mta.ID]*extent{}, left: map[mta.ID]uint64{}, counts: map[string]counters{}, entries: map[uint64]entry{}, byMessage: map[uint64]mta.ID{},
 	}
 	a.read()
 	a.checkMessages()
@@ -90,6 +91,13 @@ func (a *audit) readOne(k, v []byte) {
 		if f := a.messages[mta.ID(k[1:])]; f != nil && f.bodyCRC != crc32.Checksum(v, castagnoli) {
 			a.t.Errorf("content of %s", f.msg.ID)
 		}
+	case tableShared:
+		e, ok := decodeExtent(v)
+		if !ok {
+			a.t.Errorf("extent %q", k)
+			return
+		}
+		a.extents[mta.ID(k[1:])] = e
 	case tableRemaining:
 		n, _ := binary.Uvarint(v)
 		a.left[mta.ID(k[1:])] = n
@@ -134,7 +142,13 @@ func (a *audit) checkMessages() {
 			a.t.Errorf("message %s: %d deliveries left, counted %d", id, have[id], a.left[id])
 		}
 		if f.bodyFile {
-			if _, err := a.s.fs.Stat(a.s.bodies.path(id)); err != nil {
+			if c := a.s.shared.open(id); c != nil {
+				if err := checkContent(c, f); err != nil {
+					a.t.Errorf("content of %s: %v", id, err)
+				}
+				_ = c.Close()
+				delete(a.extents, id)
+			} else if _, err := a.s.fs.Stat(a.s.bodies.path(id)); err != nil {
 				a.t.Errorf("message %s: %v", id, err)
 			}
 		} else if !a.bodies[id] {
@@ -142,6 +156,9 @@ func (a *audit) checkMessages() {
 		}
 		delete(a.bodies, id)
 		delete(a.left, id)
+	}
+	if len(a.extents) != 0 {
+		a.t.Errorf("places %v without a message", a.extents)
 	}
 	if len(a.bodies)+len(a.left) != 0 {
 		a.t.Errorf("contents %v or counts %v without a message", a.bodies, a.left)

@@ -93,7 +93,7 @@ func (s *Store) Open(ctx context.Context, id mta.ID) (spool.Content, error) {
 		}
 	}
 	if f.bodyFile {
-		return s.openFile(f)
+		return s.openLarge(f)
 	}
 	return s.openSmall(snap, f)
 }
@@ -120,6 +120,20 @@ func (s *Store) openSmall(r pdb.Reader, f *facts) (spool.Content, error) {
 	return &memoryContent{body: b}, nil
 }
 
+// openLarge opens content that is in no record.
+func (s *Store) openLarge(f *facts) (spool.Content, error) {
+	c := s.shared.open(f.msg.ID)
+	if c == nil {
+		return s.openFile(f)
+	}
+	if err := checkContent(c, f); err != nil {
+		_ = c.Close()
+		s.damage("the content of a message is damaged", []byte(f.msg.ID.String()), err)
+		return nil, fmt.Errorf("content of message %s: %w: %w", f.msg.ID, spool.ErrCorrupt, err)
+	}
+	return c, nil
+}
+
 // openFile opens content in a file, and reads it once to compare checksums:
 // better no mail than a damaged one, and the pages are warm for the sending.
 func (s *Store) openFile(f *facts) (spool.Content, error) {
@@ -133,7 +147,7 @@ func (s *Store) openFile(f *facts) (spool.Content, error) {
 		s.damage("the file of a message cannot be opened", []byte(path), err)
 		return nil, fmt.Errorf("content of message %s: %w: %w", id, spool.ErrCorrupt, err)
 	}
-	if err := checkFile(file, f); err != nil {
+	if err := checkContent(file, f); err != nil {
 		_ = file.Close()
 		s.damage("the file of a message is damaged", []byte(path), err)
 		return nil, fmt.Errorf("content of message %s: %w: %w", id, spool.ErrCorrupt, err)
@@ -147,7 +161,8 @@ func (s *Store) known(id mta.ID) (bool, error) {
 	return v != nil, err
 }
 
-func checkFile(file vfs.File, f *facts) error {
+// checkContent reads a content and compares size and checksum.
+func checkContent(file io.ReaderAt, f *facts) error {
 	b := newBody(smallBody)
 	defer b.release()
 	buf := b.data[:cap(b.data)]

@@ -142,6 +142,21 @@ var tctx = context.Background()
 func TestCrashAtEveryWrite(t *testing.T) {
 	t.Parallel()
 	states := scriptStates(t)
+	for name, o := range map[string]Options{
+		"shared file":          {},
+		"files of their own":   {SharedBytes: -1},
+		"written as they come": {SharedBytes: -1, FreshBytes: -1},
+		"little room":          {SharedBytes: 20 * pageSize},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			crashAtEveryWrite(t, o, states)
+		})
+	}
+}
+
+func crashAtEveryWrite(t *testing.T, o Options, states []string) {
+	o.Dir, o.Reserve, o.Logger = "spool", -1, quiet
 	mem := vfs.NewCrashableMem()
 	var done atomic.Int64 // steps acknowledged
 	type crash struct {
@@ -164,7 +179,8 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		crashes = append(crashes, crash{c, from, done.Load()})
 		return nil
 	})
-	s := mustOpen(t, Options{Dir: "spool", FS: errorfs.Wrap(mem, hook), Reserve: -1, Logger: quiet})
+	o.FS = errorfs.Wrap(mem, hook)
+	s := mustOpen(t, o)
 	steps := script(t, s)
 	live.Store(true)
 	for i, step := range steps {
@@ -179,7 +195,8 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		t.Fatalf("only %d crashes in %d steps", len(crashes), len(steps))
 	}
 	for i, c := range crashes {
-		s := mustOpen(t, Options{Dir: "spool", FS: c.fs, Reserve: -1, Logger: quiet})
+		o.FS = c.fs
+		s := mustOpen(t, o)
 		checkStore(t, s)
 		got := dump(t, s)
 		ok := false
@@ -193,7 +210,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 			t.Fatalf("streak %d", s.Streak())
 		}
 		<-s.sweep.done
-		if left := bodyFiles(t, c.fs); len(left) != largeMessages(t, s) {
+		if left := bodyFiles(t, c.fs); len(left)+len(s.shared.mu.byID) != largeMessages(t, s) {
 			t.Fatalf("body files %v for\n%s", left, got)
 		}
 		mustClose(t, s)
@@ -380,7 +397,7 @@ func TestBodyFileGoesAfterTheCommit(t *testing.T) {
 		}
 		return nil
 	})
-	s := mustOpen(t, Options{Dir: "spool", FS: errorfs.Wrap(mem, hook), Reserve: -1})
+	s := mustOpen(t, Options{Dir: "spool", FS: errorfs.Wrap(mem, hook), Reserve: -1, SharedBytes: -1})
 	sub := testSub(t, s, 1, 70000, "a@one.example")
 	if err := s.Put(t.Context(), sub); err != nil {
 		t.Fatal(err)

@@ -176,7 +176,7 @@ func TestDamageMetBySettle(t *testing.T) {
 // TestDamagedContent: never a wrong octet to a peer.
 func TestDamagedContent(t *testing.T) {
 	t.Parallel()
-	o := Options{Dir: "spool", FS: vfs.NewMem(), Reserve: -1, Logger: quiet, FreshBytes: -1}
+	o := Options{Dir: "spool", FS: vfs.NewMem(), Reserve: -1, Logger: quiet, FreshBytes: -1, SharedBytes: -1}
 	s := mustOpen(t, o)
 	defer mustClose(t, s)
 	var ids []mta.ID

@@ -12,18 +12,31 @@ import (
 	"mailout/internal/spool"
 )
 
-// smallBody is the largest content that is kept in a record, and the size of
-// the larger buffers. Larger content goes to a file.
+// smallBody is the largest content that is kept in a record.
 const smallBody = 64 << 10
 
-// firstBuffer is the size of the buffer that a draft starts with: most mail
-// fits, and more of it fits in the budget of fresh contents.
-const firstBuffer = 8 << 10
+// largeBody is the largest content that is kept in the shared file. Larger
+// content goes to a file of its own.
+const largeBody = 1 << 20
 
-var (
-	firstBuffers = sync.Pool{New: func() any { return &body{data: make([]byte, 0, firstBuffer)} }}
-	smallBodies  = sync.Pool{New: func() any { return &body{data: make([]byte, 0, smallBody)} }}
-)
+// bufferSizes are the sizes of the buffers of contents. A draft starts with
+// the first: most mail fits, and more of it fits in the budget of fresh
+// contents. Those over smallBody are under a budget of their own.
+var bufferSizes = [...]int{8 << 10, smallBody, 256 << 10, largeBody}
+
+// buffers are the pools, one for each of bufferSizes.
+var buffers [len(bufferSizes)]sync.Pool
+
+// sizeClass is the place of the smallest buffer for n octets, or
+// len(bufferSizes).
+func sizeClass(n int) int {
+	for i, size := range bufferSizes {
+		if n <= size {
+			return i
+		}
+	}
+	return len(bufferSizes)
+}
 
 // body is content in memory with the number of its holders. The last one to
 // release it gives the buffer back; a holder that never does only costs the
@@ -35,16 +48,14 @@ type body struct {
 
 // newBody gives an empty buffer for n octets or more, with one holder.
 func newBody(n int) *body {
-	pool := &firstBuffers
-	switch {
-	case n > smallBody:
-		b := &body{data: make([]byte, 0, n)}
-		b.refs.Store(1)
-		return b
-	case n > firstBuffer:
-		pool = &smallBodies
+	var b *body
+	if i := sizeClass(n); i < len(bufferSizes) {
+		if b, _ = buffers[i].Get().(*body); b == nil {
+			b = &body{data: make([]byte, 0, bufferSizes[i])}
+		}
+	} else {
+		b = &body{data: make([]byte, 0, n)}
 	}
-	b := pool.Get().(*body)
 	b.data = b.data[:0]
 	b.refs.Store(1)
 	return b
@@ -54,16 +65,14 @@ func (b *body) release() {
 	if b.refs.Add(-1) != 0 {
 		return
 	}
-	switch cap(b.data) {
-	case firstBuffer:
-		firstBuffers.Put(b)
-	case smallBody:
-		smallBodies.Put(b)
+	if i := sizeClass(cap(b.data)); i < len(bufferSizes) && bufferSizes[i] == cap(b.data) {
+		buffers[i].Put(b)
 	}
 }
 
 // draft implements spool.Draft. The content is in buf until it is larger than
-// smallBody; from then on buf is the write buffer of file.
+// largeBody, or larger than smallBody with the budget used up; from then on buf
+// is the write buffer of file.
 type draft struct {
 	s     *Store
 	buf   *body // nil after Discard, or when the store took it
@@ -73,7 +82,10 @@ type draft struct {
 	file  vfs.File // nil while small, and once it is synced
 	path  string   // of the file while it is ours to remove
 	facts *facts   // of the message it became
-	err   error    // the first failure; sticks
+	big   int64    // what buf takes of the budget of large buffers
+	// extent is its place in the shared file, once it has one.
+	extent *extent
+	err    error // the first failure; sticks
 }
 
 // Draft implements spool.Store.
@@ -116,11 +128,8 @@ func (d *draft) Write(p []byte) (int, error) {
 // room makes the buffer accept at least one more octet of n.
 func (d *draft) room(n int) error {
 	have := len(d.buf.data)
-	if cap(d.buf.data) < smallBody && have+n > cap(d.buf.data) {
-		grown := newBody(smallBody)
-		grown.data = append(grown.data, d.buf.data...)
-		d.buf.release()
-		d.buf = grown
+	if !d.large && have+n > cap(d.buf.data) {
+		d.grow(have + n)
 	}
 	if have < cap(d.buf.data) {
 		return nil
@@ -130,8 +139,50 @@ func (d *draft) room(n int) error {
 			return err
 		}
 	}
-	return d.flush()
+	if err := d.flush(); err != nil || cap(d.buf.data) <= smallBody {
+		return err
+	}
+	d.buf.release()
+	d.unbudget()
+	d.buf = newBody(smallBody)
+	return nil
 }
+
+// grow goes over to a larger buffer, for n octets if it may be so large.
+func (d *draft) grow(n int) {
+	i := min(sizeClass(n), len(bufferSizes)-1)
+	for bufferSizes[i] > smallBody && !d.budget(int64(bufferSizes[i])) {
+		i--
+	}
+	if bufferSizes[i] <= cap(d.buf.data) {
+		return
+	}
+	grown := newBody(bufferSizes[i])
+	grown.data = append(grown.data, d.buf.data...)
+	d.buf.release()
+	d.buf = grown
+}
+
+// budget asks for a buffer of n octets instead of the present one.
+func (d *draft) budget(n int64) bool {
+	if d.s.big.Add(n-d.big) > d.s.opts.FreshBytes/2 {
+		d.s.big.Add(d.big - n)
+		return false
+	}
+	d.big = n
+	return true
+}
+
+// unbudget gives the budget back.
+func (d *draft) unbudget() {
+	if d.big != 0 {
+		d.s.big.Add(-d.big)
+		d.big = 0
+	}
+}
+
+// inRecord reports whether the content is to be kept in a record.
+func (d *draft) inRecord() bool { return !d.large && d.size <= smallBody }
 
 func (d *draft) create() (err error) {
 	s := d.s
@@ -181,6 +232,7 @@ func (d *draft) Discard() {
 		return
 	}
 	d.buf.release()
+	d.unbudget()
 	d.buf = nil
 	if d.file != nil {
 		_ = d.file.Close()

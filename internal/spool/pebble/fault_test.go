@@ -134,7 +134,7 @@ func TestTrap37_BodyFileFails(t *testing.T) {
 		t.Run(fmt.Sprintf("%d %v", c.kind, c.err), func(t *testing.T) {
 			t.Parallel()
 			f := newFaulty()
-			s := mustOpen(t, Options{Dir: "spool", FS: f, Reserve: -1, Logger: quiet})
+			s := mustOpen(t, Options{Dir: "spool", FS: f, Reserve: -1, Logger: quiet, SharedBytes: -1})
 			defer func() { mustClose(t, s) }()
 			<-s.sweep.done
 			victim := testSub(t, s, 3, 100, "c@one.example")
@@ -191,19 +191,22 @@ func TestTrap37_BodyFileFails(t *testing.T) {
 // error, is continued.
 func TestShortWrite(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, Options{Dir: "spool", FS: &shortFS{vfs.NewMem()}, Reserve: -1})
-	defer mustClose(t, s)
-	sub := testSub(t, s, 1, 200000, "a@one.example")
-	if err := s.Put(t.Context(), sub); err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.Open(t.Context(), sub.Message.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if n, err := io.Copy(io.Discard, io.NewSectionReader(c, 0, c.Size())); n != 200000 || err != nil {
-		t.Fatalf("%d octets, %v", n, err)
+	for _, shared := range []int64{-1, 1 << 20} {
+		s := mustOpen(t, Options{Dir: "spool", FS: &shortFS{vfs.NewMem()}, Reserve: -1, SharedBytes: shared})
+		sub := testSub(t, s, 1, 200000, "a@one.example")
+		if err := s.Put(t.Context(), sub); err != nil {
+			t.Fatal(err)
+		}
+		s.fresh.clear()
+		c, err := s.Open(t.Context(), sub.Message.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, io.NewSectionReader(c, 0, c.Size())); n != 200000 || err != nil {
+			t.Fatalf("%d octets, %v", n, err)
+		}
+		_ = c.Close()
+		mustClose(t, s)
 	}
 }
 
@@ -221,6 +224,18 @@ func (f *shortFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 type shortFile struct{ vfs.File }
 
 func (f shortFile) Write(p []byte) (int, error) { return f.File.Write(p[:min(len(p), 1000)]) }
+
+func (f shortFile) WriteAt(p []byte, off int64) (int, error) {
+	return f.File.WriteAt(p[:min(len(p), 1000)], off)
+}
+
+func (f *shortFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, o...)
+	if err == nil && strings.HasSuffix(name, "contents") {
+		return shortFile{file}, nil
+	}
+	return file, err
+}
 
 // TestTrap37_DiskNearlyFull: under the watermark new mail is refused, outcomes
 // are taken; above it mail is taken again.

@@ -14,6 +14,7 @@ const (
 	tableRecipients = 'a'
 	tableBodies     = 'b'
 	tableCounters   = 'c'
+	tableShared     = 'f'
 	tableHeld       = 'h'
 	tableByMessage  = 'i'
 	tableJournal    = 'j'

@@ -58,7 +58,7 @@ func sizeHint(subs []*spool.Submission) int {
 	n := 512
 	for _, sub := range subs {
 		n += 1024
-		if d, ok := sub.Content.(*draft); ok && !d.large {
+		if d, ok := sub.Content.(*draft); ok && d.inRecord() {
 			n += int(d.size)
 		}
 	}
@@ -76,6 +76,7 @@ func discardAll(subs []*spool.Submission) {
 // prepare checks submissions and makes large contents durable under their
 // names. Nothing is committed yet.
 func (s *Store) prepare(subs []*spool.Submission) error {
+	shared := false
 	for i, sub := range subs {
 		d, err := s.check(sub)
 		for _, other := range subs[:i] {
@@ -86,17 +87,38 @@ func (s *Store) prepare(subs []*spool.Submission) error {
 		if err != nil {
 			return err
 		}
-		if d == nil || !d.large {
+		if d == nil || d.inRecord() {
 			continue
 		}
-		if err := d.sync(); err != nil {
+		if err := s.place(d, sub.Message.ID); err != nil {
 			return err
 		}
-		if err := s.bodies.install(d.path, sub.Message.ID); err != nil {
+		shared = shared || d.extent != nil
+	}
+	if !shared {
+		return nil
+	}
+	return diskError("store a message", s.shared.sync())
+}
+
+// place writes a content that is too large for a record: into the shared file,
+// which is not synced yet, or into a file of its own.
+func (s *Store) place(d *draft, id mta.ID) error {
+	if !d.large {
+		if d.extent = s.shared.place(id, d.size); d.extent != nil {
+			return diskError("store a message", s.shared.write(d.extent, d.buf.data))
+		}
+		if err := d.create(); err != nil {
 			return diskError("store a message", err)
 		}
-		d.path = "" // the name is the message's now
 	}
+	if err := d.sync(); err != nil {
+		return err
+	}
+	if err := s.bodies.install(d.path, id); err != nil {
+		return diskError("store a message", err)
+	}
+	d.path = "" // the name is the message's now
 	return nil
 }
 
@@ -171,7 +193,11 @@ func (s *Store) abandon(subs []*spool.Submission) {
 			continue
 		}
 		d, ok := sub.Content.(*draft)
-		if ok && d.s == s && d.buf != nil && d.large && d.path == "" {
+		switch {
+		case !ok || d.s != s || d.buf == nil:
+		case d.extent != nil:
+			s.shared.free(sub.Message.ID)
+		case d.large && d.path == "":
 			s.bodies.remove(sub.Message.ID)
 			s.bodies.done(sub.Message.ID)
 		}
@@ -194,6 +220,7 @@ func (s *Store) kept(subs []*spool.Submission) {
 		}
 		if s.fresh.budget > 0 && d.facts != nil {
 			s.fresh.put(d.facts, d.buf)
+			d.unbudget()
 			d.buf = nil
 			continue
 		}
@@ -228,10 +255,13 @@ func (t *txn) put(sub *spool.Submission) error {
 	t.added = append(t.added, m.ID)
 	d := sub.Content.(*draft)
 	d.facts = f
-	f.bodyCRC, f.bodyFile = d.crc, d.large
+	f.bodyCRC, f.bodyFile = d.crc, !d.inRecord()
 	t.val = appendMessage(t.val[:0], f, len(sub.Deliveries))
 	t.key = idKey(t.key[:0], tableMessages, m.ID)
 	_ = t.b.Set(t.key, t.val, nil)
+	if d.extent != nil {
+		t.setExtent(m.ID, d.extent)
+	}
 	if !f.bodyFile {
 		t.key = idKey(t.key[:0], tableBodies, m.ID)
 		_ = t.b.Set(t.key, d.buf.data, nil)

@@ -110,7 +110,7 @@ func (s *Store) settled(sets []*spool.Settlement, forget []removed, gone []mta.D
 	}
 	for _, r := range forget {
 		s.fresh.forget(r.id)
-		if r.file {
+		if r.file && !s.shared.free(r.id) {
 			s.bodies.remove(r.id)
 		}
 	}
@@ -325,7 +325,9 @@ func (t *txn) countDeliveries(id mta.ID) (uint64, error) {
 func (t *txn) removeMessage(id mta.ID, size int64, file bool) {
 	t.key = idKey(t.key[:0], tableMessages, id)
 	_ = t.b.SingleDelete(t.key, nil)
-	if !file {
+	if file {
+		t.dropExtent(id)
+	} else {
 		t.key = idKey(t.key[:0], tableBodies, id)
 		_ = t.b.SingleDelete(t.key, nil)
 	}

@@ -36,9 +36,12 @@ type Store struct {
 	space  *space
 	fresh  *fresh
 	bodies *bodies
+	shared shared
 	gaps   gaps
 	recent recent // guarded by commit
 	drafts atomic.Uint64
+	// big is how many octets of buffers over smallBody drafts hold.
+	big atomic.Int64
 
 	// life keeps the store open while operations run. An operation may start
 	// another one (a callback of List may call Get), so Close does not hold the
@@ -222,7 +225,13 @@ func (s *Store) open() error {
 	if err := s.recent.start(s.db); err != nil {
 		return err
 	}
-	return s.startJournal()
+	if err := s.startJournal(); err != nil {
+		return err
+	}
+	if err := s.shared.start(s, s.fs.PathJoin(s.dir, "contents"), s.opts.SharedBytes); err != nil {
+		return diskError("open the shared file of contents", err)
+	}
+	return nil
 }
 
 // takeLock keeps a second process out.
@@ -371,6 +380,9 @@ func (s *Store) Close() error {
 	}
 	err := s.set(keyRun, 0)
 	close(s.closing)
+	if cerr := s.shared.close(); err == nil {
+		err = cerr
+	}
 	if cerr := s.db.Close(); err == nil {
 		err = cerr
 	}

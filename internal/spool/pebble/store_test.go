@@ -117,7 +117,7 @@ func TestCloseEndsGoroutines(t *testing.T) {
 // TestFreshBudget: what is over the budget is read from the store.
 func TestFreshBudget(t *testing.T) {
 	t.Parallel()
-	s := mustOpen(t, Options{Dir: "spool", FS: vfs.NewMem(), Reserve: -1, FreshBytes: 3 * (firstBuffer + freshOverhead)})
+	s := mustOpen(t, Options{Dir: "spool", FS: vfs.NewMem(), Reserve: -1, FreshBytes: int64(3 * (bufferSizes[0] + freshOverhead))})
 	defer mustClose(t, s)
 	var ids []mta.ID
 	for n := 1; n <= 10; n++ {
@@ -149,7 +149,7 @@ func TestFreshBudget(t *testing.T) {
 // TestOrphansAreSwept: files that no message names go, others stay.
 func TestOrphansAreSwept(t *testing.T) {
 	t.Parallel()
-	o := Options{Dir: "spool", FS: vfs.NewMem(), Reserve: -1}
+	o := Options{Dir: "spool", FS: vfs.NewMem(), Reserve: -1, SharedBytes: -1, FreshBytes: -1}
 	s := mustOpen(t, o)
 	sub := testSub(t, s, 1, 70000, "a@one.example")
 	if err := s.Put(t.Context(), sub); err != nil {
