@@ -5,83 +5,25 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
-)
 
-// The lengths that RFC 1035 2.3.4 allows.
-const (
-	maxLabel = 63
-	maxName  = 253
+	"mailout/internal/smtp"
 )
 
 // checkHostname says why s cannot be the name that mailout introduces itself
 // with, and what to write; empty when it can. Whether the name resolves is
 // not asked here.
-func checkHostname(s string) string {
-	const sample = `such as "mailout.example.com"`
-	if s == "" {
-		return `is empty (write the fully qualified name that other servers are to see, ` + sample + `)`
-	}
-	if isAddress(s) {
-		return shown(s) + ` is an address, not a name (write the name that has this address, ` + sample + `)`
-	}
-	if problem := checkName(s); problem != "" {
-		return problem
-	}
-	lower := strings.ToLower(s)
-	if lower == "localhost" || strings.HasSuffix(lower, ".localhost") {
-		return shown(s) + ` means every machine to itself (write the name that other servers are to see, ` + sample + `)`
-	}
-	if strings.Contains(s, "_") {
-		return shown(s) + ` has an underscore, which no host name may have (write for example "` + strings.ReplaceAll(s, "_", "-") + `")`
-	}
-	if !strings.Contains(s, ".") {
-		return shown(s) + ` has no domain (write it in full, such as "` + s + `.example.com")`
-	}
-	return ""
-}
+func checkHostname(s string) string { return problemOf(s, smtp.HostnameProblem(s)) }
 
 // checkName says why s is not a DNS name of letters, digits, hyphens and
 // underscores; empty when it is one.
-func checkName(s string) string {
-	if !isASCII(s) {
-		if a, err := idna.Lookup.ToASCII(s); err == nil {
-			return shown(s) + ` is not ASCII (write "` + a + `")`
-		}
-		return shown(s) + ` is not a host name`
-	}
-	if strings.HasSuffix(s, ".") && len(s) > 1 {
-		return shown(s) + ` ends with a dot (write "` + strings.TrimRight(s, ".") + `")`
-	}
-	if len(s) > maxName {
-		return shown(s) + ` is longer than the 253 octets of a DNS name`
-	}
-	labels := strings.Split(s, ".")
-	for _, label := range labels {
-		if problem := checkLabel(s, label); problem != "" {
-			return problem
-		}
-	}
-	if isDigits(labels[len(labels)-1]) {
-		return shown(s) + ` is not a host name: it ends with a number`
-	}
-	return ""
-}
+func checkName(s string) string { return problemOf(s, smtp.NameProblem(s)) }
 
-func checkLabel(name, label string) string {
-	switch {
-	case label == "":
-		return shown(name) + ` is not a host name: it has nothing between two dots or before the first`
-	case len(label) > maxLabel:
-		return shown(name) + ` has a part longer than the 63 octets of a DNS label`
-	case label[0] == '-' || label[len(label)-1] == '-':
-		return shown(name) + ` is not a host name: a part begins or ends with a hyphen`
+// problemOf begins the sentence about a name with the name.
+func problemOf(s, problem string) string {
+	if problem == "" || s == "" {
+		return problem
 	}
-	for i := range len(label) {
-		if c := label[i]; !isLetterDigit(c) && c != '-' && c != '_' {
-			return shown(name) + ` is not a host name: it contains ` + shown(string(rune(c)))
-		}
-	}
-	return ""
+	return shown(s) + " " + problem
 }
 
 // checkPeer says why s is neither a host name nor an address to connect to;
@@ -187,15 +129,6 @@ func isAtomText(s string) bool {
 		}
 	}
 	return true
-}
-
-func isAddress(s string) bool {
-	s = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	_, err := netip.ParseAddr(s)
-	if err != nil {
-		_, err = netip.ParseAddr(strings.TrimPrefix(s, "IPv6:"))
-	}
-	return err == nil
 }
 
 func isASCII(s string) bool {
