@@ -65,9 +65,9 @@ func ParseMailbox(s string, utf8ok bool) (Mailbox, error) {
 	}
 	if rest == "" || rest[0] != '@' {
 		if rest == "" {
-			return Mailbox{}, badMailbox("the address has no domain")
+			return Mailbox{}, badMailbox("the address has no domain; write it in full: <user@example.com>")
 		}
-		return Mailbox{}, badMailbox("the address has a character that must be quoted")
+		return Mailbox{}, badMailbox("the local part has a character that must be quoted; write <\"local part\"@example.com>")
 	}
 	return withDomain(local, rest[1:], utf8ok)
 }
@@ -107,11 +107,11 @@ func parseLocal(s string, utf8ok bool) (local, rest string, err error) {
 	}
 	switch {
 	case local == "" && rest == "":
-		return "", "", badMailbox("the address is empty")
+		return "", "", badMailbox("the address is empty; write <user@example.com>")
 	case local == "":
-		return "", "", badMailbox("the address has no local part, or one that must be quoted")
+		return "", "", badMailbox("the address has no local part, or one that must be quoted; write <user@example.com> or <\"local part\"@example.com>")
 	case !isDotString(local):
-		return "", "", badMailbox("the local part begins or ends with a dot, or has two in a row")
+		return "", "", badMailbox("the local part begins or ends with a dot, or has two in a row; take the dot away, or quote: <\"a..b\"@example.com>")
 	}
 	return local, rest, nil
 }
@@ -129,7 +129,7 @@ func parseQuoted(s string, utf8ok bool) (local, rest string, err error) {
 		}
 	}
 	if end < 0 {
-		return "", "", badMailbox("the local part's closing quote is missing")
+		return "", "", badMailbox("the local part's closing quote is missing; write <\"local part\"@example.com>")
 	}
 	plain := unquote(s[1:end])
 	if err := checkLocal(plain, utf8ok); err != nil {
@@ -227,11 +227,11 @@ func CheckRecipient(m Mailbox) error {
 	plain := m.Unquoted()
 	switch {
 	case m.IsNull():
-		return badMailbox("the null path is no recipient")
+		return badMailbox("the null path <> is no recipient; write <user@example.com>")
 	case strings.IndexByte(plain, '%') >= 0 || strings.IndexByte(plain, '!') >= 0:
 		return badMailbox("routes in the local part (% and !) are not taken; write the address that is meant")
 	case strings.HasPrefix(plain, "-"):
-		return badMailbox("local parts that begin with a hyphen are not taken")
+		return badMailbox("local parts that begin with a hyphen are not taken, since programs take them for options; use another address of the recipient")
 	case !m.IsLiteral() && strings.IndexByte(m.Domain, '.') < 0:
 		return badDomain("the domain has one label only; write it in full, with its top-level domain")
 	}

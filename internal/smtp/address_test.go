@@ -253,3 +253,39 @@ func FuzzParseMailbox(f *testing.F) {
 		}
 	})
 }
+
+// What a newcomer gets wrong in an address is told with what to write instead,
+// in one line of ASCII.
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{
+		"TO:<anna>":                   "the address has no domain; write it in full: <user@example.com>",
+		"TO:<>":                       "the null path <> is no recipient; write <user@example.com>",
+		"TO:<@example.com>":           "the address begins with @ and is no source route; write <user@example.com>",
+		"TO:<anna smith@example.com>": "the local part has a character that must be quoted; write <\"local part\"@example.com>",
+		"TO:<anna..smith@example.com>": "the local part begins or ends with a dot, or has two in a row; take the dot away, or quote: " +
+			"<\"a..b\"@example.com>",
+		"TO:<\"anna@example.com>": "the path's closing bracket is missing; write <user@example.com>, and close a quote before the @",
+		"TO:<anna%b@example.com>": "routes in the local part (% and !) are not taken; write the address that is meant",
+		"TO:<-anna@example.com>":  "local parts that begin with a hyphen are not taken, since programs take them for options; use another address of the recipient",
+		"TO:<anna@mail>":          "the domain has one label only; write it in full, with its top-level domain",
+		"FROM:<postmaster>":       "the address has no domain; write it in full: <user@example.com>",
+		"FROM:<anna>":             "the address has no domain; write it in full: <user@example.com>",
+	} {
+		var err error
+		if strings.HasPrefix(arg, "FROM:") {
+			_, err = ParseMail(arg)
+		} else {
+			var r Rcpt
+			if r, err = ParseRcpt(arg, false); err == nil {
+				err = CheckRecipient(r.Recipient)
+			}
+		}
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v\nwant %s", arg, err, want)
+		}
+		if len("501 5.1.3 "+want+"\r\n") > 512 || !isASCII(want) {
+			t.Errorf("%s: no reply line of RFC 5321 4.5.3.1.5: %s", arg, want)
+		}
+	}
+}

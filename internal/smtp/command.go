@@ -122,8 +122,8 @@ func ParseMail(arg string) (Mail, error) {
 		return Mail{}, err
 	}
 	m.Sender, err = parseInnerPath(in, m.SMTPUTF8)
-	if err == nil && m.Sender.Domain == "" && !m.Sender.IsNull() {
-		err = badMailbox("the sender's address has no domain")
+	if err == nil && m.Sender.Domain == "" && !m.Sender.IsNull() { // "postmaster" may stand alone as a recipient only
+		err = badMailbox("the address has no domain; write it in full: <user@example.com>")
 	}
 	if err != nil {
 		return Mail{}, forSender(err)
@@ -144,7 +144,7 @@ func ParseRcpt(arg string, utf8ok bool) (Rcpt, error) {
 		return Rcpt{}, err
 	}
 	if r.Recipient.IsNull() {
-		return Rcpt{}, badMailbox("the null path is no recipient")
+		return Rcpt{}, badMailbox("the null path <> is no recipient; write <user@example.com>")
 	}
 	if err := eachParameter(params, r.parameter); err != nil {
 		return Rcpt{}, err

@@ -23,7 +23,7 @@ func cutPath(s string) (in, rest string, err error) {
 	if !strings.HasPrefix(s, "<") {
 		in, rest, _ = strings.Cut(s, " ")
 		if in == "" || strings.ContainsAny(in, `"<>`) {
-			return "", "", badMailbox("the path is missing its angle brackets")
+			return "", "", badMailbox("the path is missing its angle brackets; write <user@example.com>")
 		}
 		return in, strings.TrimLeft(rest, " "), nil
 	}
@@ -42,7 +42,7 @@ func cutPath(s string) (in, rest string, err error) {
 			return in, strings.TrimLeft(rest, " "), nil
 		}
 	}
-	return "", "", badMailbox("the path's closing bracket is missing")
+	return "", "", badMailbox("the path's closing bracket is missing; write <user@example.com>, and close a quote before the @")
 }
 
 func parseInnerPath(in string, utf8ok bool) (Mailbox, error) {
@@ -55,7 +55,7 @@ func parseInnerPath(in string, utf8ok bool) (Mailbox, error) {
 	if in[0] == '@' {
 		route, mailbox, ok := strings.Cut(in, ":")
 		if !ok || !validRoute(route, utf8ok) {
-			return Mailbox{}, badMailbox("the source route is malformed")
+			return Mailbox{}, badMailbox("the address begins with @ and is no source route; write <user@example.com>")
 		}
 		in = mailbox
 	}
