@@ -23,7 +23,8 @@ var version = "devel"
 
 // cli is the whole command line (docs/design.md, section 8).
 type cli struct {
-	Config string `help:"Configuration file." env:"MAILOUT_CONFIG" default:"${config}" placeholder:"FILE" type:"path"`
+	Config      string           `help:"Configuration file." env:"MAILOUT_CONFIG" default:"${config}" placeholder:"FILE" type:"path"`
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve   serveCmd   `cmd:"" help:"Run the daemon in the foreground."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole road against a small world on loopback."`
@@ -46,7 +47,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c,
 		kong.Name("mailout"),
 		kong.Description("A mail transfer agent for mail that applications generate."),
-		kong.Vars{"config": defaultConfig},
+		kong.Vars{"config": defaultConfig, "version": versionLine()},
 		kong.Writers(stdout, stderr),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -57,7 +58,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitSoftware
 	}
 	ctx, err := parser.Parse(args)
-	if status >= 0 { // --help printed and wants to end
+	if status >= 0 { // --help or --version printed and wants to end
 		return status
 	}
 	if err != nil {

@@ -9,6 +9,10 @@ type versionCmd struct{}
 
 // Run prints version, Go version and platform.
 func (versionCmd) Run(g *globals) error {
-	_, err := fmt.Fprintf(g.Stdout, "mailout %s (%s %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintln(g.Stdout, versionLine())
 	return err
+}
+
+func versionLine() string {
+	return fmt.Sprintf("mailout %s (%s %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
