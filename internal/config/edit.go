@@ -11,7 +11,8 @@ package config
 // is checked, and nothing is written unless it is right.
 // Rejected: to decode, change and encode again, which loses comments, order
 // and spelling.
-// Limits: what a removed key's line says after "#" goes with it. Comments
+// Limits: what a removed key's line says after "#" goes with it, and so does
+// the header of a table that has no key left and no comment. Comments
 // inside a replaced list move to the lines above it. An element of a list of
 // inline tables cannot be added or removed.
 
@@ -371,6 +372,8 @@ func (e editor) remove(r ref) ([]byte, error) {
 		switch {
 		case !ok:
 			return e.doc.data, nil
+		case e.leavesNothing(r, p):
+			return e.removeBlock(e.sections[r.table.name].statements), nil
 		case p.inline != nil:
 			return e.removeField(p), nil
 		}
@@ -388,6 +391,48 @@ func (e editor) remove(r ref) ([]byte, error) {
 		gone = append(gone, s.statements...)
 	}
 	return e.removeStatements(gone), nil
+}
+
+// leavesNothing reports whether a key is the last one of its table, and no
+// comment speaks of the table: then the table goes with the key.
+func (e editor) leavesNothing(r ref, p place) bool {
+	s := e.sections[r.table.name]
+	if r.table.array || r.table.name == "" || s == nil {
+		return false
+	}
+	first, last := e.doc.statements[s.statements[0]], e.doc.statements[p.statement]
+	switch {
+	case s.inline != nil:
+		return len(s.inline.fields) == 1 && !e.remarks(first.start, first.end)
+	case !s.headed || len(s.statements) > 2:
+		return false
+	}
+	return !e.remarks(first.start, last.end)
+}
+
+// remarks reports whether a comment stands on the lines from one offset to
+// another, right above or right below them. What is said behind the last one
+// goes with it.
+func (e editor) remarks(from, to int) bool {
+	data := e.doc.data
+	comment := func(line []byte) bool { return bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#")) }
+	start, end := lineStart(data, from), e.doc.lineEnd(to)
+	above := start > 0 && comment(data[lineStart(data, start-1):start])
+	below := end < len(data) && comment(data[end:e.doc.lineEnd(end)])
+	return above || below || comments(data[start:to]) != nil
+}
+
+// removeBlock takes the lines of a table's statements out, which stand
+// together, and an empty line above them that then separates nothing.
+func (e editor) removeBlock(numbers []int) []byte {
+	data := e.doc.data
+	start := lineStart(data, e.doc.statements[numbers[0]].start)
+	end := e.doc.lineEnd(e.doc.statements[numbers[len(numbers)-1]].end)
+	blank := func(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }
+	if above := lineStart(data, max(start-1, 0)); start > 0 && blank(data[above:start]) && blank(data[end:e.doc.lineEnd(end)]) {
+		start = above
+	}
+	return splice(data, start, end, "")
 }
 
 // removeField takes a key out of an inline table, with one comma.

@@ -34,7 +34,7 @@ func showTable(b *strings.Builder, c *Config, t *table, i int) {
 			continue
 		}
 		text := k.toml(c, i)
-		if k.secret {
+		if k.secret && k.plain(c, i) != "" {
 			text = hidden
 		}
 		b.WriteString(k.name + " = " + text)
@@ -59,10 +59,11 @@ func Get(c *Config, name string) (string, error) {
 		return "", missingElement(name, r.table, n)
 	}
 	if r.key != nil {
-		if r.key.secret {
-			return strings.Trim(hidden, `"`), nil
+		text := r.key.plain(c, max(r.index, 0))
+		if r.key.secret && text != "" {
+			text = strings.Trim(hidden, `"`)
 		}
-		return r.key.plain(c, max(r.index, 0)), nil
+		return text, nil
 	}
 	var b strings.Builder
 	for i := range n {
@@ -109,6 +110,12 @@ func lookUp(name string) (ref, error) {
 		return ref{}, Errors{{Key: name, Message: notServed(t.unserved), Err: ErrUnknownKey}}
 	}
 	r, rest := ref{t, -1, nil}, parts[1:]
+	if len(rest) > 0 {
+		if inner := findTable(t.name + "." + rest[0]); inner != nil {
+			r.table, rest = inner, rest[1:]
+			t = inner
+		}
+	}
 	if t.array && len(rest) > 0 {
 		n, err := strconv.Atoi(rest[0])
 		if err != nil || n < 1 {
@@ -136,23 +143,23 @@ func unknownName(name string) error {
 			index = max(n, 1) - 1
 		}
 	}
-	var all, same []string
+	var all, words []string
+	full := map[string][]string{} // by the key's own word
 	for _, t := range schema {
 		for _, k := range t.keys {
-			if k.unserved != "" {
-				continue
-			}
-			all = append(all, k.full(index))
-			if k.name == name {
-				same = append(same, k.full(index))
+			if k.unserved == "" {
+				all, words = append(all, k.full(index)), append(words, k.name)
+				full[k.name] = append(full[k.name], k.full(index))
 			}
 		}
 	}
-	message := "unknown key"
-	if same != nil {
-		message += " (did you mean " + strings.Join(same, " or ") + "?)"
+	message := `unknown key ("mailout config show" lists them)`
+	if same := full[name]; same != nil {
+		message = "unknown key (did you mean " + strings.Join(same, " or ") + "?)"
 	} else if near := nearest(name, all); near != "" {
-		message += ` (did you mean "` + near + `"?)`
+		message = `unknown key (did you mean "` + near + `"?)`
+	} else if near := nearest(name, words); near != "" {
+		message = "unknown key (did you mean " + strings.Join(full[near], " or ") + "?)"
 	}
 	return Errors{{Key: name, Message: message, Err: ErrUnknownKey}}
 }

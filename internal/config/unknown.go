@@ -11,7 +11,10 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func unknownTable(path []part) string {
 	name := path[0].name
 	if len(path) > 1 {
-		if t := findTable(name); t != nil && t.name != "" {
+		if t := tableAt(path[:1]); t != nil {
+			if inner := innerTables(t); inner != nil {
+				return "unknown table (in " + t.label() + " there is " + strings.Join(inner, ", ") + ")"
+			}
 			return "unknown table (" + t.label() + " has no tables of its own)"
 		}
 	}
@@ -24,10 +27,21 @@ func unknownTable(path []part) string {
 			names, labels = append(names, t.name), append(labels, t.label())
 		}
 	}
-	if near := nearest(name, names); near != "" && len(path) == 1 {
+	if near := nearest(name, names); near != "" {
 		return "unknown table (did you mean " + findTable(near).label() + "?)"
 	}
 	return "unknown table (there are " + strings.Join(labels, ", ") + ")"
+}
+
+// innerTables gives the labels of a table's own tables.
+func innerTables(of *table) []string {
+	var labels []string
+	for _, t := range schema {
+		if strings.HasPrefix(t.name, of.name+".") {
+			labels = append(labels, t.label())
+		}
+	}
+	return labels
 }
 
 // unknownKey says what a key of a table should probably have been: one of the
@@ -48,9 +62,26 @@ func unknownKey(in *table, path []part) string {
 		return `unknown key (did you mean "` + near + `"?)`
 	}
 	if in.name == "" {
-		return "unknown key"
+		return unknownAtTop(path)
 	}
 	return "unknown key (" + in.label() + " has " + strings.Join(servedNames(in), ", ") + ")"
+}
+
+// unknownAtTop is for a key before the first header; with dots it may be meant
+// for a table, and a key of the top is written without.
+func unknownAtTop(path []part) string {
+	if len(path) > 1 {
+		var names []string
+		for _, t := range schema {
+			if t.name != "" && t.unserved == "" && !t.array {
+				names = append(names, t.name)
+			}
+		}
+		if near := nearest(path[0].name, names); near != "" {
+			return `unknown table (did you mean "` + near + "." + dotted(path[1:]) + `"?)`
+		}
+	}
+	return "unknown key (at the top of the file stand " + strings.Join(servedNames(findTable("")), ", ") + "; others belong in a [table])"
 }
 
 func servedNames(t *table) []string {
