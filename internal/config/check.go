@@ -40,6 +40,8 @@ func (l *loader) contradictions() {
 	l.domainsOnce()
 	l.notOurselves()
 	l.socketFits()
+	l.selectorsOnce()
+	l.updateComplete()
 }
 
 // journalCoversExpiry: a message that still waits must not lose its history.

@@ -28,6 +28,8 @@ type Config struct {
 	TLS      TLS
 	Limits   Limits
 	Journal  Journal
+	DKIM     []DKIMKey
+	Identity Identity
 
 	// given holds the full names ("delivery.expire", "route.1.host") of the
 	// keys that the file sets; nil in a configuration not made by Parse.

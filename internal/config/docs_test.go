@@ -12,7 +12,7 @@ var update = flag.Bool("update", false, "write the tables of docs/configuration.
 
 const page = "../../docs/configuration.md"
 
-var marked = regexp.MustCompile(`(?s)<!-- (keys:\w*|unserved) -->\n.*?<!-- end -->`)
+var marked = regexp.MustCompile(`(?s)<!-- (keys:[\w.]*|unserved) -->\n.*?<!-- end -->`)
 
 // TestDocs: the page's tables are those of the schema, and every key stands in
 // an example.

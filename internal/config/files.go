@@ -18,6 +18,11 @@ func (l *loader) checkFiles() {
 			l.accuse("tls", "ca_file", 0, err.Error())
 		}
 	}
+	if file := l.cfg.Identity.DNSUpdate.KeySecretFile; file != "" && l.sound("identity.dns_update.key_secret_file") {
+		if err := checkSecretFile(file); err != nil {
+			l.accuse("identity.dns_update", "key_secret_file", 0, err.Error())
+		}
+	}
 	// The default may be missing: not every system has a hosts file.
 	if file := l.cfg.DNS.HostsFile; file != "" && l.cfg.given["dns.hosts_file"] {
 		if _, err := os.Stat(file); err != nil {

@@ -262,7 +262,11 @@ func (l *loader) resolve() {
 	if err != nil {
 		dir = "/" // there is no working directory any more
 	}
-	for _, p := range []*string{&l.cfg.Spool, &l.cfg.HTTP.Socket, &l.cfg.DNS.HostsFile, &l.cfg.TLS.CAFile} {
+	paths := []*string{&l.cfg.Spool, &l.cfg.HTTP.Socket, &l.cfg.DNS.HostsFile, &l.cfg.TLS.CAFile, &l.cfg.Identity.DNSUpdate.KeySecretFile}
+	for i := range l.cfg.DKIM {
+		paths = append(paths, &l.cfg.DKIM[i].Key)
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -299,9 +303,9 @@ func (l *loader) open(n int, s *statement) *section {
 		label = "[" + label + "]"
 	}
 	refused := &section{skip: true}
-	t := findTable(s.path[0].name)
+	t := tableAt(s.path)
 	switch {
-	case t == nil || t.name == "" || len(s.path) > 1:
+	case t == nil:
 		l.fail(s.start, label, unknownTable(s.path))
 		return refused
 	case t.unserved != "":
@@ -336,8 +340,11 @@ func (l *loader) section(t *table, at int) *section {
 		sec.index = t.count(l.cfg)
 		t.grow(l.cfg)
 		l.defaults(t, sec.index)
-		if t.name == "route" {
+		switch t.name {
+		case "route":
 			l.cfg.Routes[sec.index].Line, _ = l.doc.position(at)
+		case "dkim":
+			l.cfg.DKIM[sec.index].Line, _ = l.doc.position(at)
 		}
 	}
 	l.sections[t.full(sec.index)] = sec
@@ -360,7 +367,7 @@ func (l *loader) assign(sec *section, n int, path []part, v *value, inline *valu
 		return
 	}
 	k := sec.table.key(path[0].name)
-	t := findTable(path[0].name)
+	t := tableAt(path[:1])
 	switch {
 	case k != nil && k.unserved != "":
 		l.fail(path[0].at, k.label(), notServed(k.unserved))
@@ -368,8 +375,11 @@ func (l *loader) assign(sec *section, n int, path []part, v *value, inline *valu
 		l.fail(path[0].at, k.label(), "has no keys of its own")
 	case k != nil:
 		l.set(sec, k, place{statement: n, keyAt: path[0].at, value: v, inline: inline})
-	case t != nil && t.name != "" && sec.table.name == "":
+	case t != nil && sec.table.name == "":
 		l.assignTable(t, n, path, v)
+	case findTable(sec.table.name+"."+path[0].name) != nil:
+		label := findTable(sec.table.name + "." + path[0].name).label()
+		l.fail(path[0].at, label, "has a header of its own (write "+label+" and its keys below)")
 	default:
 		l.fail(path[0].at, strings.TrimSpace(sec.table.label()+" "+dotted(path)), unknownKey(sec.table, path))
 	}

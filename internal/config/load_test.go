@@ -94,7 +94,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [http], [[source]], [delivery], [[stream]], [tls], [limits], [journal])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [http], [[source]], [delivery], [[stream]], [tls], [limits], [journal], [[dkim]], [identity], [identity.dns_update])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -193,12 +193,10 @@ var unservedFiles = []badFile{
 		`f:5:1: [[listen]] cert: is not served by this version: a listener takes clear text only`,
 	}},
 	{"http address", host + "[http]\naddress = \"127.0.0.1:8025\"\n", []string{`f:3:1: [http] address: is not served by this version: no TCP port is opened for HTTP; the command line uses the socket`}},
-	{"tables, once each", host + "[[user]]\nname = \"erp\"\n[[user]]\n[[pool]]\n[[shape]]\nmx = [3]\n[[dkim]]\n[identity]\nguard = \"warn\"\n", []string{
+	{"tables, once each", host + "[[user]]\nname = \"erp\"\n[[user]]\n[[pool]]\n[[shape]]\nmx = [3]\n", []string{
 		`f:2:1: [[user]]: is not served by this version: AUTH and HTTP users are a later version's; machines that may send stand in [[listen]] trusted`,
 		`f:5:1: [[pool]]: is not served by this version: one [[source]] an address family is used`,
 		`f:6:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
-		`f:8:1: [[dkim]]: is not served by this version: messages go out unsigned`,
-		`f:9:1: [identity]: is not served by this version: the identity is not watched`,
 	}},
 	{"sts_port", host + "[tls]\nsts_port = 443\n", []string{`f:3:1: [tls] sts_port: is not served by this version: MTA-STS policies are not fetched`}},
 }
@@ -273,8 +271,9 @@ func TestDefaults(t *testing.T) {
 			MessageSize: 50e6, Recipients: 1000, Memory: 1e9, Hops: 100, Stop: 30 * time.Second, Connections: 1000, ConnectionsPerPeer: 1000,
 			LineLength: 2048, Commands: 10000, Errors: 20, CommandTimeout: 5 * time.Minute, DataTimeout: 3 * time.Minute, MessageTimeout: time.Hour, SpoolFree: 100 << 20,
 		},
-		Journal: Journal{Keep: 720 * time.Hour},
-		given:   map[string]bool{"hostname": true},
+		Journal:  Journal{Keep: 720 * time.Hour},
+		Identity: defaultIdentity,
+		given:    map[string]bool{"hostname": true},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -27,8 +28,8 @@ type key struct {
 	bare     func(text string) string
 }
 
-// table is a group of keys: the top of the file (no name), a [table], or the
-// [[tables]] of one name.
+// table is a group of keys: the top of the file (no name), a [table], a table
+// of a table ("identity.dns_update"), or the [[tables]] of one name.
 type table struct {
 	name     string
 	array    bool
@@ -144,11 +145,10 @@ func newSchema() []*table {
 	tables := []*table{
 		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), httpTable(), sourceTable(),
 		deliveryTable(), streamTable(), tlsTable(), limitsTable(), journalTable(),
+		dkimTable(), identityTable(), dnsUpdateTable(),
 		{name: "user", array: true, unserved: "AUTH and HTTP users are a later version's; machines that may send stand in [[listen]] trusted"},
 		{name: "pool", array: true, unserved: "one [[source]] an address family is used"},
 		{name: "shape", array: true, unserved: "[delivery] connections and messages_per_connection hold for every site"},
-		{name: "dkim", array: true, unserved: "messages go out unsigned"},
-		{name: "identity", unserved: "the identity is not watched"},
 	}
 	for _, t := range tables {
 		for _, k := range t.keys {
@@ -156,6 +156,18 @@ func newSchema() []*table {
 		}
 	}
 	return tables
+}
+
+// tableAt gives the table that a header names, a part each; nil when there is
+// none. A quoted part may have a dot in it, which is no table's.
+func tableAt(path []part) *table {
+	names := make([]string, len(path))
+	for i, p := range path {
+		if names[i] = p.name; strings.Contains(p.name, ".") || p.name == "" {
+			return nil
+		}
+	}
+	return findTable(strings.Join(names, "."))
 }
 
 func findTable(name string) *table {
