@@ -86,6 +86,7 @@ func (t *txn) apply() (b *pdb.Batch, err error) {
 		}
 	}()
 	t.s.stats.octets.Add(uint64(b.Len()))
+	t.s.stats.applied.Add(1)
 	if err := t.s.db.ApplyNoSyncWait(b, pdb.Sync); err != nil {
 		return nil, t.s.fail(err)
 	}

@@ -65,8 +65,8 @@ type Store struct {
 	closing chan struct{} // closed when Close begins to end pebble
 	failure failure
 	stats   struct {
-		commits, messages, settlements, octets atomic.Uint64
-		corrupt                                atomic.Int64
+		applied, commits, messages, settlements, octets atomic.Uint64
+		corrupt                                         atomic.Int64
 	}
 }
 
@@ -265,6 +265,7 @@ func (s *Store) openDB(dbDir string) (err error) {
 		CacheSize:                   s.opts.CacheBytes,
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: 4,
+		WALMinSyncInterval:          (&pace{applied: &s.stats.applied}).next,
 		L0CompactionThreshold:       8, // what is flushed is little, mostly journal: rewrite it seldom
 		L0StopWritesThreshold:       32,
 		FormatMajorVersion:          pdb.FormatWALSyncChunks,
