@@ -98,6 +98,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	c := d.opts.Config
 	d.memory.setLimit(c.Limits.Memory)
 	raiseProcessors()
+	easeTimers()
 	storeOpts := spoolOptions(c)
 	storeOpts.Logger = d.log
 	if d.store, err = pebble.Open(ctx, storeOpts); err != nil {
