@@ -23,6 +23,8 @@ type Identity struct {
 	Domains       []string     // sender domains, lower-case A-labels
 	Probes        []string     // mail servers, HOST or HOST:PORT
 	BlockLists    []string     // zones of addresses; "domain:ZONE" of names
+	ExternalNames []string     // that every DNS server must know
+	BogusName     string       // whose DNSSEC signatures are wrong on purpose; empty: none
 	Interval      time.Duration
 	ListsInterval time.Duration
 	DNSUpdate     DNSUpdate
@@ -86,6 +88,8 @@ type DKIMKey struct {
 const (
 	defaultReflectors = `["dns:o-o.myaddr.l.google.com/TXT@ns1.google.com", "dns:myip.opendns.com/A@resolver1.opendns.com", "dns:myip.opendns.com/AAAA@resolver1.opendns.com"]`
 	defaultProbes     = `["gmail-smtp-in.l.google.com", "outlook-com.olc.protection.outlook.com", "mx01.mail.icloud.com"]`
+	defaultExternal   = `["example.com", "gmail.com"]`
+	defaultBogus      = `"dnssec-failed.org"`
 	defaultBlockLists = `["bl.spamcop.net", "psbl.surriel.com", "dnsbl.dronebl.org"]`
 )
 
@@ -119,6 +123,10 @@ func identityTable() *table {
 			is(defaultProbes, "Mail servers at which it is tried whether port 25 is open: HOST or HOST:PORT. They see EHLO and QUIT, never mail."),
 		newKey("blocklists", list(mapped("block list", blockList, keep), 0, 64, `["dnsbl.example.net"]`), func(c *Config, _ int) *[]string { return &at(c).BlockLists }).
 			is(defaultBlockLists, "DNS block lists to look the addresses up in; with `domain:` before it, a list of domain names."),
+		newKey("external_names", list(mapped("domain", canonicalDomain, keep), 0, 16, `["example.com"]`), func(c *Config, _ int) *[]string { return &at(c).ExternalNames }).
+			is(defaultExternal, "Names outside of this network; each DNS server must know one of them."),
+		newKey("bogus_name", mapped("domain", optionalDomain, keep), func(c *Config, _ int) *string { return &at(c).BogusName }).
+			is(defaultBogus, "A name whose DNSSEC signatures are wrong on purpose, and which DNS servers that check them must not answer; an empty text means that this is not tried."),
 		newKey("interval", duration(time.Second, day, "15m"), func(c *Config, _ int) *time.Duration { return &at(c).Interval }).
 			is(`"15m"`, "How often the running daemon repeats the checks."),
 		newKey("lists_interval", duration(time.Second, 7*day, "1h"), func(c *Config, _ int) *time.Duration { return &at(c).ListsInterval }).

@@ -15,10 +15,11 @@ var defaultIdentity = Identity{
 	PublicIP: []netip.Addr{},
 	Reflectors: []string{"dns:o-o.myaddr.l.google.com/TXT@ns1.google.com",
 		"dns:myip.opendns.com/A@resolver1.opendns.com", "dns:myip.opendns.com/AAAA@resolver1.opendns.com"},
-	Domains:    []string{"mailout.example.com"},
-	Probes:     []string{"gmail-smtp-in.l.google.com", "outlook-com.olc.protection.outlook.com", "mx01.mail.icloud.com"},
-	BlockLists: []string{"bl.spamcop.net", "psbl.surriel.com", "dnsbl.dronebl.org"},
-	Interval:   15 * time.Minute, ListsInterval: time.Hour,
+	Domains:       []string{"mailout.example.com"},
+	Probes:        []string{"gmail-smtp-in.l.google.com", "outlook-com.olc.protection.outlook.com", "mx01.mail.icloud.com"},
+	BlockLists:    []string{"bl.spamcop.net", "psbl.surriel.com", "dnsbl.dronebl.org"},
+	ExternalNames: []string{"example.com", "gmail.com"}, BogusName: "dnssec-failed.org",
+	Interval: 15 * time.Minute, ListsInterval: time.Hour,
 	DNSUpdate: DNSUpdate{KeyAlgorithm: "hmac-sha256", TTL: 5 * time.Minute, MinInterval: 5 * time.Minute},
 }
 
@@ -121,6 +122,8 @@ public_ip = ["::ffff:203.0.113.5"]
 reflectors = ["dns:Me.example./TXT@192.0.2.1:5353", "http://[2001:db8::2]:8080/ip", "smtp:mx.example:2525"]
 probes = ["192.0.2.1", "2001:db8::1", "mx.example:2525"]
 blocklists = ["BL.example.", "domain:dbl.example"]
+external_names = ["A.example"]
+bogus_name = ""
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +133,8 @@ blocklists = ["BL.example.", "domain:dbl.example"]
 		Reflectors: []string{"dns:Me.example./TXT@192.0.2.1:5353", "http://[2001:db8::2]:8080/ip", "smtp:mx.example:2525"},
 		Domains:    []string{"widget.com", "news.widget.com"},
 		Probes:     []string{"192.0.2.1", "2001:db8::1", "mx.example:2525"},
-		BlockLists: []string{"bl.example", "domain:dbl.example"},
-		Interval:   15 * time.Minute, ListsInterval: time.Hour,
+		BlockLists: []string{"bl.example", "domain:dbl.example"}, ExternalNames: []string{"a.example"},
+		Interval: 15 * time.Minute, ListsInterval: time.Hour,
 		DNSUpdate: DNSUpdate{Server: "[2001:db8::1]:5353", Zone: "widget.com", KeyName: "k.mailout", KeyAlgorithm: "hmac-sha256",
 			KeySecret: "aGk=", TTL: 5 * time.Minute, MinInterval: 5 * time.Minute},
 	}

@@ -57,6 +57,16 @@ func (h *hostsFile) lookup(name string) []netip.Addr {
 	return h.mu.names[name]
 }
 
+// HostsAddresses gives the addresses that a hosts file has for a name; none when
+// it does not name it or cannot be read.
+func HostsAddresses(path, name string) []netip.Addr {
+	full, ok := fqdn(name)
+	if !ok || path == "" {
+		return nil
+	}
+	return newHostsFile(path, slog.New(slog.DiscardHandler)).lookup(full)
+}
+
 // parseHosts reads hosts(5): an address and its names a line, "#" begins a
 // comment. Lines without an address and names that cannot be are passed over.
 func parseHosts(r io.Reader) (names map[string][]netip.Addr, cut bool, err error) {

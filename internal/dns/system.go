@@ -108,6 +108,11 @@ func (s *systemServers) get() []netip.AddrPort {
 	return s.mu.servers
 }
 
+// SystemServers gives the system's name servers as they are now, in their order.
+func SystemServers() []netip.AddrPort {
+	return slices.Clone(newSystemServers(SystemResolvers, slog.New(slog.DiscardHandler)).get())
+}
+
 // takeChange reports, once, that the servers are others than before.
 func (s *systemServers) takeChange() bool {
 	s.get()

@@ -20,6 +20,9 @@ type Identity struct {
 
 	Servers       []netip.AddrPort // DNS servers in use
 	SystemServers bool             // they are the system's, not configured
+	HostsFile     string           // looked at before DNS for the router's name; empty: none
+	ExternalNames []string         // names of others that every DNS server must know
+	BogusName     string           // whose DNSSEC signatures are wrong on purpose; empty: no such test
 
 	Postmaster string   // mailbox
 	Domains    []string // sender domains: of From fields and return paths
@@ -44,6 +47,7 @@ type Router struct {
 	TLS      mta.TLSRequirement
 	Username string
 	Password string // never shown
+	Line     int    // of its host in the configuration file; 0: not there
 }
 
 // Route is one exception to the rule.
