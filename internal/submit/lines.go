@@ -65,13 +65,36 @@ func (l *lineCheck) next(p []byte, emit func([]byte) error) error {
 }
 
 var (
+	cr   = []byte{'\r'}
 	lf   = []byte{'\n'}
 	crlf = []byte("\r\n")
 )
 
 // cleanPrefix gives the length of the longest clean beginning of p and its
 // line ends. A CR at the very end is not part of it.
+//
+// A piece is nearly always clean to its end: then each LF follows a CR, and
+// there are as many of one as of the other, which takes one look at each line
+// and one count.
 func cleanPrefix(p []byte) (n int, lines int64) {
+	for n < len(p) {
+		i := bytes.IndexByte(p[n:], '\n')
+		if i < 0 || i == 0 || p[n+i-1] != '\r' {
+			break
+		}
+		n += i + 1
+		lines++
+	}
+	if n > 0 && int64(bytes.Count(p[:n], cr)) == lines {
+		rest, _ := cleanLines(p[n:]) // a part of one line
+		return n + rest, lines
+	}
+	return cleanLines(p)
+}
+
+// cleanLines is cleanPrefix for a piece that begins with no clean line, or has
+// a bare CR.
+func cleanLines(p []byte) (n int, lines int64) {
 	for n < len(p) {
 		i := bytes.IndexByte(p[n:], '\n')
 		if i < 0 {
