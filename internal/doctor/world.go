@@ -23,5 +23,6 @@ type World struct {
 	Outgoing func(ctx context.Context, v6 bool) (netip.Addr, error)
 	// Learned is what receivers have said of our address lately; nil: nothing.
 	Learned func() []Learned
+	Machine Machine // the zero value asks the system
 	Now     func() time.Time
 }
