@@ -32,6 +32,7 @@ type options struct {
 	dir     string
 	binary  string
 	overdue bool
+	keep    string // a filled spool that stays
 }
 
 func main() {
@@ -52,6 +53,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.tarpits, "tarpits", 10_000, "number of tar pits")
 	flag.IntVar(&o.mailing, "mailing", 100_000, "messages of the mailing")
 	flag.BoolVar(&o.overdue, "overdue", false, "the deferred messages are due already, as after a long stop; their receiver takes them")
+	flag.StringVar(&o.keep, "keep", "", "directory of a spool that stays: filled when it is not there, with the first number of -n, else used as it is; for the part backlog. The part fill only fills it")
 	flag.StringVar(&o.dir, "dir", "", "directory of the spools; default a new temporary one")
 	flag.StringVar(&o.binary, "binary", "", "the mailout to measure; default the one of this tree, built now")
 	flag.Parse()
@@ -76,10 +78,10 @@ func run(ctx context.Context) error {
 	}
 	for _, part := range strings.Split(*parts, ",") {
 		measure := map[string]func(context.Context, options) error{
-			"backlog": backlogs, "tarpits": tarpits, "mailing": mailing,
+			"backlog": backlogs, "tarpits": tarpits, "mailing": mailing, "fill": fillOnly,
 		}[part]
 		if measure == nil {
-			return fmt.Errorf("-parts: %q is none of backlog, tarpits, mailing", part)
+			return fmt.Errorf("-parts: %q is none of backlog, tarpits, mailing, fill", part)
 		}
 		if err := measure(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", part, err)

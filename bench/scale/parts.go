@@ -67,20 +67,53 @@ func backlogs(ctx context.Context, o options) error {
 	return nil
 }
 
-func oneBacklog(ctx context.Context, o options, n int) error {
-	spool := filepath.Join(o.dir, "spool")
-	defer os.RemoveAll(spool)
+// deferred is the backlog of n messages.
+func deferred(o options, n int) *backlog {
 	b := &backlog{messages: n, domains: max(n/10, 1), domain: "backlog.example", stream: mta.DefaultStream, state: mta.Deferred,
 		due: func() time.Time { return time.Now().Add(time.Hour + time.Duration(rand.Int64N(int64(3*time.Hour)))) }}
 	if o.overdue {
 		b.due = func() time.Time { return time.Now().Add(-time.Duration(rand.Int64N(int64(time.Hour)))) }
 	}
-	began := time.Now()
-	if n > 0 {
-		if err := b.fill(ctx, spool); err != nil {
-			return err
+	return b
+}
+
+// fillOnly fills the spool that stays.
+func fillOnly(ctx context.Context, o options) error {
+	if o.keep == "" {
+		return errors.New("-keep says where the spool is to be")
+	}
+	_, err := deferred(o, o.sizes[0]).prepare(ctx, o)
+	return err
+}
+
+// prepare fills the spool, unless one is there that stays, and gives its directory.
+func (b *backlog) prepare(ctx context.Context, o options) (string, error) {
+	dir := filepath.Join(o.dir, "spool")
+	if o.keep != "" {
+		dir = o.keep
+		if _, err := os.Stat(dir); err == nil {
+			return dir, nil
 		}
-		fmt.Fprintf(os.Stderr, "filled with %d messages in %v\n", n, time.Since(began).Round(time.Second))
+	}
+	if b.messages == 0 {
+		return dir, nil
+	}
+	began := time.Now()
+	if err := b.fill(ctx, dir); err != nil {
+		return "", err
+	}
+	fmt.Fprintf(os.Stderr, "filled with %d messages in %v\n", b.messages, time.Since(began).Round(time.Second))
+	return dir, nil
+}
+
+func oneBacklog(ctx context.Context, o options, n int) error {
+	b := deferred(o, n)
+	spool, err := b.prepare(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.keep == "" {
+		defer os.RemoveAll(spool)
 	}
 	w, err := newWorld()
 	if err != nil {

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"time"
+
 	"mailout/internal/mta"
 	"mailout/internal/retry"
 )
@@ -15,6 +17,13 @@ func (l *loop) destination(key mta.Destination) *dest {
 	d := &dest{key: key, check: never, dropped: never}
 	d.alarm = alarm{index: -1, dest: d}
 	l.dests[key] = d
+	l.mostDests = max(l.mostDests, len(l.dests))
+	if r := l.resting[key]; r != nil {
+		l.awaken(r)
+		d.outside(time.UnixMilli(r.due))
+	} else if l.horizon != never {
+		d.more, d.vague, d.nextDue = true, true, l.horizon
+	}
 	return d
 }
 
@@ -39,6 +48,7 @@ func (l *loop) onAdd(m *mta.Delivery) {
 		d.outside(m.Due)
 	} else if !l.admit(d, m, ms(m.Due), true) {
 		d.outside(m.Due)
+		d.page = max(d.page, d.inMemory()) // so many it could use
 	}
 	l.advance(d)
 }
@@ -79,7 +89,7 @@ func (l *loop) enter(e *entry, due millis) {
 func (l *loop) room(d *dest, due millis) bool {
 	n := d.inMemory()
 	if n == 0 {
-		return true
+		return !l.far(due)
 	}
 	if n < l.set.limits.PerDestination && len(l.entries) < l.set.limits.InMemory {
 		return !l.far(due)
@@ -248,28 +258,44 @@ func (l *loop) wake(d *dest) millis {
 	}
 	if d.inMemory() > 0 {
 		at = min(at, max(d.check, l.nowMS+1))
-	} else if d.idle {
+	} else if d.idle && !d.owing {
 		at = min(at, max(d.routeUntil, l.nowMS+1))
 	}
 	return at
 }
 
-// rest lets a destination without deliveries go: at once without a route,
-// else when the route expires or too many are idle.
+// rest lets a destination of which nothing is in memory go: at once when
+// nothing is outside either and there is no route to keep, else when the route
+// expires or too many are idle.
 func (l *loop) rest(d *dest) {
-	busy := d.inMemory() > 0 || d.more || d.paging || d.planning || d.planQueued
+	busy := d.inMemory() > 0 || d.paging || d.wanted || d.planning || d.planQueued ||
+		d.sweep != nil || d.more && d.nextDue <= l.nowMS
+	owing := d.more && !d.vague
 	switch {
-	case busy && d.idle:
-		d.idle = false
-		l.idleCount--
 	case busy:
-	case d.plan != planRouted || l.nowMS >= d.routeUntil || l.stopping:
-		l.remove(d)
-	case !d.idle:
-		d.idle = true
-		l.idleCount++
+		l.setIdle(d, false, false)
+	case l.stopping, !owing && (d.plan != planRouted || l.nowMS >= d.routeUntil):
+		l.letGo(d)
+	default:
+		l.setIdle(d, true, owing)
 		l.keepIdle(d)
 	}
+}
+
+// setIdle counts the idle destinations.
+func (l *loop) setIdle(d *dest, idle, owing bool) {
+	step := func(was, is bool) int {
+		switch {
+		case is && !was:
+			return 1
+		case was && !is:
+			return -1
+		}
+		return 0
+	}
+	l.idleCount += step(d.idle, idle)
+	l.idleOwing += step(d.owing, owing)
+	d.idle, d.owing = idle, owing
 }
 
 // keepIdle remembers an idle destination, and drops the longest idle ones
@@ -284,7 +310,7 @@ func (l *loop) keepIdle(d *dest) {
 		old := l.idleDests.pop()
 		old.inIdle = false
 		if old.idle {
-			l.remove(old)
+			l.letGo(old)
 		}
 	}
 	if l.idleDests.len() > 2*limit+16 {
@@ -295,12 +321,9 @@ func (l *loop) keepIdle(d *dest) {
 	}
 }
 
-// remove takes a destination without deliveries out of memory.
+// remove takes a destination of which nothing is in memory out of the loop.
 func (l *loop) remove(d *dest) {
-	if d.idle {
-		d.idle = false
-		l.idleCount--
-	}
+	l.setIdle(d, false, false)
 	d.removed = true
 	l.setAlarm(&d.alarm, never)
 	l.leaveSite(d)

@@ -89,12 +89,17 @@ type dest struct {
 
 	// Outside memory. Every open delivery of the destination that is not in
 	// memory lies strictly after cursor; without more there is none.
-	more    bool
+	more bool
+	// vague says that more stands for what nobody has looked for: the destination
+	// came while a horizon bounded what is known, and nothing before that is outside.
+	vague   bool
 	paging  bool
 	wanted  bool // waits for a pager
 	cursor  spool.Cursor
 	nextDue millis // nothing outside is due before this
 	retryAt millis // no page before this, after one that failed
+	page    int    // how many are read at a time; 0 before the first page
+	pagedAt millis // when the last page came
 	dropped millis // earliest due time that went outside during the page; else never
 	touched map[mta.DeliveryKey]struct{}
 	sweep   *sweep // a walk over everything outside; nil when none
@@ -116,7 +121,8 @@ type dest struct {
 	turn   uint32  // which listing counts
 
 	check   millis // no delivery in memory owes a notice or expires before this
-	idle    bool   // has nothing, keeps its route
+	idle    bool   // has nothing in memory, keeps its route
+	owing   bool   // idle, and has something outside
 	inIdle  bool   // in the ring of idle destinations
 	removed bool   // no longer in the loop's map
 }
@@ -146,7 +152,7 @@ func (d *dest) outside(due time.Time) {
 	if !d.more || at < d.nextDue {
 		d.nextDue = at
 	}
-	d.more = true
+	d.more, d.vague = true, false
 	if d.paging {
 		d.dropped = min(d.dropped, at)
 	}

@@ -24,12 +24,18 @@ type fakeStore struct {
 		begun   []mta.DeliveryKey
 		settles int
 		pages   int
+		walks   int // calls of Destinations
+		walking int // of these, under way
+		twice   bool
 		used    map[*spool.Submission]bool
 	}
 	streak   int
 	fail     func(s *spool.Settlement) error // of a whole Settle call
 	pageWait func()                          // between reading a page and returning it
-	noted    bool                            // keep the records
+	// walkStep is called before each destination that Destinations tells; it may
+	// wait, and its error ends the call.
+	walkStep func(n int) error
+	noted    bool // keep the records
 }
 
 func newFakeStore() *fakeStore {
@@ -181,17 +187,33 @@ func (s *fakeStore) Begin(_ context.Context, key mta.DeliveryKey, next time.Time
 func (s *fakeStore) Streak() int { return s.streak }
 
 // Destinations implements spool.Store.
-func (s *fakeStore) Destinations(_ context.Context, f func(spool.Pending) bool) error {
+func (s *fakeStore) Destinations(ctx context.Context, f func(spool.Pending) bool) error {
 	s.mu.Lock()
+	s.mu.walks++
+	s.mu.walking++
+	s.mu.twice = s.mu.twice || s.mu.walking > 1
 	var list []spool.Pending
 	for dest, ds := range s.mu.dests {
 		list = append(list, spool.Pending{Destination: dest, Due: ds[0].Due})
 	}
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.mu.walking--
+	}()
 	slices.SortFunc(list, func(a, b spool.Pending) int {
 		return bytes.Compare([]byte(a.Destination.String()), []byte(b.Destination.String()))
 	})
-	for _, p := range list {
+	for i, p := range list {
+		if s.walkStep != nil {
+			if err := s.walkStep(i); err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if !f(p) {
 			return nil
 		}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"mailout/internal/mta"
-	"mailout/internal/spool"
 )
 
 // evKind tells what an event is.
@@ -60,14 +59,17 @@ type loop struct {
 	clerking  int
 	clerkWork ring[func()] // waits for a clerk
 	idleDests ring[*dest]
-	idleCount int
+	idleCount int               // idle
+	idleOwing int               // of these, with something outside
+	mostDests int               // that dests has held
+	streams   map[string]string // names that resting destinations share
+	outlook
 
 	slots     slots
-	helpers   int // planners, pagers, clerks and the scan
+	helpers   int // planners, pagers, clerks and the walk
 	flying    int // entries in flight
 	down      int // settlers whose store fails
 	uncertain int64
-	scanned   bool
 	stopping  bool
 	rotating  bool // serveHungry: one connection each
 	epoch     int  // of the configuration: older plans do not count
@@ -91,10 +93,11 @@ func newLoop(q *Queue) *loop {
 		unannounced: make(map[mta.DeliveryKey]struct{}),
 		planning:    make(map[*dest]millis),
 		paging:      make(map[*dest]millis),
-		helpers:     1, // the scan
+		streams:     make(map[string]string),
 	}
 	l.tick()
 	l.nextWatch = l.nowMS + watchEvery.Milliseconds()
+	l.outlook = newOutlook(l.nowMS, l.set.limits)
 	return l
 }
 
@@ -112,6 +115,7 @@ func (l *loop) run(ctx context.Context) {
 	defer timer.Stop()
 	ended := ctx.Done()
 	stop := l.q.stop
+	l.startWalk()
 	for {
 		select {
 		case ev := <-l.q.events:
@@ -182,6 +186,8 @@ func (l *loop) turn() {
 			l.dispatch(a.site)
 		}
 	}
+	l.awakenDue()
+	l.lookAhead()
 	l.release()
 	l.serveHelpers()
 	for l.forget.len() > 0 && l.forget.at(0).at <= l.high {
@@ -190,6 +196,7 @@ func (l *loop) turn() {
 	if l.nowMS >= l.nextWatch {
 		l.nextWatch = l.nowMS + watchEvery.Milliseconds()
 		l.watch()
+		l.slim()
 	}
 }
 
@@ -201,7 +208,10 @@ func (l *loop) sleep() time.Duration {
 	if l.releasing.len() > 0 {
 		at = l.nowMS + 1 // paced: a chunk each turn
 	}
-	at = min(at, l.planWake())
+	if len(l.byDue) > 0 {
+		at = min(at, l.byDue.top().due)
+	}
+	at = min(at, l.walkAt(), l.planWake())
 	d := time.Duration(at-l.nowMS) * time.Millisecond
 	return min(max(d, 0), maxSleep)
 }
@@ -266,21 +276,13 @@ func (l *loop) serveHelpers() {
 	}
 }
 
-// onPending takes destinations that the spool had at start.
-func (l *loop) onPending(list []spool.Pending) {
-	for _, p := range list {
-		if p.Due.IsZero() {
-			continue // all held
-		}
-		d := l.destination(p.Destination)
-		d.outside(p.Due)
-		l.advance(d)
-	}
-}
-
 // reconfigure applies new settings to what exists.
 func (l *loop) reconfigure(set *settings) {
 	l.set = set
+	l.crowd = set.limits.RestingDestinations
+	if len(l.resting) > l.crowd {
+		l.shorten()
+	}
 	for _, s := range l.sites {
 		s.ctl.Configure(l.shapeConfig(s.limit))
 		l.dispatch(s)

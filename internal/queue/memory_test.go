@@ -36,6 +36,51 @@ func TestMemoryFollowsDestinations(t *testing.T) {
 	})
 }
 
+// A mailing to many domains of one site does not bring a whole page of each
+// into memory.
+func TestMailingBehindOneSiteComesInSmallPages(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.site = func(string) string { return "one.site" }
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) { return good(d), 20 * time.Millisecond }
+		const domains, each = 200, 100
+		for i := range domains * each {
+			w.store.put(w.make("news", fmt.Sprintf("u%d@d%d.example", i, i%domains)))
+		}
+		w.up()
+		most := 0
+		for range 22 {
+			w.wait(time.Second) // 1,000 of 20,000
+			most = max(most, w.known().entries)
+		}
+		if most > domains*2*firstPage || most < domains*firstPage/2 {
+			t.Errorf("%d deliveries in memory", most)
+		}
+		if w.store.count() != 0 {
+			t.Errorf("%d left", w.store.count())
+		}
+	})
+}
+
+// A single destination drains as fast as its connections allow, although its
+// first pages are small.
+func TestSmallFirstPageDoesNotSlowADrain(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		const n = 5000
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) { return good(d), 2 * time.Millisecond }
+		w.store.pageWait = func() { <-time.After(2 * time.Millisecond) }
+		for i := range n {
+			w.store.put(w.make("news", fmt.Sprintf("u%d@one.example", i)))
+		}
+		w.up()
+		w.wait(n*2*time.Millisecond/20*105/100 + 20*time.Millisecond)
+		if w.store.count() != 0 {
+			t.Errorf("%d of %d left", w.store.count(), n)
+		}
+	})
+}
+
 func TestTotalMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	run(t, func(w *world) {

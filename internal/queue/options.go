@@ -14,11 +14,15 @@ type Limits struct {
 	Connections      int // sessions at once to all sites; default 5,000
 	PerDestination   int // deliveries of one destination in memory; default 200, 2 to 4,000
 	InMemory         int // deliveries in memory, plus one a destination; default 200,000
-	IdleDestinations int // destinations without deliveries kept with their routes; default 20,000
-	Plans            int // Planner.Plan calls at once, slow ones not counted; default 64
-	Pages            int // Store.Page calls at once; default 8
-	Clerks           int // conclusions at once without a session; default 8
-	Settlers         int // Store.Settle calls at once; default 4, at least 2; fixed at Start
+	IdleDestinations int // destinations without deliveries in memory kept with their routes; default 20,000
+	// RestingDestinations is of how many destinations with nothing in memory the
+	// next due time is known; what is due later is looked for when the time is near.
+	// Those due within the next minutes are not limited. Default 100,000, at least 2.
+	RestingDestinations int
+	Plans               int // Planner.Plan calls at once, slow ones not counted; default 64
+	Pages               int // Store.Page calls at once; default 8
+	Clerks              int // conclusions at once without a session; default 8
+	Settlers            int // Store.Settle calls at once; default 4, at least 2; fixed at Start
 }
 
 func (l Limits) filled() Limits {
@@ -33,6 +37,7 @@ func (l Limits) filled() Limits {
 	l.PerDestination = min(l.PerDestination, maxPerDestination)
 	fill(&l.InMemory, 200_000, 2)
 	fill(&l.IdleDestinations, 20_000, 1)
+	fill(&l.RestingDestinations, 100_000, 2)
 	fill(&l.Plans, 64, 1)
 	fill(&l.Pages, 8, 1)
 	fill(&l.Clerks, 8, 1)
@@ -67,6 +72,24 @@ const (
 	// name servers' trouble must not be put off because of it.
 	failedPlan   = 30 * time.Second
 	failedLookUp = time.Second
+	// leastLead and mostLead bound how long before the horizon a walk begins;
+	// between them it is walkShare times what the last walk took.
+	leastLead = time.Minute
+	mostLead  = 15 * time.Minute
+	walkShare = 4
+	walkBatch = 256 // destinations told to the loop at a time
+	// keepStreamNames bounds the stream names kept for resting destinations.
+	keepStreamNames = 10_000
+	// A map that has held slimFrom entries, and slimShare times what it holds
+	// now, is made anew.
+	slimFrom  = 10_000
+	slimShare = 4
+	// firstPage is how many deliveries of a destination are read from the spool at
+	// first: what a site's connections take at once. A page that was used up in
+	// fastPage doubles the next, one that lasted slowPage halves it.
+	firstPage = 20
+	fastPage  = time.Second
+	slowPage  = 8 * time.Second
 	// nearHorizon is how soon a delivery must be due to be kept in memory when
 	// half of InMemory is used.
 	nearHorizon = time.Minute

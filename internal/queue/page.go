@@ -38,10 +38,12 @@ func (l *loop) wantPage(d *dest) {
 		return
 	}
 	l.wantNoticeSweep(d)
-	low := d.active() <= l.set.limits.PerDestination/2 && (len(d.due) == 0 || d.due.top().due > l.nowMS)
-	sweeping := d.sweep != nil && low
+	per := l.set.limits.PerDestination
+	waits := len(d.due) == 0 || d.due.top().due > l.nowMS
+	low := waits && d.active() <= min(max(d.page, firstPage), per)/2
+	sweeping := d.sweep != nil && waits && d.active() <= per/2
 	if d.sweep != nil && d.sweep.site == "" {
-		sweeping = d.flying < l.set.limits.PerDestination
+		sweeping = d.flying < per
 	}
 	if sweeping || low && d.nextDue <= l.nowMS {
 		d.wanted = true
@@ -75,7 +77,12 @@ func (l *loop) startPage(d *dest) {
 	if sw != nil {
 		after = sw.after
 	}
-	n := d.inMemory() + l.set.limits.PerDestination - min(d.active(), l.set.limits.PerDestination/2)
+	n := l.set.limits.PerDestination - min(d.active(), l.set.limits.PerDestination/2)
+	if sw == nil {
+		l.sizePage(d)
+		n = min(n, d.page)
+	}
+	n += d.inMemory() // which the page may show again
 	d.paging, d.dropped, d.touched = true, never, nil
 	l.paging[d] = l.nowMS
 	q, key := l.q, d.key
@@ -87,6 +94,23 @@ func (l *loop) startPage(d *dest) {
 		})
 		return func(l *loop) { l.onPage(d, sw, after, n, list, err) }
 	})
+}
+
+// sizePage decides how many deliveries are read at a time: few at first, more
+// while the destination drains them quickly, fewer when they last. A mailing to
+// a thousand domains behind one site, which takes twenty at a time, does not
+// bring two hundred of each into memory; a single destination has its whole
+// share after four pages, a few milliseconds.
+func (l *loop) sizePage(d *dest) {
+	switch since := l.nowMS - d.pagedAt; {
+	case d.page == 0:
+		d.page = firstPage
+	case since >= 0 && since < fastPage.Milliseconds():
+		d.page *= 2
+	case since > slowPage.Milliseconds():
+		d.page /= 2
+	}
+	d.page = min(max(d.page, firstPage), l.set.limits.PerDestination)
 }
 
 // onPage takes a page in.
@@ -111,7 +135,8 @@ func (l *loop) onPage(d *dest, sw *sweep, after spool.Cursor, n int, list []*mta
 // takePage admits in due order up to the first that finds no room, and moves
 // the cursor to before it.
 func (l *loop) takePage(d *dest, cursor spool.Cursor, n int, list []*mta.Delivery) {
-	d.more = len(list) >= n
+	d.pagedAt = l.nowMS
+	d.more, d.vague = len(list) >= n, false
 	next := never
 	for i, m := range list {
 		if !l.known(d, m) && !l.admit(d, m, ms(m.Due), false) {
@@ -165,8 +190,11 @@ func (l *loop) sweepPage(d *dest, sw *sweep, n int, list []*mta.Delivery) {
 		}
 		at = spool.Cursor{Due: m.Due, Key: m.Key()}
 	}
+	if end && len(list) == 0 && sw.after == d.cursor && d.dropped == never {
+		d.more, d.vague = false, false // there was nothing to be found
+	}
 	d.paging = false
-	if at == sw.after { // memory is full
+	if !end && at == sw.after { // memory is full
 		d.retryAt = l.nowMS + pageAgain.Milliseconds()
 	}
 	sw.after = at

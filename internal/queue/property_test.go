@@ -86,7 +86,8 @@ func randomWorld(t *testing.T, seed uint64, crashes, messages int) (problems []s
 	w.opts.Store = store
 	w.opts.Rand = c.float
 	w.opts.Schedules.Default = retry.Schedule{Intervals: []time.Duration{time.Minute, 10 * time.Minute, time.Hour}, Expire: 12 * time.Hour, DelayNotice: time.Hour}
-	w.opts.Limits = Limits{Connections: 4 + c.n(8), PerDestination: 2 + c.n(8), InMemory: 5 + c.n(50), Pages: 1 + c.n(3), Plans: 1 + c.n(3)}
+	w.opts.Limits = Limits{Connections: 4 + c.n(8), PerDestination: 2 + c.n(8), InMemory: 5 + c.n(50), Pages: 1 + c.n(3), Plans: 1 + c.n(3),
+		IdleDestinations: 1 + c.n(10), RestingDestinations: 2 + c.n(8)}
 	w.limit = 1 + c.n(5)
 	w.routeTTL = time.Duration(c.n(600)) * time.Second
 	w.idle = time.Duration(c.n(20)) * time.Second

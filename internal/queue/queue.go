@@ -11,7 +11,6 @@ import (
 
 	"mailout/internal/mta"
 	"mailout/internal/retry"
-	"mailout/internal/spool"
 )
 
 // ErrStopped says that the queue does not run (any more).
@@ -69,7 +68,6 @@ func (q *Queue) Start(ctx context.Context) error {
 	for range q.opts.Limits.Settlers {
 		q.wg.Go(q.settler)
 	}
-	q.wg.Go(q.scan)
 	return nil
 }
 
@@ -172,35 +170,6 @@ func (q *Queue) ask(ctx context.Context, f func(*loop)) error {
 		return ErrStopped
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// scan reads the destinations at start, again and again until the store has
-// told them all: none may be forgotten.
-func (q *Queue) scan() {
-	for wait := settleMin; ; wait = min(2*wait, settleMax) {
-		batch := make([]spool.Pending, 0, 256)
-		flush := func() bool {
-			b := batch
-			batch = make([]spool.Pending, 0, 256)
-			return q.send(event{kind: evCall, call: func(l *loop) { l.onPending(b) }})
-		}
-		err := q.guard("reading the destinations", func() error {
-			return q.opts.Store.Destinations(q.work, func(p spool.Pending) bool {
-				batch = append(batch, p)
-				return len(batch) < cap(batch) || flush()
-			})
-		})
-		flush()
-		if err == nil || q.work.Err() != nil {
-			q.send(event{kind: evCall, call: func(l *loop) { l.scanned = true; l.helpers-- }})
-			return
-		}
-		q.opts.Logger.Error("the destinations in the spool could not be read; trying again", mta.KeyError, err)
-		if !q.pause(q.work, wait) {
-			q.send(event{kind: evCall, call: func(l *loop) { l.helpers-- }})
-			return
-		}
 	}
 }
 

@@ -330,7 +330,7 @@ func (l *loop) reschedule(e *entry, next *mta.Delivery, o *outcome) {
 	d := e.dest
 	e.d = next
 	e.settling = false
-	if d.inMemory() > 0 && (l.far(ms(next.Due)) || d.inMemory() >= l.set.limits.PerDestination) {
+	if l.far(ms(next.Due)) || d.inMemory() >= l.set.limits.PerDestination {
 		d.outside(next.Due)
 		l.forgetEntry(e)
 	} else {

@@ -27,7 +27,7 @@ type Summary struct {
 	Deferred     int64 `json:"deferred"`
 	Held         int64 `json:"held"`
 	Active       int64 `json:"active"`       // attempts under way
-	Destinations int64 `json:"destinations"` // with open deliveries
+	Destinations int64 `json:"destinations"` // with open deliveries; of those not in memory as last counted
 	Sites        int64 `json:"sites"`        // known to be theirs
 	OldestS      int64 `json:"oldest_s"`     // age of the oldest message, in seconds
 	Uncertain    int64 `json:"uncertain"`    // final replies lost since the start
@@ -77,7 +77,7 @@ func (q *Queue) Summary(ctx context.Context) (Summary, error) {
 		s.Uncertain = l.uncertain
 		// Counted, not looked through: with a million of them that would hold
 		// every delivery up for half a second.
-		s.Destinations = int64(len(l.dests) - l.idleCount)
+		s.Destinations = l.destinations()
 		for _, site := range l.sites {
 			if site.ready > 0 || site.workers > 0 || site.dests > 0 {
 				s.Sites++
@@ -170,6 +170,8 @@ func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest) {
 		x.Reason = deferredBecause(m)
 	case d == nil && !l.scanned:
 		x.Reason = "the spool is being read after the start"
+	case d == nil && l.nowMS >= l.horizon:
+		x.Reason = "the spool is being looked through for what has come due"
 	case d == nil:
 		x.Reason = "just settled, or about to be scheduled"
 	default:
@@ -237,6 +239,9 @@ func (l *loop) watch() {
 			l.whyReady(&x, s)
 			tell(s.moved, x.Reason, mta.KeySite, s.name, mta.KeyCount, s.ready)
 		}
+	}
+	if l.walking {
+		tell(l.walkSince, "the spool is being looked through")
 	}
 	for d := range l.planning {
 		tell(d.planSince, "looking up where its mail goes", mta.KeyDestination, d.key.String())
