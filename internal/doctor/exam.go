@@ -45,6 +45,8 @@ type exam struct {
 	looked  memo[question, answer]
 	visible memo[struct{}, []face]
 	cuts    memo[string, cut]
+
+	greetings memo[greetKey, greeting] // greet.go
 }
 
 // memo computes a value once for each key, whoever asks first; others wait.

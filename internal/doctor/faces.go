@@ -17,7 +17,8 @@ type face struct {
 
 // way is one statement about the visible address.
 type way struct {
-	Name    string // "configured", "interface 203.0.113.5", "mx.example.net said", …
+	Name    string // "configured", "the interface", "mx.example.net said", …
+	kind    wayKind
 	Visible netip.Addr
 	Err     error // it could not tell
 }

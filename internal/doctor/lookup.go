@@ -25,11 +25,11 @@ type answer struct {
 	question question
 	server   netip.AddrPort
 	rcode    int
-	records  []wire.RR // of the type asked for, at the end of the chain of CNAMEs
-	aliases  []string  // the chain: what the name is an alias of, in order
-	secure   bool      // AD
-	ttl      time.Duration
-	err      error // no server answered, or SERVFAIL: nothing is known
+	records  []wire.RR     // of the type asked for, at the end of the chain of CNAMEs
+	aliases  []string      // the chain: what the name is an alias of, in order
+	secure   bool          // AD
+	ttl      time.Duration // the server keeps it: the shortest of the records, or of there being none; 0 also when it does not say
+	err      error         // no server answered, or SERVFAIL: nothing is known
 }
 
 // found reports that there are records.
@@ -143,7 +143,21 @@ func read(a answer, m *wire.Msg) answer {
 			a.records = append(a.records, rr)
 		}
 	}
+	if len(a.records) == 0 {
+		a.ttl = negativeTTL(m)
+	}
 	return a
+}
+
+// negativeTTL is how long it is remembered that there is nothing (RFC 2308 5);
+// 0 when the message does not say.
+func negativeTTL(m *wire.Msg) time.Duration {
+	for _, rr := range m.Ns {
+		if soa, ok := rr.(*wire.SOA); ok {
+			return time.Duration(min(soa.Hdr.Ttl, soa.Minttl)) * time.Second
+		}
+	}
+	return 0
 }
 
 // cut is the zone of a name and the servers that are authoritative for it.
