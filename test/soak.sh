@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What `make soak` runs: the daemon under a mixed load with faults for MINUTES
 # (30), a line a minute, and a verdict. The status is not 0 when memory,
-# descriptors, threads or the spool grew, or when mail was lost. SEED repeats
-# the faults of a run.
+# goroutines, descriptors, threads or the spool grew, or when mail was lost.
+# Memory is judged from 15 minutes on. SEED repeats the faults of a run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 GO=${GO:-go}

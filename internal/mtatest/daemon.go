@@ -26,6 +26,8 @@ type Program struct {
 	// OnLine is given each line that the daemon logs, without its end, from one
 	// goroutine. It may be nil.
 	OnLine func(line string)
+	// Env is added to the daemon's environment: "GODEBUG=gctrace=1".
+	Env []string
 }
 
 // Daemon is one `mailout serve` as a process of its own. On Linux it is killed
@@ -49,6 +51,7 @@ type Daemon struct {
 // Stop or Kill.
 func (p Program) Serve() (*Daemon, error) {
 	d := &Daemon{cmd: exec.Command(p.Path, "serve", "--config", p.Config), ready: make(chan struct{}), ended: make(chan struct{})}
+	d.cmd.Env = append(os.Environ(), p.Env...)
 	EndTogether(d.cmd)
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {

@@ -104,6 +104,8 @@ type daemon struct {
 	config  string
 	smtp    string          // address of the SMTP door
 	process *mtatest.Daemon // the latest; nil before the first start
+	env     []string        // added to its environment
+	onLine  func(string)    // given each line of its log; may be nil
 }
 
 // config is the smallest one that delivers into the world; extra lines go
@@ -170,7 +172,9 @@ func (d *daemon) start() *daemon {
 }
 
 func (d *daemon) tryStart() (err error) {
-	if d.process, err = d.program().Serve(); err != nil {
+	p := d.program()
+	p.Env, p.OnLine = d.env, d.onLine
+	if d.process, err = p.Serve(); err != nil {
 		return err
 	}
 	limit, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -7,17 +7,15 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"mailout/internal/mtatest"
 )
@@ -30,16 +28,18 @@ const (
 	soakMessages = 1500             // of a load by SMTP
 	soakReload   = 3                // cycles between reloads
 	soakOutage   = 4                // cycles between a receiver's death and its return, and back
-	soakSample   = 2 * time.Second  // between looks at /proc
+	soakSample   = time.Second      // between looks at /proc
 	soakLine     = 60 * time.Second // between lines
 	shortestSoak = 2 * time.Minute
 )
 
 // TestSoak runs a mixed load with faults for a long time: receivers that
-// refuse, defer, hang, break and withhold replies, one that dies and returns,
-// reloads, and in the first third an orderly restart and a kill. In the last
-// third the daemon must not need more than in the middle one, and in the end
-// everything that was accepted has arrived or come back.
+// refuse, defer, greylist, hang, break, break TLS and withhold replies, one
+// that dies and returns, one that never answers, name servers that fail,
+// reloads, and in the first third an orderly restart and a kill. In the other
+// two thirds the daemon must not need more and more; in the end it has no more
+// goroutines than when it was fresh, and everything that was accepted has
+// arrived or come back.
 func TestSoak(t *testing.T) {
 	if *soak == 0 {
 		t.Skip("a soak takes long: -soak 30m")
@@ -52,19 +52,21 @@ func TestSoak(t *testing.T) {
 	}
 	fmt.Printf("soak of %v, seed %d\n", *soak, *seed)
 	s := newSoak(t)
-	third := *soak / 3
-	s.phase(third / 6)
+	fresh := s.goroutines()
+	s.d.start()
+	s.pit()
+	warm := *soak / 9
+	s.phase(warm)
 	s.restart("the daemon is restarted in order", s.d.stop)
-	s.phase(third / 6)
+	s.phase(warm)
 	s.restart("the daemon is killed", func() { s.bound += sessionsUntil(s.d.kill, s.sinks()...) })
-	s.phase(third - third/6*2) // fills buffers and caches
-	middle := s.phase(third)
-	last := s.phase(third)
-	growth := compareUse(middle, last)
+	s.phase(warm) // fills buffers and caches
+	growth := judgeUse(os.Stdout, s.phase(*soak-3*warm))
+	s.calm()
+	growth = append(growth, judgeGoroutines(os.Stdout, fresh, s.goroutines())...)
 	for _, line := range growth {
 		t.Error(line)
 	}
-	s.calm()
 	v := s.book.judge(s.accepted, s.sinks()...)
 	back := s.bounces.missing(s.refused)
 	fmt.Printf("result: soak: %v growth=%d (%d came twice by deaths, %d sessions open at those; %d of %d refused messages did not come back; seed %d)\n",
@@ -75,7 +77,7 @@ func TestSoak(t *testing.T) {
 	if v.unexplained > s.bound {
 		t.Errorf("%d messages came twice without a withheld reply, but only %d sessions were open when a side died", v.unexplained, s.bound)
 	}
-	s.d.stop()
+	s.d.start().stop() // in order, with all that the spool has by now
 }
 
 // soakRun is a daemon, its receivers, and what is known of its mail.
@@ -85,6 +87,7 @@ type soakRun struct {
 	d                           *daemon
 	random                      *rand.Rand
 	fine, faulty, strict, mails *mtatest.MX
+	tarpit                      *mtatest.MX   // takes connections and says nothing
 	mortal                      []*mtatest.MX // the lives of one receiver; the last may be dead
 	alive                       bool
 	mortalAddr                  string
@@ -95,6 +98,7 @@ type soakRun struct {
 	bound                       int             // sessions that were open when a side died
 	cycle                       int
 	began, lined                time.Time
+	collections                 collections
 }
 
 func newSoak(t *testing.T) *soakRun {
@@ -103,16 +107,28 @@ func newSoak(t *testing.T) *soakRun {
 		accepted: map[string]bool{}, refused: map[string]bool{}, began: time.Now(), lined: time.Now()}
 	discard := mtatest.MXConfig{Discard: true, Remember: "X-Id"}
 	s.fine = w.mx(discard, domains("fine", 20)...)
+	authority, err := mtatest.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := discard
+	if cfg.Certificate, err = authority.Certificate(true, "faulty.example"); err != nil {
+		t.Fatal(err)
+	}
 	cfg.OnMessage, cfg.OnEvent = s.book.onMessage, s.book.onEvent
 	s.faulty = w.mx(cfg, domains("faulty", 10)...)
 	s.strict = w.mx(mtatest.MXConfig{Discard: true, Users: []string{}}, "strict.example")
 	s.mails = w.mx(mtatest.MXConfig{Discard: true, OnMessage: s.bounces.onMessage}, "sender.example", "widget.example")
+	hanging := discard
+	hanging.Rules = []mtatest.Rule{{Stage: mtatest.StageConnect, Action: mtatest.Action{Hang: true}}}
+	s.tarpit = w.mx(hanging, domains("tarpit", 5)...)
 	first := w.mx(discard, domains("mortal", 10)...)
 	s.mortal, s.alive = []*mtatest.MX{first}, true
 	s.mortalAddr = fmt.Sprintf("127.0.2.%d:%d", w.next-1, w.port)
 	s.good = slices.Concat(domains("fine", 20), domains("faulty", 10), domains("mortal", 10))
-	s.d = w.daemon("reply_timeout = \"3s\"\nconnections = 20\n").start()
+	s.d = w.daemon("reply_timeout = \"3s\"\nconnections = 20\n")
+	s.d.env, s.d.onLine = []string{"GODEBUG=gctrace=1"}, s.collections.line
+	s.d.start()
 	return s
 }
 
@@ -124,7 +140,27 @@ func domains(name string, n int) []string {
 	return all
 }
 
-func (s *soakRun) sinks() []*mtatest.MX { return append([]*mtatest.MX{s.fine, s.faulty}, s.mortal...) }
+// sinks are the receivers of what is to be delivered.
+func (s *soakRun) sinks() []*mtatest.MX {
+	return append([]*mtatest.MX{s.fine, s.faulty, s.tarpit}, s.mortal...)
+}
+
+// pit sends mail that waits at the tar pit, with one connection or more, until
+// the end.
+func (s *soakRun) pit() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	names := domains("tarpit", 5)
+	load := mtatest.Load{Addr: s.d.smtp, Name: "pit", Messages: 100, Size: inStore, To: func(n int) []string { return []string{"user@" + names[n%len(names)]} }}
+	result := load.Run(ctx)
+	for id := range result.Accepted {
+		s.accepted[id] = true
+	}
+	if len(result.Accepted) != load.Messages {
+		s.t.Fatalf("%d of %d taken for the tar pit: %v", len(result.Accepted), load.Messages, result.First)
+	}
+}
 
 // phase loads the daemon for a time and gives what it used.
 func (s *soakRun) phase(length time.Duration) []use {
@@ -133,7 +169,7 @@ func (s *soakRun) phase(length time.Duration) []use {
 	defer cancel()
 	var uses []use
 	var wg sync.WaitGroup
-	wg.Go(func() { uses = s.watch(ctx) })
+	wg.Go(func() { uses = s.watch(ctx.Done()) })
 	for ctx.Err() == nil {
 		s.faults()
 		s.load(ctx)
@@ -168,6 +204,8 @@ func (s *soakRun) faults() {
 	rules := []mtatest.Rule{
 		{Stage: mtatest.StageConnect, Action: mtatest.Action{Reply: "421 4.3.2 too busy"}},
 		{Stage: mtatest.StageConnect, Action: mtatest.Action{Hang: true}},
+		{Stage: mtatest.StageStartTLS, Action: mtatest.Action{Reply: "454 4.7.0 not now"}},
+		{Stage: mtatest.StageHandshake, Action: mtatest.Action{Drop: true}},
 		{Stage: mtatest.StageMail, Action: mtatest.Action{Reply: "451 4.3.0 not now"}},
 		{Stage: mtatest.StageRcpt, Action: mtatest.Action{Greylist: 1}},
 		{Stage: mtatest.StageRcpt, Action: mtatest.Action{Drop: true}},
@@ -181,7 +219,10 @@ func (s *soakRun) faults() {
 	for i := range rules {
 		rules[i].First, rules[i].Skip = some(), some()
 	}
-	s.faulty.SetRules(rules[:4]...)
+	s.faulty.SetRules(rules[:5]...)
+	s.w.dns.Unscript() // a name server that fails for one name, and one that says nothing of another
+	s.w.dns.Script(fmt.Sprintf("d%d.faulty.example", s.random.IntN(10)), 0, mtatest.Script{Rcode: dns.RcodeServerFailure})
+	s.w.dns.Script(fmt.Sprintf("d%d.faulty.example", s.random.IntN(10)), 0, mtatest.Script{Silent: true, Times: some()})
 	if s.cycle%soakReload == 0 {
 		s.reload()
 	}
@@ -221,7 +262,9 @@ func (s *soakRun) to(n int) []string { return []string{"user@" + s.good[n%len(s.
 func (s *soakRun) load(ctx context.Context) {
 	end := time.NewTimer(soakCycle)
 	defer end.Stop()
-	strict := func(n int) []string { return []string{fmt.Sprintf("nobody%d@strict.example", n)} }
+	strict := func(n int) []string { // no such user, no such domain
+		return []string{fmt.Sprintf("nobody%d@%s.example", n, []string{"strict", "gone"}[n%2])}
+	}
 	loads := []*mtatest.Load{
 		{Name: "small", Sessions: 10, Messages: soakMessages, Size: inStore, To: s.to},
 		{Name: "large", Sessions: 2, Messages: soakMessages / 50, Size: inFile, To: s.to},
@@ -275,10 +318,20 @@ func (s *soakRun) load(ctx context.Context) {
 func (s *soakRun) calm() {
 	s.t.Helper()
 	s.faulty.SetRules()
+	s.tarpit.SetRules()
+	s.w.dns.Unscript()
 	if !s.alive {
 		s.death()
 	}
 	s.d.drain(5 * time.Minute)
+	mtatest.Eventually(s.t, 2*time.Minute, "every session to the receivers has ended", func() bool {
+		for _, mx := range append(s.sinks(), s.strict, s.mails) {
+			if mx.Stats().Open > 0 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // postbox notes which messages came back.
@@ -314,146 +367,4 @@ func (p *postbox) missing(ids map[string]bool) (n int) {
 		}
 	}
 	return n
-}
-
-// use is what the daemon uses at one moment. Goroutines cannot be counted from
-// outside without ending them; each has its stack in the anonymous memory.
-type use struct {
-	resident, anonymous int64 // octets; the second is heap and stacks
-	files, threads      int64 // open file descriptors, threads
-	disk                int64 // octets in the spool
-	delivered           int64 // messages so far, all receivers
-}
-
-// watch looks until ctx ends, and prints a line a minute.
-func (s *soakRun) watch(ctx context.Context) []use {
-	var all []use
-	tick := time.NewTicker(soakSample)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return all
-		case <-tick.C:
-		}
-		u, err := s.look()
-		if err != nil {
-			s.t.Error(err)
-			return all
-		}
-		all = append(all, u)
-		if time.Since(s.lined) >= soakLine {
-			s.lined = s.lined.Add(soakLine)
-			fmt.Printf("%8v  delivered %d  resident %d MB  anonymous %d MB  files %d  threads %d  spool %d MB\n", time.Since(s.began).Round(time.Second),
-				u.delivered, u.resident>>20, u.anonymous>>20, u.files, u.threads, u.disk>>20)
-		}
-	}
-}
-
-func (s *soakRun) look() (u use, err error) {
-	proc := fmt.Sprintf("/proc/%d/", s.d.process.Pid())
-	status, err := os.ReadFile(proc + "status")
-	if err != nil {
-		return u, err
-	}
-	for line := range strings.Lines(string(status)) {
-		name, value, _ := strings.Cut(line, ":")
-		into := map[string]*int64{"VmRSS": &u.resident, "RssAnon": &u.anonymous, "Threads": &u.threads}[name]
-		if into == nil {
-			continue
-		}
-		if *into, err = strconv.ParseInt(strings.Fields(value)[0], 10, 64); err != nil {
-			return u, err
-		}
-		if name != "Threads" {
-			*into <<= 10
-		}
-	}
-	files, err := os.ReadDir(proc + "fd")
-	u.files = int64(len(files))
-	filepath.WalkDir(filepath.Join(s.d.dir, "spool"), func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return nil // files come and go
-		}
-		if info, err := e.Info(); err == nil {
-			u.disk += info.Size()
-		}
-		return nil
-	})
-	for _, mx := range []*mtatest.MX{s.fine, s.faulty, s.mails} {
-		u.delivered += mx.Stats().Messages
-	}
-	return u, err
-}
-
-// Tolerances of a soak: what the median of the last third may be above that of
-// the middle third.
-const (
-	soakMemory  = 16 << 20 // octets, and a tenth: what a collection leaves differs
-	soakFiles   = 16       // descriptors, and a tenth: connections and table files come and go
-	soakThreads = 5
-	soakDisk    = 64 << 20 // octets: four logs and tables that are about to be merged, and
-	soakJournal = 600      // octets a delivered message: its records are kept for weeks
-)
-
-// compareUse says what grew from one phase to the next.
-func compareUse(before, after []use) (growth []string) {
-	middle := func(all []use, f func(use) int64) int64 {
-		var v []int64
-		for _, u := range all {
-			v = append(v, f(u))
-		}
-		slices.Sort(v)
-		if len(v) == 0 {
-			return 0
-		}
-		return v[len(v)/2]
-	}
-	if len(before) == 0 || len(after) == 0 {
-		return []string{"nothing was seen of the daemon"}
-	}
-	judge := func(what string, slack func(before int64) int64, f func(use) int64) {
-		a, b := middle(before, f), middle(after, f)
-		verdict := "steady"
-		if b > a+slack(a) {
-			verdict = "GREW"
-			growth = append(growth, fmt.Sprintf("%s grew from %d to %d; %d more are tolerated", what, a, b, slack(a)))
-		}
-		fmt.Printf("%-20s median of the middle third %12d, of the last %12d, tolerated +%d: %s\n", what, a, b, slack(a), verdict)
-	}
-	tenth := func(plus int64) func(int64) int64 { return func(v int64) int64 { return v/10 + plus } }
-	judge("resident memory", tenth(soakMemory), func(u use) int64 { return u.resident })
-	judge("heap and stacks", tenth(soakMemory), func(u use) int64 { return u.anonymous })
-	judge("file descriptors", tenth(soakFiles), func(u use) int64 { return u.files })
-	judge("threads", func(int64) int64 { return soakThreads }, func(u use) int64 { return u.threads })
-	delivered := func(u use) int64 { return u.delivered }
-	journal := soakJournal * (middle(after, delivered) - middle(before, delivered))
-	judge("spool on disk", func(int64) int64 { return soakDisk + journal }, func(u use) int64 { return u.disk })
-	return growth
-}
-
-// TestSoakSeesGrowth: the verdict of a soak is worth something.
-func TestSoakSeesGrowth(t *testing.T) {
-	t.Parallel()
-	steady := use{resident: 100 << 20, anonymous: 80 << 20, files: 60, threads: 12, disk: 100 << 20, delivered: 1000}
-	cases := map[string]struct {
-		change func(*use)
-		want   int
-	}{
-		"nothing":       {func(*use) {}, 0},
-		"a little":      {func(u *use) { u.resident += 20 << 20; u.files += 10; u.threads += 5 }, 0},
-		"memory":        {func(u *use) { u.resident += 30 << 20; u.anonymous += 30 << 20 }, 2},
-		"files":         {func(u *use) { u.files += 30 }, 1},
-		"threads":       {func(u *use) { u.threads += 6 }, 1},
-		"disk":          {func(u *use) { u.disk += 80 << 20 }, 1},
-		"a journal":     {func(u *use) { u.disk += 80 << 20; u.delivered += 100_000 }, 0},
-		"less than ago": {func(u *use) { u.resident, u.files = 1, 1 }, 0},
-	}
-	for name, c := range cases {
-		after := steady
-		c.change(&after)
-		if got := compareUse([]use{steady, steady}, []use{after, after}); len(got) != c.want {
-			t.Errorf("%s: %d complaints, want %d: %v", name, len(got), c.want, got)
-		}
-	}
 }
