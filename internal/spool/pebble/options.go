@@ -16,8 +16,9 @@ const (
 	DefaultReserve     = 16 << 20
 )
 
-// memTableSize is the size of one memtable; its writes are one log file.
-const memTableSize = 16 << 20
+// memTableSize is the size of one memtable; its writes are one log file. What
+// is delivered before it is full is not written a second time.
+const memTableSize = 32 << 20
 
 // Options say where the store is and what it may use. Only Dir is needed.
 type Options struct {

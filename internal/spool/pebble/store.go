@@ -264,7 +264,7 @@ func (s *Store) openDB(dbDir string) (err error) {
 		Merger:                      counterMerger,
 		CacheSize:                   s.opts.CacheBytes,
 		MemTableSize:                memTableSize,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: 3,
 		WALMinSyncInterval:          (&pace{applied: &s.stats.applied}).next,
 		L0CompactionThreshold:       8, // what is flushed is little, mostly journal: rewrite it seldom
 		L0StopWritesThreshold:       32,
