@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"internal/header":   0,
 	"internal/dsn":      0,
 	"internal/eightbit": 0,
+	"internal/lint":     0,
 	"internal/retry":    0,
 	"internal/shape":    0,
 
@@ -60,6 +61,8 @@ var neighbours = map[[2]string]string{
 	{"internal/dsn", "internal/smtp"}:                       "reports print and parse addresses and xtext",
 	{"internal/dsn", "internal/header"}:                     "reports are made of header fields",
 	{"internal/eightbit", "internal/header"}:                "conversion reads Content-* fields",
+	{"internal/lint", "internal/header"}:                    "a message is judged by its header fields",
+	{"internal/lint", "internal/smtp"}:                      "addresses are judged by the grammar of the envelope",
 	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",
 	{"internal/spool/pebble", "internal/spool/conformance"}: "an engine's test runs the suite",
 	{"internal/spool/conformance", "internal/spool"}:        "the suite tests the contract",
