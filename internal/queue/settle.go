@@ -23,8 +23,10 @@ type outcome struct {
 	took    time.Duration
 	refused bool // the result of a failed plan
 	attempt bool
-	// durable is closed when the outcome is stored, or never will be.
-	durable chan struct{}
+
+	// Who reported it, and the loop's note of when; nil for a clerk.
+	w   *worker
+	age int
 }
 
 // conclude draws the conclusion of e, attempted or, with a nil attempt, waiting.
@@ -34,7 +36,7 @@ func (q *Queue) conclude(e *entry, a *mta.Attempt, blame mta.Last) *outcome {
 		d: e.d, a: a, now: q.opts.Now(), schedule: set.schedules.For(e.d.Destination.Stream),
 		jitter: q.opts.Rand(), hostname: set.hostname, blame: blame,
 	}
-	o := &outcome{e: e, from: c, out: conclude(c), attempt: a != nil, durable: make(chan struct{})}
+	o := &outcome{e: e, from: c, out: conclude(c), attempt: a != nil}
 	o.records = len(o.out.settlement.Records)
 	if a != nil {
 		o.mood, o.verdict = judge(a)
@@ -51,14 +53,8 @@ func (q *Queue) settle(o *outcome) {
 	select {
 	case q.outcomes <- o:
 	case <-q.done:
-		o.abandon()
+		o.discard() // it will not be stored
 	}
-}
-
-// abandon ends an outcome that will not be stored.
-func (o *outcome) abandon() {
-	o.discard()
-	close(o.durable)
 }
 
 // build makes the reports that an outcome owes. When one cannot be made the
@@ -210,9 +206,6 @@ func (s *settling) settle(batch []*outcome) {
 			s.failed = append(s.failed, o)
 		}
 	}
-	for _, o := range done {
-		close(o.durable)
-	}
 	s.report(len(done) > 0, err)
 	if len(done) > 0 {
 		s.q.send(event{kind: evSettled, outs: done})
@@ -271,14 +264,14 @@ func (s *settling) report(any bool, err error) {
 // they were.
 func (s *settling) giveUp() {
 	for _, o := range s.failed {
-		o.abandon()
+		o.discard()
 		s.q.opts.Logger.Error("the outcome of an attempt is lost; the delivery will be tried again",
 			mta.KeyID, o.e.d.Message.ID.String(), mta.KeyDestination, o.e.d.Destination.String())
 	}
 	for {
 		select {
 		case o := <-s.q.outcomes:
-			o.abandon()
+			o.discard()
 		default:
 			return
 		}
@@ -322,6 +315,7 @@ func (l *loop) onSettled(o *outcome) {
 			}
 		}
 	}
+	l.onDurable(o) // before advance, so that what becomes ready finds its session idle
 	l.advance(d)
 }
 

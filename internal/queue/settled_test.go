@@ -81,3 +81,24 @@ func TestASessionWaitsUntilItsLastOutcomeIsStored(t *testing.T) {
 		})
 	}
 }
+
+// An outcome that is stored after its session went on without it is not taken
+// for a later one.
+func TestALateOutcomeIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.limit = 1
+		w.opts.Limits.Settlers = 4
+		w.opts.Store = slowStore{w.store, func(mta.DeliveryKey) time.Duration { return 13 * time.Second }}
+		w.up()
+		for i := range 3 {
+			w.send(fmt.Sprintf("u%d@one.example", i))
+		}
+		w.wait(time.Minute)
+		for i, want := range []time.Duration{0, settleMax, 2 * settleMax} {
+			if took := w.attempts(fmt.Sprintf("u%d@one.example", i)); !slices.Equal(took, []time.Duration{want}) {
+				t.Errorf("delivery %d was taken at %v, want %v", i, took, want)
+			}
+		}
+	})
+}

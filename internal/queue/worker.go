@@ -16,11 +16,10 @@ type worker struct {
 	reply chan handout // holds one: there is never more than one question open
 
 	// Of the carrier's goroutine.
-	wait  time.Duration // set before a question is sent
-	taken []*entry
-	// reported are outcomes that may not be durable yet.
-	reported []*outcome
-	patience *time.Timer // for them
+	wait     time.Duration // set before a question is sent
+	taken    []*entry
+	owing    bool        // it has reported since it asked last
+	patience *time.Timer // for what it reported
 
 	// Of the loop.
 	site    *site
@@ -29,6 +28,11 @@ type worker struct {
 	carried int
 	began   millis
 	left    bool // was told to leave
+	// unsettled counts the outcomes reported since age, that are not durable
+	// yet; asking says that its question waits for them.
+	unsettled int
+	asking    bool
+	age       int
 }
 
 // handout is the answer to Next; without an entry the worker is to leave.
@@ -69,9 +73,6 @@ func (q *Queue) carry(w *worker) {
 
 // Next implements Work.
 func (w *worker) Next(ctx context.Context, idle time.Duration) (*mta.Delivery, *mta.Route, bool) {
-	if !w.settled(ctx) {
-		return nil, nil, false
-	}
 	for {
 		w.wait = idle
 		h := w.ask(ctx)
@@ -86,47 +87,33 @@ func (w *worker) Next(ctx context.Context, idle time.Duration) (*mta.Delivery, *
 	}
 }
 
-// settled waits until what this session reported is on stable storage. So a
-// crash can repeat at most what one session had under way: one delivery a
-// session, not all that its settlements were behind. It waits settleMax at
-// most: with a store that fails the loop hands nothing out, and one record
-// that cannot be stored must not cost its site a session.
-func (w *worker) settled(ctx context.Context) bool {
-	if len(w.reported) == 0 {
-		return true
-	}
-	if w.patience == nil {
-		w.patience = time.NewTimer(settleMax)
-	} else {
-		w.patience.Reset(settleMax)
-	}
-	defer w.patience.Stop()
-	for _, o := range w.reported {
-		select {
-		case <-o.durable:
-		case <-w.patience.C:
-			w.reported = w.reported[:0]
-			return true
-		case <-ctx.Done():
-			return false
-		case <-w.q.done:
-			return false
-		}
-	}
-	w.reported = w.reported[:0]
-	return true
-}
-
+// ask puts the question to the loop, which answers it when what this session
+// reported is on stable storage. So a crash can repeat at most what one session
+// had under way: one delivery a session, not all that its settlements were
+// behind. It waits settleMax for that at most: with a store that fails the loop
+// hands nothing out, and one record that cannot be stored must not cost its
+// site a session.
 func (w *worker) ask(ctx context.Context) handout {
 	if ctx.Err() != nil || !w.q.send(event{kind: evNext, w: w}) {
 		return handout{}
 	}
-	select {
-	case h := <-w.reply:
-		return w.orBack(ctx, h)
-	case <-w.q.done:
-		return handout{}
-	case <-ctx.Done():
+	patience := w.impatience()
+	for {
+		select {
+		case h := <-w.reply:
+			if patience != nil {
+				w.patience.Stop()
+			}
+			return w.orBack(ctx, h)
+		case <-patience:
+			patience = nil
+			w.q.send(event{kind: evCall, call: func(l *loop) { l.onImpatient(w) }})
+			continue
+		case <-w.q.done:
+			return handout{}
+		case <-ctx.Done():
+		}
+		break
 	}
 	w.q.send(event{kind: evCancel, w: w})
 	select {
@@ -135,6 +122,20 @@ func (w *worker) ask(ctx context.Context) handout {
 	case <-w.q.done:
 		return handout{}
 	}
+}
+
+// impatience rings after settleMax; nil when nothing was reported.
+func (w *worker) impatience() <-chan time.Time {
+	if !w.owing {
+		return nil
+	}
+	w.owing = false
+	if w.patience == nil {
+		w.patience = time.NewTimer(settleMax)
+	} else {
+		w.patience.Reset(settleMax)
+	}
+	return w.patience.C
 }
 
 // orBack gives a delivery back that came when ctx had ended.
@@ -194,8 +195,8 @@ func (w *worker) Report(d *mta.Delivery, a *mta.Attempt) {
 		return
 	}
 	o := w.q.conclude(e, a, mta.Last{})
-	w.reported = append(w.reported, o)
-	w.q.send(event{kind: evReport, w: w, o: o})
+	o.w, w.owing = w, true
+	w.q.send(event{kind: evReport, w: w, o: o}) // before evSettled can follow
 	w.q.settle(o)
 }
 
@@ -209,12 +210,16 @@ func (w *worker) untake(d *mta.Delivery) *entry {
 	return nil
 }
 
-// onNext answers a worker that asks for a delivery, now or when there is one.
+// onNext answers a worker that asks for a delivery, now or when there is one;
+// not before its last outcome is durable.
 func (l *loop) onNext(w *worker) {
 	s := w.site
 	if w.fresh {
 		w.fresh = false
 		s.starting--
+	}
+	if w.asking = w.unsettled > 0; w.asking {
+		return
 	}
 	if l.stopping || w.left || s.workers-s.leaving > s.ctl.Allowed(l.now) || l.yields(w) {
 		l.dismiss(w)
@@ -236,8 +241,33 @@ func (l *loop) onNext(w *worker) {
 	l.rearm(s)
 }
 
+// onDurable counts an outcome that a worker may have to wait for.
+func (l *loop) onDurable(o *outcome) {
+	w := o.w
+	if w == nil || o.age != w.age {
+		return
+	}
+	if w.unsettled--; w.unsettled == 0 && w.asking {
+		l.onNext(w)
+	}
+}
+
+// onImpatient lets a worker wait no longer for its outcomes.
+func (l *loop) onImpatient(w *worker) {
+	w.unsettled = 0
+	w.age++
+	if w.asking {
+		l.onNext(w)
+	}
+}
+
 // onCancel answers a worker that waits no more.
 func (l *loop) onCancel(w *worker) {
+	if w.asking {
+		w.asking = false
+		l.dismiss(w)
+		return
+	}
 	for i, other := range w.site.idle {
 		if other == w {
 			w.site.idle = append(w.site.idle[:i], w.site.idle[i+1:]...)
@@ -269,6 +299,8 @@ func (l *loop) dismiss(w *worker) {
 // settled.
 func (l *loop) onReport(w *worker, o *outcome) {
 	o.e.settling = true
+	o.age = w.age
+	w.unsettled++
 	l.learn(w.site, o.e.dest, o)
 	if w.site.ready > 0 {
 		l.dispatch(w.site)
