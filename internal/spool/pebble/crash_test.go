@@ -144,7 +144,6 @@ func TestCrashAtEveryWrite(t *testing.T) {
 	states := scriptStates(t)
 	for name, o := range map[string]Options{
 		"shared file":          {},
-		"files of their own":   {SharedBytes: -1},
 		"written as they come": {SharedBytes: -1, FreshBytes: -1},
 		"little room":          {SharedBytes: 20 * pageSize},
 	} {
