@@ -24,6 +24,7 @@ type Session struct {
 	verified bool
 	hello    mta.Reply
 	tlsTime  time.Duration
+	local    netip.Addr
 
 	dirty    bool // a transaction is open at the server: RSET before MAIL
 	messages int  // MAIL commands so far
@@ -42,6 +43,9 @@ type Session struct {
 func Open(ctx context.Context, conn net.Conn, opt Options) (*Session, *mta.Failure) {
 	s := &Session{opt: opt}
 	s.init(conn)
+	if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		s.local = a.AddrPort().Addr().Unmap()
+	}
 	stop := context.AfterFunc(ctx, s.Abort)
 	f := s.open(ctx)
 	if !stop() && f == nil {
@@ -267,12 +271,7 @@ func (s *Session) Hello() mta.Reply { return s.hello }
 func (s *Session) Messages() int { return s.messages }
 
 // Local is the address we connected from; zero when the connection has none.
-func (s *Session) Local() netip.Addr {
-	if a, ok := s.raw.LocalAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
-}
+func (s *Session) Local() netip.Addr { return s.local }
 
 // Usable reports whether another transaction may be begun: the session is in
 // order, the server has not said more than it was asked, and its MAILMAX is not
