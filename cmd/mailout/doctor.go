@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/netip"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"mailout/internal/config"
+	"mailout/internal/daemon"
+	"mailout/internal/doctor"
+)
+
+type doctorCmd struct {
+	Watch   bool          `help:"Repeat the checks and report what changes, until interrupted."`
+	JSON    bool          `name:"json" help:"One JSON object; with --watch one a line for each change."`
+	Only    []string      `placeholder:"ID" help:"Only these checks, such as address.record, or all of a kind, such as spf."`
+	Source  []netip.Addr  `placeholder:"IP" help:"Only this source address of the machine."`
+	Offline bool          `help:"Ask nothing of the network."`
+	Timeout time.Duration `default:"20s" help:"Most time for the checks; what has not ended by then is unknown."`
+}
+
+// Run examines this machine as the configuration describes it. It works
+// without a daemon; one that runs is asked what receivers have told it.
+func (cmd *doctorCmd) Run(g *globals) error {
+	c, err := examined(g)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	d := &examination{
+		cmd: cmd, out: g.Stdout, progress: g.Stderr, id: daemon.Identity(c), clock: time.Now,
+		interval: c.Identity.Interval, listsInterval: c.Identity.ListsInterval,
+		world: doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }),
+	}
+	if err := d.check(); err != nil {
+		return err
+	}
+	if cmd.Watch {
+		return d.watch(ctx)
+	}
+	return d.once(ctx)
+}
+
+// examined loads the configuration, and says how to make one where there is
+// none.
+func examined(g *globals) (*config.Config, error) {
+	path := config.Path(g.Config)
+	c, err := config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) && onlyMissing(err) {
+		return nil, fail(exitConfig, "there is no configuration at %s, so nothing says under which name to examine this machine: run \"mailout setup\", which asks for what is needed and examines it, or name another file with --config", path)
+	}
+	return c, configError(err)
+}
+
+// onlyMissing tells a missing configuration file from a file that it names.
+func onlyMissing(err error) bool {
+	var all config.Errors
+	return errors.As(err, &all) && len(all) == 1 && all[0].Key == "file"
+}
+
+// examination is one run of the command.
+type examination struct {
+	cmd                     *doctorCmd
+	out, progress           io.Writer
+	id                      doctor.Identity
+	world                   doctor.World
+	clock                   func() time.Time
+	interval, listsInterval time.Duration
+}
+
+// check refuses flags that would examine nothing.
+func (d *examination) check() error {
+	if d.cmd.Timeout <= 0 {
+		return fail(exitUsage, "--timeout %s is no time to examine anything in (write for example 20s)", d.cmd.Timeout)
+	}
+	for _, only := range d.cmd.Only {
+		if !slices.ContainsFunc(checkIDs(), func(id string) bool { return id == only || strings.HasPrefix(id, only+".") }) {
+			return fail(exitUsage, "--only %s: there is no such check (there are %s)", only, strings.Join(checkIDs(), ", "))
+		}
+	}
+	if len(d.cmd.Source) == 0 {
+		return nil
+	}
+	own := d.ownAddresses()
+	for _, s := range d.cmd.Source {
+		if !slices.Contains(own, s.Unmap()) {
+			return fail(exitUsage, "--source %s is not an address that mail goes out from (there are %s)", s, strings.Trim(fmt.Sprint(own), "[]"))
+		}
+	}
+	return nil
+}
+
+// ownAddresses are those of [[source]]; without any, those that traffic leaves
+// from.
+func (d *examination) ownAddresses() []netip.Addr {
+	var own []netip.Addr
+	for _, s := range d.id.Sources {
+		own = append(own, s.IP)
+	}
+	for _, v6 := range []bool{false, true} {
+		if a, err := d.world.Outgoing(context.Background(), v6); err == nil && len(d.id.Sources) == 0 {
+			own = append(own, a)
+		}
+	}
+	return own
+}
+
+func checkIDs() []string {
+	var ids []string
+	for _, e := range doctor.IDs {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+func (d *examination) options(only []string) doctor.Options {
+	var sources []netip.Addr
+	for _, s := range d.cmd.Source {
+		sources = append(sources, s.Unmap())
+	}
+	return doctor.Options{Only: only, Sources: sources, Offline: d.cmd.Offline, Timeout: d.cmd.Timeout}
+}
+
+// once examines, prints, and ends with the examination's status.
+func (d *examination) once(ctx context.Context) error {
+	done := d.showProgress()
+	report := doctor.Examine(ctx, d.id, d.world, d.options(d.cmd.Only))
+	done()
+	if ctx.Err() != nil {
+		return fail(exitFailure, "interrupted")
+	}
+	if err := d.print(report); err != nil {
+		return err
+	}
+	if status := report.ExitStatus(); status != 0 {
+		return &exitError{Status: status}
+	}
+	return nil
+}
+
+func (d *examination) print(report *doctor.Report) error {
+	if d.cmd.JSON {
+		return writeJSON(d.out, report)
+	}
+	_, err := io.WriteString(d.out, newDoctorPrinter(d.out).report(report))
+	return err
+}
+
+// writeJSON writes one value on one line, angle brackets as they are.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fail(exitSoftware, "%v", err)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// showProgress says on a terminal what takes the time.
+func (d *examination) showProgress() (done func()) {
+	if !onTerminal(d.progress) || d.cmd.JSON {
+		return func() {}
+	}
+	fmt.Fprintf(d.progress, "examining, for at most %s …", d.cmd.Timeout)
+	return func() { fmt.Fprint(d.progress, "\r\x1b[K") }
+}
+
+// learnedLimit bounds the wait for a daemon, and learnedSize its answer.
+const (
+	learnedLimit = 2 * time.Second
+	learnedSize  = 1 << 20
+)
+
+// learned asks the running daemon what receivers have said of our address. No
+// daemon, or one that cannot tell, is no reason to complain: the examination
+// has other ways to find out.
+func learned(ctx context.Context, socket string) []doctor.Learned {
+	ctx, cancel := context.WithTimeout(ctx, learnedLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, socketHost+"/v1/doctor", nil)
+	if err != nil {
+		return nil
+	}
+	resp, err := socketClient(socket).Do(req)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	var told struct {
+		Learned []doctor.Learned `json:"learned"`
+	}
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, learnedSize)).Decode(&told) != nil {
+		return nil
+	}
+	return told.Learned
+}
