@@ -22,7 +22,7 @@ const largeBody = 1 << 20
 // bufferSizes are the sizes of the buffers of contents. A draft starts with
 // the first: most mail fits, and more of it fits in the budget of fresh
 // contents. Those over smallBody are under a budget of their own.
-var bufferSizes = [...]int{8 << 10, smallBody, 256 << 10, largeBody}
+var bufferSizes = [...]int{8 << 10, smallBody, 128 << 10, 256 << 10, 512 << 10, largeBody}
 
 // buffers are the pools, one for each of bufferSizes.
 var buffers [len(bufferSizes)]sync.Pool
