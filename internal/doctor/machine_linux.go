@@ -52,7 +52,7 @@ func mountOf(table, path string) (kind string, options []string) {
 		if sep+3 >= len(fields) {
 			continue
 		}
-		point := unescape(fields[4])
+		point := unescapeMount(fields[4])
 		if !below(path, point) || len(point) < longest {
 			continue
 		}
@@ -67,8 +67,8 @@ func below(path, point string) bool {
 	return path == point || strings.HasPrefix(path, strings.TrimSuffix(point, "/")+"/")
 }
 
-// unescape undoes the octal form of white space in mount points.
-func unescape(s string) string {
+// unescapeMount undoes the octal form of white space in mount points.
+func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '\\' && i+3 < len(s) {
