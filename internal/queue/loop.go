@@ -61,6 +61,7 @@ type loop struct {
 	idleDests ring[*dest]
 	idleCount int               // idle
 	idleOwing int               // of these, with something outside
+	mostSites int               // that sites has held
 	mostDests int               // that dests has held
 	streams   map[string]string // names that resting destinations share
 	outlook
@@ -208,10 +209,7 @@ func (l *loop) sleep() time.Duration {
 	if l.releasing.len() > 0 {
 		at = l.nowMS + 1 // paced: a chunk each turn
 	}
-	if len(l.byDue) > 0 {
-		at = min(at, l.byDue.top().due)
-	}
-	at = min(at, l.walkAt(), l.planWake())
+	at = min(at, l.awakenAt(), l.walkAt(), l.planWake())
 	d := time.Duration(at-l.nowMS) * time.Millisecond
 	return min(max(d, 0), maxSleep)
 }

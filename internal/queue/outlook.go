@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func (l *loop) shorten() {
 // memory.
 func (l *loop) awakenDue() {
 	for range eventBatch {
-		if len(l.byDue) == 0 || l.byDue.top().due > l.nowMS {
+		if l.awakenAt() > l.nowMS {
 			return
 		}
 		l.advance(l.destination(l.byDue.top().key))
@@ -175,16 +176,25 @@ func (l *loop) onPending(list []spool.Pending, first bool) {
 
 // lookAhead starts a walk in time before the horizon.
 func (l *loop) lookAhead() {
-	if !l.walking && !l.stopping && l.walkAt() <= l.nowMS {
+	if l.walkAt() <= l.nowMS {
 		l.startWalk()
 	}
 }
 
+// walkAt is when the next walk is to begin.
 func (l *loop) walkAt() millis {
-	if l.walking || l.horizon == never {
+	if l.walking || l.stopping || l.horizon == never {
 		return never
 	}
 	return l.horizon - l.lead()
+}
+
+// awakenAt is when the next resting destination is due.
+func (l *loop) awakenAt() millis {
+	if l.stopping || len(l.byDue) == 0 {
+		return never
+	}
+	return l.byDue.top().due
 }
 
 func (l *loop) startWalk() {
@@ -220,20 +230,21 @@ func (l *loop) destinations() int64 {
 
 // slim gives back the memory of a crowd that has gone: maps keep theirs.
 func (l *loop) slim() {
-	if l.mostDests > slimFrom && l.mostDests > slimShare*len(l.dests) {
-		dests := make(map[mta.Destination]*dest, len(l.dests))
-		for k, d := range l.dests {
-			dests[k] = d
-		}
-		l.dests, l.mostDests = dests, len(dests)
-		l.alarms = slices.Clip(slices.Clone(l.alarms))
+	if slimmed(&l.dests, &l.mostDests) {
+		l.alarms = slices.Clone(l.alarms)
 	}
-	if l.most > slimFrom && l.most > slimShare*len(l.resting) {
-		m := make(map[mta.Destination]*resting, len(l.resting))
-		for k, r := range l.resting {
-			m[k] = r
-		}
-		l.resting, l.most = m, len(m)
-		l.byDue = slices.Clip(slices.Clone(l.byDue))
+	if slimmed(&l.resting, &l.most) {
+		l.byDue = slices.Clone(l.byDue)
 	}
+	slimmed(&l.sites, &l.mostSites)
+}
+
+// slimmed makes a map anew that holds little of the most it has held.
+func slimmed[K comparable, V any](m *map[K]V, most *int) bool {
+	*most = max(*most, len(*m))
+	if *most <= max(slimFrom, slimShare*len(*m)) {
+		return false
+	}
+	*m, *most = maps.Collect(maps.All(*m)), len(*m)
+	return true
 }

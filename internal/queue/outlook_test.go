@@ -275,6 +275,28 @@ func TestStopDuringAWalk(t *testing.T) {
 	})
 }
 
+// A stop that waits for an open transaction past the horizon, and past the time
+// of what rests, lets the loop sleep.
+func TestStopWaitsPastTheHorizon(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.small()
+		w.backlog(100, func(i int) time.Duration { return 10*time.Minute + time.Duration(i)*time.Second })
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) { return good(d), 30 * time.Minute }
+		w.up()
+		w.send("slow@one.example")
+		w.wait(time.Minute)
+		begin := time.Now()
+		if err := w.q.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took > 30*time.Minute {
+			t.Errorf("the stop took %v", took)
+		}
+		w.q = nil
+	})
+}
+
 // Lower bounds count at once; higher ones with the next walk.
 func TestReconfigureForgets(t *testing.T) {
 	t.Parallel()
@@ -470,5 +492,28 @@ func TestWalkKeepsTheEarliest(t *testing.T) {
 				t.Error("not in order")
 			}
 		})
+	}
+}
+
+// A crowd that has gone leaves no room behind.
+func TestMapsAreMadeAnewAfterACrowd(t *testing.T) {
+	t.Parallel()
+	m := make(map[int]int)
+	most := 0
+	for i := range 5 * slimFrom {
+		m[i] = i
+	}
+	if slimmed(&m, &most) || most != len(m) {
+		t.Errorf("a full map was made anew, most %d", most)
+	}
+	for i := slimFrom; i < 5*slimFrom; i++ {
+		delete(m, i)
+	}
+	if !slimmed(&m, &most) || len(m) != slimFrom || most != slimFrom || m[17] != 17 {
+		t.Errorf("most %d, %d left", most, len(m))
+	}
+	clear(m)
+	if slimmed(&m, &most) {
+		t.Error("a small map was made anew")
 	}
 }

@@ -74,6 +74,7 @@ func (l *loop) siteOf(route *mta.Route) *site {
 			byStream: make(map[string]*stream), waiting: make(map[*dest]struct{})}
 		s.alarm = alarm{index: -1, site: s}
 		l.sites[key] = s
+		l.mostSites = max(l.mostSites, len(l.sites))
 	}
 	if s.limit != limit {
 		s.limit = limit
