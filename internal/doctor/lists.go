@@ -57,7 +57,7 @@ func blockLists(ctx context.Context, x *exam) []Check {
 	addresses, names := x.lists()
 	if len(addresses)+len(names) == 0 {
 		return []Check{{ID: "blocklist", Subject: x.id.Hostname, Status: Skip,
-			Asked: "which block lists are configured", Seen: "none (identity.block_lists)"}}
+			Asked: "which block lists are configured", Seen: "none ([identity] blocklists)"}}
 	}
 	health := &listHealth{x: x}
 	var out []Check

@@ -33,12 +33,19 @@ const (
 func resolverProbes() []probe {
 	return []probe{
 		{ids: []string{"resolver.answers"}, run: serversAnswer},
-		eachServer("resolver.external", externalCheck),
+		onlyDirect(eachServer("resolver.external", externalCheck)),
 		eachServer("resolver.tcp", tcpCheck),
 		eachServer("resolver.edns", ednsCheck),
-		eachServer("resolver.honest", honestCheck),
-		eachServer("resolver.dnssec", dnssecCheck),
+		onlyDirect(eachServer("resolver.honest", honestCheck)),
+		onlyDirect(eachServer("resolver.dnssec", dnssecCheck)),
 	}
+}
+
+// onlyDirect is for what matters when recipients' domains are looked up: a
+// router does that itself, and inner DNS is enough to find it.
+func onlyDirect(p probe) probe {
+	p.direct = true
+	return p
 }
 
 // eachServer makes one check of every DNS server, side by side.

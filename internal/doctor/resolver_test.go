@@ -138,6 +138,20 @@ func TestCheck_resolver_answers(t *testing.T) {
 	t.Run("skip", func(t *testing.T) { skippedOffline(t, id) })
 }
 
+// TestCheck_resolver_router: who delivers through a router needs DNS to find
+// the router, unless a route delivers directly after all.
+func TestCheck_resolver_router(t *testing.T) {
+	t.Parallel()
+	of := resolverIdentity()
+	of.Router = Router{Host: "smart.example", Port: 25, Use: "always"}
+	for id, want := range map[string]Status{"resolver.answers": Pass, "resolver.tcp": Pass, "resolver.edns": Pass,
+		"resolver.external": Skip, "resolver.honest": Skip, "resolver.dnssec": Skip} {
+		examineResolver(t, resolving(t, nil), of, id, "", want, "")
+	}
+	of.Routes = []Route{{Domains: []string{"a.example"}}}
+	examineResolver(t, resolving(t, nil), of, "resolver.external", "", Pass, "www.example")
+}
+
 func skippedOffline(t *testing.T, id string) {
 	t.Helper()
 	w := resolving(t, nil)
