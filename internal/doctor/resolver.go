@@ -61,12 +61,12 @@ func eachServer(id string, check func(ctx context.Context, x *exam, server netip
 			wg.Go(func() { check(ctx, x, server, &checks[i]) })
 		}
 		wg.Wait()
-		return once(checks)
+		return eachSubject(checks)
 	}}
 }
 
-// once drops the findings about a server that is named twice.
-func once(checks []Check) []Check {
+// eachSubject drops the findings about a server that is named twice.
+func eachSubject(checks []Check) []Check {
 	seen := map[string]bool{}
 	var out []Check
 	for _, c := range checks {
