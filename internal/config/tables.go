@@ -204,7 +204,7 @@ func limitsTable() *table {
 		newKey("message_timeout", duration(briefly, day, "1h"), func(c *Config, _ int) *time.Duration { return &at(c).MessageTimeout }).
 			is(`"1h"`, "Most time for one message, from MAIL to its last octet."),
 		newKey("spool_free", size(0, 1<<50, "100MB"), func(c *Config, _ int) *int64 { return &at(c).SpoolFree }).
-			is(`"100MiB"`, "Free space on the spool's disk below which new mail is put off; `0B` means no such bound. An empty spool keeps up to 150 MB of logs and reserve, and what messages of 64 KiB to 1 MiB once took, up to a sixteenth of the disk or 1 GiB; so a disk of its own needs 300 MB or more.").restart(),
+			is(`"100MiB"`, "Free space on the spool's disk below which new mail is put off; `0B` means no such bound. An empty spool keeps up to 200 MB of logs and reserve, and what messages of 64 KiB to 1 MiB once took, up to a sixteenth of the disk or 1 GiB; so a disk of its own needs 350 MB or more.").restart(),
 	}}
 }
 
