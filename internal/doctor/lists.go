@@ -65,7 +65,7 @@ func blockLists(ctx context.Context, x *exam) []Check {
 		out = x.listedAddresses(ctx, health, addresses)
 	}
 	if len(names) > 0 {
-		for _, name := range x.ownNames() {
+		for _, name := range x.judgedNames() {
 			out = append(out, judgeListings(name, health.askAll(ctx, names, name, name)))
 		}
 	}
@@ -95,8 +95,8 @@ func (x *exam) listedAddresses(ctx context.Context, health *listHealth, lists []
 	return out
 }
 
-// ownNames are the names that receivers may look up in lists of names.
-func (x *exam) ownNames() []string {
+// judgedNames are those that receivers may look up in lists of names.
+func (x *exam) judgedNames() []string {
 	var out []string
 	for _, n := range append([]string{x.id.Hostname}, x.id.Domains...) {
 		n = strings.ToLower(strings.TrimSuffix(n, "."))
