@@ -52,21 +52,42 @@ type exam struct {
 // memo computes a value once for each key, whoever asks first; others wait.
 type memo[K comparable, V any] struct {
 	mu sync.Mutex
-	m  map[K]func() V
+	m  map[K]*fact[V]
+}
+
+// fact is one value. Waiting for it is waiting for a channel, so that tests in
+// virtual time can.
+type fact[V any] struct {
+	done   chan struct{}
+	value  V
+	broken any // what find panicked with
 }
 
 func (m *memo[K, V]) get(k K, find func() V) V {
 	m.mu.Lock()
 	if m.m == nil {
-		m.m = make(map[K]func() V)
+		m.m = make(map[K]*fact[V])
 	}
-	f := m.m[k]
-	if f == nil {
-		f = sync.OnceValue(find)
-		m.m[k] = f
+	o, found := m.m[k]
+	if !found {
+		o = &fact[V]{done: make(chan struct{})}
+		m.m[k] = o
 	}
 	m.mu.Unlock()
-	return f()
+	if !found {
+		o.find(find)
+	}
+	<-o.done
+	if o.broken != nil {
+		panic(o.broken)
+	}
+	return o.value
+}
+
+func (o *fact[V]) find(find func() V) {
+	defer close(o.done)
+	defer func() { o.broken = recover() }()
+	o.value = find()
 }
 
 // Examine runs the checks side by side and returns within the time-out: what

@@ -35,8 +35,8 @@ func genericSign(name string, addr netip.Addr) string {
 }
 
 // hasAddress finds an address in a name, as providers write it: the octets in
-// either order, joined by anything, padded or not, in hexadecimal, or the last
-// three of them. Two would be found in too many honest names.
+// either order, joined by anything, padded or not, in hexadecimal, or three
+// of them in a row. Two would be found in too many honest names.
 func hasAddress(name string, addr netip.Addr) bool {
 	if addr.Is6() {
 		return hasAddress6(name, addr)
@@ -53,7 +53,7 @@ func hasAddress(name string, addr netip.Addr) bool {
 	for _, o := range b {
 		octets = append(octets, fmt.Sprint(o))
 	}
-	for _, part := range [][]string{octets, octets[1:]} {
+	for _, part := range [][]string{octets, octets[1:], octets[:3]} {
 		back := slices.Clone(part)
 		slices.Reverse(back)
 		if holds(numbers, part) || holds(numbers, back) {
