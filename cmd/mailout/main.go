@@ -32,6 +32,7 @@ type cli struct {
 	Send    sendCmd    `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
 	Queue   queueCmd   `cmd:"" help:"Look at what waits for delivery."`
 	Trace   traceCmd   `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`
+	Explain explainCmd `cmd:"" help:"How mail for an address would be delivered, and why."`
 	Lint    lintCmd    `cmd:"" help:"What receivers will dislike in a message; exit 0 nothing, 1 warnings, 2 errors."`
 	Conf    configCmd  `cmd:"" name:"config" help:"Check, show and change the configuration."`
 	Sink    sinkCmd    `cmd:"" help:"A receiving server for tests: accepts, refuses, delays and drops as told."`

@@ -30,14 +30,16 @@ type Reload struct {
 	NeedsRestart []string `json:"needs_restart"` // keys that changed but wait for a restart
 }
 
-// Options are the parts the server stands on. All are required.
+// Options are the parts the server stands on. All are required, but for Explain.
 type Options struct {
 	Socket string // path of the Unix socket
 	Store  spool.Store
 	Queue  Queue
 	Intake submit.Acceptor
 	Reload func(ctx context.Context) (*Reload, error)
-	Logger *slog.Logger
+	// Explain answers GET /v1/explain; nil: it is not part of the API.
+	Explain Explainer
+	Logger  *slog.Logger
 }
 
 // Server serves the control API on a Unix socket.
@@ -140,6 +142,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/messages", s.submit)
 	mux.HandleFunc("GET /v1/trace", s.trace)
 	mux.HandleFunc("POST /v1/config/reload", s.reload)
+	if s.opts.Explain != nil {
+		mux.HandleFunc("GET /v1/explain", s.explain)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, &Problem{Status: http.StatusNotFound, Detail: r.Method + " " + r.URL.Path + " is not part of this API"})
 	})

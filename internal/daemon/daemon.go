@@ -147,7 +147,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	})
 	reporter.Reporter = submit.NewReporter(d.intake)
 	d.admin = admin.New(admin.Options{
-		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Logger: d.log,
+		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Explain: d.Explain, Logger: d.log,
 	})
 	for _, l := range c.Listen {
 		d.doors = append(d.doors, door{listener: l, server: smtpd.New(smtpd.Options{

@@ -1,0 +1,126 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"mailout/internal/mta"
+	"mailout/internal/smtp"
+)
+
+// Explanation says how mail for an address would be delivered now, and why, as
+// `explain --json` shows it.
+type Explanation struct {
+	Recipient   string           `json:"recipient"`
+	Destination string           `json:"destination"`
+	Route       string           `json:"route"`   // "direct", or the router as configured; empty without a route
+	Matched     string           `json:"matched"` // the configuration that chose it, with its line
+	Site        string           `json:"site"`
+	Hosts       []ExplainedHost  `json:"hosts"` // by preference
+	TLS         ExplainedTLS     `json:"tls"`
+	Source      string           `json:"source"` // local address; empty: the system chooses
+	Helo        string           `json:"helo"`
+	Limits      []ExplainedLimit `json:"limits"`
+	HeldBy      string           `json:"held_by"` // what holds the destination's mail; empty: nothing does
+	Next        string           `json:"next"`    // when mail for it is tried next; empty: at once, or there is none
+	// Failure is what mail for the address would get instead of a route.
+	Failure string `json:"failure,omitempty"`
+	// Daemon tells whether the running daemon was asked. Without it nothing is
+	// known of what was learnt, and of what waits.
+	Daemon bool           `json:"daemon"`
+	Probe  *ExplainedTest `json:"probe,omitempty"`
+}
+
+// ExplainedHost is one mail server.
+type ExplainedHost struct {
+	Name       string   `json:"name"`
+	Preference uint16   `json:"preference"`
+	Addresses  []string `json:"addresses"`
+	// DNSSEC is "secure" when all answers that led here carried the AD bit,
+	// "insecure" when one did not, and "none" when DNS was not asked.
+	DNSSEC  string `json:"dnssec"`
+	Failure string `json:"failure,omitempty"` // why it has no address that can be used
+}
+
+// ExplainedTLS is how much TLS is demanded, and by what.
+type ExplainedTLS struct {
+	Requirement string `json:"requirement"` // "opportunistic", "required", "implicit" or "none"
+	Origin      string `json:"origin"`      // key of the configuration
+}
+
+// ExplainedLimit is one limit in force.
+type ExplainedLimit struct {
+	Name   string `json:"name"`
+	Value  int    `json:"value"`
+	Origin string `json:"origin"` // key of the configuration, or what it was learnt from
+}
+
+// ExplainedTest is a connection that was made to find out.
+type ExplainedTest struct {
+	Host    string          `json:"host"` // that answered, or the last one tried
+	IP      string          `json:"ip"`
+	Steps   []ExplainedStep `json:"steps"`
+	Failure string          `json:"failure,omitempty"` // what ended it early
+}
+
+// ExplainedStep is one step of it.
+type ExplainedStep struct {
+	Stage   string `json:"stage"`
+	Command string `json:"command,omitempty"`
+	Reply   string `json:"reply,omitempty"`
+	TLS     string `json:"tls,omitempty"`
+	MS      int64  `json:"ms"`
+}
+
+// ExplainRequest is what is asked.
+type ExplainRequest struct {
+	Address smtp.Mailbox
+	Probe   bool // connect to the first host that answers: EHLO, STARTTLS, QUIT
+	Rcpt    bool // with Probe: also MAIL FROM:<>, RCPT and RSET
+}
+
+// ParseExplain checks an address as the doors do.
+func ParseExplain(address string, probe, rcpt bool) (ExplainRequest, error) {
+	m, err := smtp.ParseMailbox(withoutBrackets(strings.TrimSpace(address)), true)
+	if err == nil {
+		err = smtp.CheckRecipient(m)
+	}
+	if err != nil {
+		return ExplainRequest{}, &Problem{Status: http.StatusBadRequest, Field: "recipient", Detail: smtp.Harmless(address) + ": " + err.Error()}
+	}
+	return ExplainRequest{Address: m, Probe: probe || rcpt, Rcpt: rcpt}, nil
+}
+
+// Explainer says how mail for an address would be delivered.
+type Explainer func(ctx context.Context, r ExplainRequest) (*Explanation, error)
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	flag := func(name string) bool { on, err := strconv.ParseBool(q.Get(name)); return err == nil && on }
+	request, err := ParseExplain(q.Get("address"), flag("probe"), flag("rcpt"))
+	if err != nil {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	out, err := s.opts.Explain(r.Context(), request)
+	if err != nil {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// TLSWord is the word of the configuration for a requirement.
+func TLSWord(t mta.TLSRequirement) string {
+	switch t {
+	case mta.TLSNone:
+		return "none"
+	case mta.TLSRequired:
+		return "required"
+	case mta.TLSImplicit:
+		return "implicit"
+	}
+	return "opportunistic"
+}
