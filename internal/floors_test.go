@@ -31,7 +31,9 @@ var floors = map[string]int{
 	"internal/lint":     0,
 	"internal/retry":    0,
 	"internal/shape":    0,
+	"internal/spf":      0,
 
+	"internal/dkim":              1,
 	"internal/dns":               1,
 	"internal/spool":             1,
 	"internal/spool/conformance": 1,

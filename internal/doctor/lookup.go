@@ -81,7 +81,7 @@ func (a answer) texts() []string {
 	var out []string
 	for _, rr := range a.records {
 		if r, ok := rr.(*wire.TXT); ok {
-			out = append(out, strings.Join(r.Txt, ""))
+			out = append(out, plainText(strings.Join(r.Txt, "")))
 		}
 	}
 	return out
