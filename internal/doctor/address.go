@@ -249,6 +249,7 @@ func (x *exam) judgeRecord(out *Check, c claim, resolved answer, zone zoneView) 
 		out.Seen += " (by way of " + strings.Join(resolved.aliases, ", ") + ")"
 	}
 	got := compare(resolved.addrs(), c.addrs)
+	x.note(c, got.missing, zone.right())
 	switch {
 	case resolved.err != nil:
 		out.Status = Unknown

@@ -54,6 +54,8 @@ type Report struct {
 	// not run, else pass.
 	Status Status  `json:"status"`
 	Checks []Check `json:"checks"` // in the order of IDs, then of subjects
+
+	stances []stance // for the guard; none when the sources were not looked at
 }
 
 // status sums up.

@@ -47,6 +47,11 @@ type exam struct {
 	cuts    memo[string, cut]
 
 	greetings memo[greetKey, greeting] // greet.go
+
+	records struct { // guard.go
+		mu   sync.Mutex
+		list []recorded
+	}
 }
 
 // memo computes a value once for each key, whoever asks first; others wait.
@@ -116,7 +121,7 @@ func Examine(ctx context.Context, id Identity, world World, opts Options) *Repor
 	wg.Wait() // every probe ends with ctx
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return !x.asked(c.ID) })
 	slices.SortStableFunc(checks, compareChecks)
-	return &Report{Status: status(checks), Checks: checks}
+	return &Report{Status: status(checks), Checks: checks, stances: x.stances(checks)}
 }
 
 // conduct runs one probe. A defect in it must not hide the other findings.

@@ -67,8 +67,8 @@ type DKIMKey struct {
 // Learned is what a receiver's reply to our EHLO said of our address, or what
 // a reflector said.
 type Learned struct {
-	Source  netip.Addr // local; invalid when none was chosen
-	Visible netip.Addr
-	From    string // host or reflector that said it
-	Time    time.Time
+	Source  netip.Addr `json:"source,omitzero"` // local; invalid when none was chosen
+	Visible netip.Addr `json:"visible"`
+	From    string     `json:"from"` // host or reflector that said it
+	Time    time.Time  `json:"time"`
 }

@@ -1,0 +1,258 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The guard: which sources' mail receivers would refuse now, so that it is
+// better kept.
+//
+// A source is judged in each address family by the checks that receivers make
+// of the connection itself: whether its name can exist (name.form), whether
+// the address is the one that was meant (address.public), whether the name
+// leads to it (address.record), and whether the reverse record that was right
+// before still is (ptr.exists, ptr.confirmed). A reverse record that was never
+// right is no reason: who has none chose to send without, and a new address of
+// a line that changes would be held for ever. What receivers of deliveries
+// said never holds mail by itself: else any receiver could stop us by a word.
+//
+// Only a check that failed closes a source, and only one that passes or warns
+// opens it again: what could not be found out (unknown) changes nothing, nor
+// does a right record that caches do not know yet.
+
+// guardIDs are the checks that the guard goes by, the most telling first.
+var guardIDs = []string{"name.form", "address.public", "address.record", "ptr.exists", "ptr.confirmed"}
+
+// Hold is one source in one address family whose mail is better kept.
+type Hold struct {
+	Source   netip.Addr `json:"source,omitzero"` // of [[source]]; zero: whatever the system takes
+	V6       bool       `json:"ipv6"`
+	Hostname string     `json:"hostname"`
+	Visible  netip.Addr `json:"visible,omitzero"`
+	Check    Check      `json:"check"` // the first that fails
+	Since    time.Time  `json:"since"`
+	local    netip.Addr
+}
+
+// Reason is a sentence that names the cause and what mends it.
+func (h Hold) Reason() string {
+	from := h.Hostname
+	if h.local.IsValid() {
+		from = h.local.String()
+	}
+	text := fmt.Sprintf("identity.guard holds mail from %s: %s of %s: %s", from, h.Check.ID, h.Check.Subject, h.Check.Seen)
+	switch f := h.Check.Fix; {
+	case f == nil:
+	case f.Record != "":
+		text += "; missing: " + f.Record
+	default:
+		text += ". " + f.Text
+	}
+	return text
+}
+
+// stance is what an examination found of one face, as the guard sees it.
+type stance struct {
+	face   face
+	key    holdKey
+	checks map[string]Check // by id, those of guardIDs that concern it
+	stale  bool             // the right address record is published, and caches do not know it
+}
+
+// holdKey names a source for as long as the configuration has it.
+type holdKey struct {
+	source netip.Addr
+	v6     bool
+}
+
+// recorded is what judging a name's address records found, for the guard.
+type recorded struct {
+	host    string
+	v6      bool
+	missing []netip.Addr
+	stale   bool
+}
+
+// note keeps what was found of a claim's records.
+func (x *exam) note(c claim, missing []netip.Addr, stale bool) {
+	x.records.mu.Lock()
+	defer x.records.mu.Unlock()
+	x.records.list = append(x.records.list, recorded{c.host, c.v6, missing, stale})
+}
+
+// stances sums up the faces, if this examination looked at them.
+func (x *exam) stances(checks []Check) (out []stance) {
+	defer func() {
+		if recover() != nil { // as finding the faces did, which the checks tell
+			out = nil
+		}
+	}()
+	faces := x.visible.get(struct{}{}, func() []face { return nil })
+	for _, f := range faces {
+		if !f.Local.IsValid() {
+			continue // no way out: nothing is found and nothing is sent
+		}
+		s := stance{face: f, key: holdKey{v6: f.V6}, checks: map[string]Check{}}
+		if len(x.id.Sources) > 0 {
+			s.key.source = f.Local
+		}
+		for _, c := range checks {
+			if slices.Contains(guardIDs, c.ID) && strings.EqualFold(c.Subject, guardSubject(c.ID, f, faces)) {
+				s.checks[c.ID] = c
+			}
+		}
+		x.ownRecord(&s)
+		out = append(out, s)
+	}
+	return out
+}
+
+// guardSubject is the subject of the check that concerns a face.
+func guardSubject(id string, f face, all []face) string {
+	switch id {
+	case "name.form":
+		return f.Hostname
+	case "address.public":
+		return subject(f, all)
+	case "address.record":
+		return claim{host: f.Hostname, v6: f.V6}.subject()
+	}
+	return f.label()
+}
+
+// ownRecord tells a face's own records from those of others with its name: the
+// check is one for all of them.
+func (x *exam) ownRecord(s *stance) {
+	x.records.mu.Lock()
+	defer x.records.mu.Unlock()
+	for _, r := range x.records.list {
+		if r.v6 != s.face.V6 || !strings.EqualFold(r.host, s.face.Hostname) {
+			continue
+		}
+		s.stale = r.stale
+		if c, found := s.checks["address.record"]; found && c.Status == Fail && !slices.Contains(r.missing, s.face.Visible) {
+			c.Status = Warn
+			s.checks["address.record"] = c
+		}
+	}
+}
+
+// hearsay reports that only receivers of deliveries said what the visible
+// address is.
+func (s *stance) hearsay() bool {
+	return s.face.Visible.IsValid() && !slices.ContainsFunc(s.face.Ways, func(w way) bool {
+		return w.Err == nil && w.kind != wayLearned && w.Visible == s.face.Visible
+	})
+}
+
+// guard remembers what the examinations before found. One goroutine owns it.
+type guard struct {
+	holds  map[holdKey]Hold
+	passed map[passedKey]bool // reverse records that were right, of addresses seen in the last examination
+}
+
+type passedKey struct {
+	id      string
+	visible netip.Addr
+}
+
+// judge takes in an examination and gives the holds now in force, in the
+// order of the sources.
+func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
+	holds := make(map[holdKey]Hold)
+	for key, h := range g.holds {
+		if id.has(key) && !slices.ContainsFunc(r.stances, func(s stance) bool { return s.key == key }) {
+			holds[key] = h // not looked at, or there is no way out just now
+		}
+	}
+	for _, s := range r.stances {
+		old, held := g.holds[s.key]
+		c, fails := g.failing(&s)
+		switch {
+		case fails && !s.hearsay():
+			h := Hold{Source: s.key.source, V6: s.key.v6, Hostname: s.face.Hostname, Visible: s.face.Visible,
+				Check: c, Since: now, local: s.face.Local}
+			if held {
+				h.Since = old.Since
+			}
+			holds[s.key] = h
+		case held && (fails || s.undecided(old.Check.ID)):
+			holds[s.key] = old
+		}
+	}
+	g.holds = holds
+	if len(r.stances) > 0 {
+		g.remember(r.stances)
+	}
+	return g.list()
+}
+
+// has reports whether the configuration has a source.
+func (id Identity) has(key holdKey) bool {
+	if key.v6 && !id.IPv6 || id.Router.Host != "" && id.Router.Use == "always" {
+		return false
+	}
+	if len(id.Sources) == 0 {
+		return !key.source.IsValid()
+	}
+	for _, s := range id.Sources {
+		if s.IP.Unmap() == key.source {
+			return true
+		}
+	}
+	return false
+}
+
+// failing gives the first check that closes a source.
+func (g *guard) failing(s *stance) (Check, bool) {
+	for _, id := range guardIDs {
+		c := s.checks[id]
+		if c.Status != Fail || strings.HasPrefix(id, "ptr.") && !g.passed[passedKey{id, s.face.Visible}] {
+			continue
+		}
+		return c, true
+	}
+	return Check{}, false
+}
+
+// undecided reports that a check which closed a source could not be made, or
+// that its fix is not known everywhere yet.
+func (s *stance) undecided(id string) bool {
+	c, made := s.checks[id]
+	return !made || c.Status == Unknown || id == "address.record" && s.stale && c.Status != Pass
+}
+
+// remember keeps which reverse records have been right.
+func (g *guard) remember(all []stance) {
+	passed := make(map[passedKey]bool)
+	for _, s := range all {
+		for _, id := range []string{"ptr.exists", "ptr.confirmed"} {
+			key := passedKey{id, s.face.Visible}
+			if c := s.checks[id]; c.Status == Pass || g.passed[key] {
+				passed[key] = true
+			}
+		}
+	}
+	g.passed = passed
+}
+
+func (g *guard) list() []Hold {
+	out := make([]Hold, 0, len(g.holds))
+	for _, h := range g.holds {
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b Hold) int {
+		if d := a.Source.Compare(b.Source); d != 0 {
+			return d
+		}
+		if a.V6 != b.V6 && b.V6 {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
