@@ -20,10 +20,12 @@ var (
 	seed  = flag.Uint64("seed", 0, "seed of TestKillNine; 0 takes a new one")
 )
 
-// Sizes of content: in the store, and (above 64 KiB) in a file of its own.
+// Sizes of content: in the store, in the file that contents share (above
+// 64 KiB), and in a file of its own (above 1 MiB).
 const (
-	inStore = 4096
-	inFile  = 100_000
+	inStore  = 4096
+	inShared = 100_000
+	inFile   = 1_200_000
 )
 
 // TestKillNine kills the daemon at random moments under load through every
@@ -97,14 +99,15 @@ func (c *crash) round(round int, random *rand.Rand) {
 	var wg sync.WaitGroup
 	loads := []*mtatest.Load{
 		{Addr: c.d.smtp, Name: fmt.Sprintf("r%d-small", round), Sessions: 20, Size: inStore, To: c.to},
-		{Addr: c.d.smtp, Name: fmt.Sprintf("r%d-large", round), Sessions: 4, Size: inFile, To: c.to},
+		{Addr: c.d.smtp, Name: fmt.Sprintf("r%d-large", round), Sessions: 4, Size: inShared, To: c.to},
+		{Addr: c.d.smtp, Name: fmt.Sprintf("r%d-huge", round), Sessions: 1, Size: inFile, To: c.to},
 	}
 	results := make([]*mtatest.LoadResult, len(loads))
 	for i, load := range loads {
 		wg.Go(func() { results[i] = load.Run(ctx) })
 	}
 	sent := newDoors()
-	for i, size := range []int{inStore, inFile} {
+	for i, size := range []int{inStore, inShared} {
 		wg.Go(func() { sent.socket(ctx, c.d, fmt.Sprintf("r%d-socket%d", round, i), size, c.to) })
 	}
 	wg.Go(func() { sent.command(ctx, c.t, c.d, fmt.Sprintf("r%d-send", round), inStore, c.to) })

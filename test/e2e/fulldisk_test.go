@@ -145,7 +145,7 @@ func mount(t *testing.T, dir string) {
 func fullLoad(ctx context.Context, d *daemon) func() (map[string]bool, int, string) {
 	loads := []*mtatest.Load{
 		{Addr: d.smtp, Name: "small", Sessions: 10, Size: inStore, Reconnect: true, To: to("user@fine.example")},
-		{Addr: d.smtp, Name: "large", Sessions: 2, Size: inFile, Reconnect: true, To: to("user@fine.example")},
+		{Addr: d.smtp, Name: "large", Sessions: 2, Size: inShared, Reconnect: true, To: to("user@fine.example")},
 		{Addr: d.smtp, Name: "later", Sessions: 1, Size: inStore, Messages: 200, Reconnect: true, To: to("user@later.example")},
 	}
 	results := make([]*mtatest.LoadResult, len(loads))

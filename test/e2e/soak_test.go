@@ -267,7 +267,7 @@ func (s *soakRun) load(ctx context.Context) {
 	}
 	loads := []*mtatest.Load{
 		{Name: "small", Sessions: 10, Messages: soakMessages, Size: inStore, To: s.to},
-		{Name: "large", Sessions: 2, Messages: soakMessages / 50, Size: inFile, To: s.to},
+		{Name: "large", Sessions: 2, Messages: soakMessages / 50, Size: inShared, To: s.to},
 		{Name: "strict", Sessions: 1, Messages: soakMessages / 50, Size: 2000, From: "app@sender.example", To: strict},
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)

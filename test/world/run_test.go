@@ -157,6 +157,9 @@ func (r *run) choose(rng *rand.Rand) {
 	}
 	if rng.IntN(3) == 0 {
 		o.queue.PerDestination, o.queue.InMemory = 2+rng.IntN(3), 8
+		if rng.IntN(2) == 0 { // destinations are forgotten too, and looked for again
+			o.queue.IdleDestinations, o.queue.RestingDestinations = 3, 4
+		}
 	}
 	o.transport = transport.Settings{ConnectTimeout: 10 * time.Second, ReplyTimeout: []time.Duration{0, 0, 20 * time.Second, 2 * time.Minute}[rng.IntN(4)]}
 	o.fresh = []int64{-1, 4 << 10, 1 << 20}[rng.IntN(3)]
@@ -201,7 +204,10 @@ func (r *run) write(rng *rand.Rand) {
 		size := 1 + rng.IntN(40)
 		switch rng.IntN(30) {
 		case 0:
-			size = 1200 // a file of its own in the spool
+			size = 1200 // in the spool's shared file
+			if rng.IntN(4) == 0 {
+				size = 15_000 // a file of its own
+			}
 		case 1:
 			size = 600
 		}
