@@ -139,7 +139,7 @@ func (d *examination) once(ctx context.Context) error {
 	report := doctor.Examine(ctx, d.id, d.world, d.options(d.cmd.Only))
 	done()
 	if ctx.Err() != nil {
-		return fail(exitFailure, "interrupted")
+		return fail(exitTemporary, "interrupted") // 1 and 2 say how the machine is
 	}
 	if err := d.print(report); err != nil {
 		return err

@@ -176,6 +176,8 @@ func reverse(s string) string {
 var fuzzSeeds = []string{
 	full, example, "", "x", "[", "[[listen]]\n", "a.b.c = 1", "hostname = '''\nx'''", "listen = [[{address=3}]]\n", "dns = { servers = [ # x\n] , }",
 	"route = [[], {}, 3]", "hostname = 2026-01-01\nspool = 07:00:00", "[delivery]\nport = 0o31\nhosts = 1e3\nipv6 = +inf", "\"\".\"\" = 1\n[\"\"]\n[['']]",
+	"[identity.dns_update]\nserver = 'ns.example'\nkey_name = 'k'\nkey_secret = 'aGk='\n[[dkim]]\nselector = '1'\n[identity]\nguard = 'hold'",
+	"hostname = 'a.example'\nidentity = { reflectors = ['smtp:a.example:1', 'dns:a/TXT@[::1]:5'], dns_update = {} }", "[identity]\ndns_update.server = ''",
 	"hostname = \"\\u0000\"", "\xff", "hostname = \"a.example\"\r\n[dns]\r\ntimeout = \"5s\"",
 }
 
