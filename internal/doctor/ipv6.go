@@ -3,8 +3,11 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
+
+	evaluator "blitiri.com.ar/go/spf"
 )
 
 const whyIPv6 = "Gmail refuses mail over IPv6 without a reverse record or authentication: 550 5.7.1 … does not meet IPv6 sending guidelines regarding PTR records and authentication. Over IPv4 the same mail passes."
@@ -50,7 +53,7 @@ func (x *exam) judgeIPv6(ctx context.Context, f face, c Check) Check {
 	missing, unsure, record := x.ipv6Gaps(ctx, f)
 	switch {
 	case len(missing) > 0:
-		c.problem(Fail, DNSHost, f.Visible.String()+" works but has "+strings.Join(missing, ", "), Fix{
+		c.problem(Fail, DNSHost, f.Visible.String()+" works, but: "+strings.Join(missing, ", "), Fix{
 			Record: record, Command: noIPv6, Text: "Set these (ptr.exists, address.record and spf.pass say how), or delivery.ipv6 = false."})
 	case len(unsure) > 0:
 		c.Status, c.Seen = Unknown, strings.Join(unsure, "; ")
@@ -79,6 +82,15 @@ func (x *exam) ipv6Gaps(ctx context.Context, f face) (missing, unsure []string, 
 	case len(compare(a.addrs(), []netip.Addr{f.Visible}).missing) > 0:
 		missing = append(missing, "no AAAA record")
 		record = addressRecord(f.Hostname, f.Visible)
+	}
+	for _, domain := range x.domains() {
+		switch result, err := x.evaluate(ctx, f.Visible, f.Hostname, domain); result {
+		case evaluator.Pass:
+		case evaluator.TempError:
+			unsure = append(unsure, fmt.Sprintf("SPF of %s could not be evaluated: %v", domain, err))
+		default:
+			missing = append(missing, fmt.Sprintf("SPF of %s says %s", domain, result))
+		}
 	}
 	return missing, unsure, record
 }

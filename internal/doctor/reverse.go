@@ -162,8 +162,7 @@ func (x *exam) judgeConfirmed(ctx context.Context, c *Check, w visitor, v revers
 	case len(v.confirmed) == 0 && len(v.unsure) > 0:
 		c.Status, c.Seen = Unknown, "the addresses of "+strings.Join(v.unsure, ", ")+" could not be found"
 	case len(v.confirmed) == 0 && slices.ContainsFunc(v.names, ours):
-		c.problem(Fail, DNSHost, list+" does not lead back to "+w.addr.String(), Fix{
-			Record: addressRecord(v.names[slices.IndexFunc(v.names, ours)], w.addr), Text: "Publish this address record; the reverse record is right already."})
+		x.judgeForward(ctx, c, w, v.names[slices.IndexFunc(v.names, ours)])
 	case len(v.confirmed) == 0:
 		c.problem(Fail, who, list+" does not lead back to "+w.addr.String(), fix)
 	case !slices.ContainsFunc(v.confirmed, ours):
@@ -179,6 +178,20 @@ func (x *exam) judgeConfirmed(ctx context.Context, c *Check, w visitor, v revers
 	default:
 		c.Seen = list + ", which leads back to " + w.addr.String()
 	}
+}
+
+// judgeForward: the reverse record is right, and the name does not lead back,
+// or caches do not know yet that it does.
+func (x *exam) judgeForward(ctx context.Context, c *Check, w visitor, name string) {
+	resolved := x.look(ctx, name, addressType(w.addr.Is6()))
+	zone := x.askZone(ctx, claim{host: name, v6: w.addr.Is6(), addrs: []netip.Addr{w.addr}}, resolved)
+	if zone.right() {
+		c.problem(Warn, DNSHost, "the address record of "+name+" is "+stale(resolved), Fix{
+			Text: "The right record is published: wait until caches have forgotten the old one."})
+		return
+	}
+	c.problem(Fail, DNSHost, name+" does not lead back to "+w.addr.String(), Fix{
+		Record: addressRecord(name, w.addr), Text: "Publish this address record; the reverse record is right already."})
 }
 
 func (x *exam) judgeGeneric(ctx context.Context, c *Check, w visitor, v reverseView) {
