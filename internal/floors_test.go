@@ -35,6 +35,7 @@ var floors = map[string]int{
 
 	"internal/dkim":              1,
 	"internal/dns":               1,
+	"internal/dnsupdate":         1,
 	"internal/spool":             1,
 	"internal/spool/conformance": 1,
 	"internal/spool/pebble":      1,
@@ -65,6 +66,7 @@ var neighbours = map[[2]string]string{
 	{"internal/eightbit", "internal/header"}:                "conversion reads Content-* fields",
 	{"internal/lint", "internal/header"}:                    "a message is judged by its header fields",
 	{"internal/lint", "internal/smtp"}:                      "addresses are judged by the grammar of the envelope",
+	{"internal/dnsupdate", "internal/dns"}:                  "the servers of a zone are asked as the doctor asks them",
 	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",
 	{"internal/spool/pebble", "internal/spool/conformance"}: "an engine's test runs the suite",
 	{"internal/spool/conformance", "internal/spool"}:        "the suite tests the contract",
