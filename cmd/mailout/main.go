@@ -29,6 +29,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the daemon in the foreground."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole road against a small world on loopback."`
 	Doctor  doctorCmd  `cmd:"" help:"Check everything that direct delivery needs; exit status 0 fine, 1 warnings, 2 failures."`
+	Records recordsCmd `cmd:"" help:"The exact DNS records to publish, and whether they are."`
 	Send    sendCmd    `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
 	Queue   queueCmd   `cmd:"" help:"Look at what waits for delivery."`
 	Trace   traceCmd   `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`

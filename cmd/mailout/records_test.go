@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mailout/internal/doctor"
+)
+
+// recordsPlan has a record in each status, a long text, and a reverse record.
+func recordsPlan() *doctor.Plan {
+	record := func(name, kind, value, what string, s doctor.RecordStatus, now ...string) doctor.Record {
+		return doctor.Record{Name: name, Type: kind, Value: value, For: what, Status: s, Zone: "widget.com", Now: now}
+	}
+	return &doctor.Plan{
+		Records: []doctor.Record{
+			record("mailout.ofc.widget.com", "A", "203.0.113.5", "host name", doctor.RecordDiffers, "203.0.113.4"),
+			record("widget.com", "TXT", "v=spf1 ip4:203.0.113.5 ~all", "SPF", doctor.RecordPublished),
+			record("m1._domainkey.widget.com", "TXT", strings.Repeat("k", 300), "DKIM", doctor.RecordMissing),
+		},
+		Reverse: []doctor.Reverse{{
+			Record: doctor.Record{Name: "5.113.0.203.in-addr.arpa", Type: "PTR", Value: "mailout.ofc.widget.com", For: "reverse record", Status: doctor.RecordMissing},
+			Addr:   netip.MustParseAddr("203.0.113.5"), Words: "Write: “Please set it.”",
+		}},
+		Notes: []string{"Something was left out."},
+	}
+}
+
+func printed(t *testing.T, cmd recordsCmd) (out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	if err := cmd.print(&globals{Stdout: &o, Stderr: &e}, recordsPlan()); err != nil {
+		t.Fatal(err)
+	}
+	return o.String(), e.String()
+}
+
+func TestRecordsZone(t *testing.T) {
+	out, errs := printed(t, recordsCmd{Zone: true})
+	want := "; host name: differs\n; in place of: mailout.ofc.widget.com. IN A 203.0.113.4\nmailout.ofc.widget.com. IN A 203.0.113.5\n" +
+		"\n; SPF: published\nwidget.com. IN TXT \"v=spf1 ip4:203.0.113.5 ~all\"\n" +
+		"\n; DKIM: missing\nm1._domainkey.widget.com. IN TXT \"" + strings.Repeat("k", 255) + "\" \"" + strings.Repeat("k", 45) + "\"\n" +
+		"\n; reverse record: missing\n; 5.113.0.203.in-addr.arpa. IN PTR mailout.ofc.widget.com.\n; Write: “Please set it.”\n\n; Something was left out.\n"
+	if out != want || errs != "" {
+		t.Errorf("%s\n%s", out, errs)
+	}
+}
+
+func TestRecordsJSON(t *testing.T) {
+	out, errs := printed(t, recordsCmd{JSON: true})
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 4 || strings.Count(out, "\n") != 1 {
+		t.Fatal(err, out)
+	}
+	for _, r := range list {
+		if len(r) != 5 || r["name"] == "" || r["type"] == "" || r["value"] == "" || r["for"] == "" || r["status"] == "" {
+			t.Errorf("%v", r)
+		}
+	}
+	if list[3]["type"] != "PTR" || errs != "Something was left out.\n" {
+		t.Errorf("%v %q", list[3], errs)
+	}
+}
+
+func TestRecordsTable(t *testing.T) {
+	out, _ := printed(t, recordsCmd{})
+	for _, part := range []string{
+		"Records to enter for the domain widget.com\n", "  differs    host name\n    name   mailout.ofc\n    type   A\n    value  203.0.113.5\n    in place of  203.0.113.4\n",
+		"name   @\n", "value  \"kkk", "Reverse record of 203.0.113.5: mailout.ofc.widget.com (missing)\n  Write:", "Something was left out.\n",
+		"Of 4 records 1 are published, 1 differ, 2 are missing",
+	} {
+		if !strings.Contains(out, part) {
+			t.Errorf("no %q in\n%s", part, out)
+		}
+	}
+}
+
+func TestRecordsUsage(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "mailout.toml")
+	if err := os.WriteFile(file, []byte(doctorConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--zone", "--json"}, {"--timeout", "0s"}} {
+		var out, errs bytes.Buffer
+		if status := run(append([]string{"records", "--config", file}, args...), strings.NewReader(""), &out, &errs); status != exitUsage || out.Len() != 0 {
+			t.Errorf("%v: %d %q %q", args, status, out.String(), errs.String())
+		}
+	}
+	var out, errs bytes.Buffer
+	if status := run([]string{"records", "--config", file + ".not"}, strings.NewReader(""), &out, &errs); status != exitConfig || !strings.Contains(errs.String(), "mailout setup") {
+		t.Errorf("%d %q", status, errs.String())
+	}
+}
