@@ -195,6 +195,8 @@ func (e *explainer) waiting(ctx context.Context, out *admin.Explanation, r *mta.
 		return err
 	}
 	switch {
+	case r != nil && r.HeldBy != "":
+		out.HeldBy = r.HeldBy
 	case waits != nil:
 		out.HeldBy = waits.Reason
 		if !waits.Next.IsZero() {

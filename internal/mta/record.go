@@ -23,9 +23,18 @@ const (
 	EventBounced
 	EventSuppressed
 	EventComplained
+	// EventIdentity tells of no message: a check of the identity has another
+	// finding than before, or the guard holds or releases a source's mail. The
+	// record has an ID of its own, IdentityRecipient as recipient, and says what
+	// happened in its reason.
+	EventIdentity
 )
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained"}
+// IdentityRecipient stands in the records of EventIdentity for a recipient, so
+// that `mailout trace identity` finds them.
+const IdentityRecipient = "identity"
+
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity"}
 
 // String gives the event's word.
 func (e Event) String() string { return eventNames[e] }

@@ -56,6 +56,9 @@ type Route struct {
 	Helo    string   // the EHLO name when no source matches
 	Limits  Limits
 	IPv6    bool
+	// HeldBy says why nothing is sent by this route now (identity.guard); empty:
+	// nothing is against it.
+	HeldBy string
 	// MaxHosts and MaxAddresses bound one attempt (delivery.hosts, delivery.addresses).
 	MaxHosts, MaxAddresses int
 	Expires                time.Time // ask again after this

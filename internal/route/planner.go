@@ -40,6 +40,7 @@ type Planner struct {
 	interfaces func() ([]netip.Addr, error)
 	log        *slog.Logger
 	settings   atomic.Pointer[compiled]
+	holds      atomic.Pointer[[]Hold] // nil: none
 }
 
 // New makes a planner. It fails when a rule or the router cannot be understood,
@@ -78,7 +79,18 @@ func Check(s Settings) error {
 // gets, with StageRoute and one of the causes no domain, no address, null MX,
 // loop, forbidden address, dns, router and local. It takes as long as DNS does;
 // when ctx ends the cause is dns.
+//
+// A direct route is subject to Hold: it may have HeldBy set, or IPv6 not.
 func (p *Planner) Route(ctx context.Context, domain string) (*mta.Route, *mta.Failure) {
+	r, failure := p.decide(ctx, domain)
+	if r != nil && r.Router == "" {
+		p.withhold(r)
+	}
+	return r, failure
+}
+
+// decide makes the route without regard to Hold.
+func (p *Planner) decide(ctx context.Context, domain string) (*mta.Route, *mta.Failure) {
 	c := p.settings.Load()
 	name, err := ascii(domain)
 	if err != nil {

@@ -174,6 +174,9 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	all := time.Since(start)
 	at.a.Durations.Connect += (all - s.TLSTime()).Milliseconds()
 	at.a.Durations.TLS += s.TLSTime().Milliseconds()
+	if w.c.opt.Greeted != nil && at.route.Router == "" {
+		w.c.opt.Greeted(t, s.Local(), s.Hello())
+	}
 	w.keep(s, sessionKey{*t, at.route.Port, at.tls})
 	return nil
 }

@@ -34,6 +34,11 @@ type Options struct {
 	// Shuffle orders hosts of one preference; default rand.Shuffle.
 	Shuffle  func(n int, swap func(i, j int))
 	Observer Observer // may be nil
+	// Greeted, when set, is told once a session what the mail server of a
+	// recipient (never a router) said in its last reply to EHLO or HELO, and
+	// from which address we came. It is called by many workers at once and must
+	// be quick.
+	Greeted  func(t *mta.Target, local netip.Addr, hello mta.Reply)
 	Settings Settings
 }
 
