@@ -45,18 +45,21 @@ func Unset(path, key string) error { return Edit(path, Change{Key: key, Unset: t
 // processes may do this at once. The error is of type Errors; an unknown key's
 // wraps ErrUnknownKey.
 func Edit(path string, changes ...Change) error {
-	return rewrite(path, func(old []byte) ([]byte, error) {
-		data, err := Apply(path, old, changes...)
-		if err != nil {
-			return nil, err
-		}
-		l := parse(path, data)
-		l.checkFiles()
-		if _, err := l.result(); err != nil {
-			return nil, err
-		}
-		return data, nil
-	})
+	return Begin(path, "", changes...)
+}
+
+// edited is the text after the changes, checked with the files that it names.
+func edited(path string, old []byte, changes []Change) ([]byte, error) {
+	data, err := Apply(path, old, changes...)
+	if err != nil {
+		return nil, err
+	}
+	l := parse(path, data)
+	l.checkFiles()
+	if _, err := l.result(); err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // Apply makes the changes in the text of a file. The result is not checked as

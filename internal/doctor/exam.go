@@ -98,12 +98,12 @@ func (o *fact[V]) find(find func() V) {
 // Examine runs the checks side by side and returns within the time-out: what
 // has not ended by then is Unknown. ctx ends it earlier.
 func Examine(ctx context.Context, id Identity, world World, opts Options) *Report {
-	if opts.Timeout <= 0 {
-		opts.Timeout = DefaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	return (&exam{id: id, world: world, opts: opts}).examine(ctx)
+}
+
+func (x *exam) examine(ctx context.Context) *Report {
+	ctx, cancel := x.bounded(ctx)
 	defer cancel()
-	x := &exam{id: id, world: world, opts: opts}
 	var mu sync.Mutex
 	var checks []Check
 	var wg sync.WaitGroup
@@ -122,6 +122,14 @@ func Examine(ctx context.Context, id Identity, world World, opts Options) *Repor
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return !x.asked(c.ID) })
 	slices.SortStableFunc(checks, compareChecks)
 	return &Report{Status: status(checks), Checks: checks, stances: x.stances(checks)}
+}
+
+// bounded is ctx within the time-out.
+func (x *exam) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if x.opts.Timeout <= 0 {
+		return context.WithTimeout(ctx, DefaultTimeout)
+	}
+	return context.WithTimeout(ctx, x.opts.Timeout)
 }
 
 // conduct runs one probe. A defect in it must not hide the other findings.
