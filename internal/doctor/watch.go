@@ -50,6 +50,7 @@ type Examined struct {
 	Report  *Report   // the last finding of every check
 	Changes []Change  // in the order of the report
 	Holds   []Hold    // what the guard would hold, if it is on
+	Names   []Agreed  // whose addresses were looked at, and whether they are certain
 }
 
 // Observer is told of every examination, in order, by the watch's goroutine.
@@ -237,6 +238,7 @@ func (g *watching) round(ctx context.Context) {
 	e := &Examined{At: g.began, Lists: g.lists}
 	e.Report, e.Changes = g.merge(r, ids)
 	e.Holds = g.guard.judge(g.settings.Identity, r, g.began)
+	e.Names = agreed(r.stances)
 	g.soon = len(e.Holds) > 0
 	g.w.last.Store(e)
 	g.w.opts.Observer.Examined(e)
