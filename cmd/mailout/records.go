@@ -16,14 +16,20 @@ import (
 type recordsCmd struct {
 	Zone    bool          `xor:"form" help:"In zone-file form."`
 	JSON    bool          `name:"json" xor:"form" help:"As one JSON list."`
+	Apply   bool          `xor:"form" help:"Publish what is missing by DNS update (see [identity.dns_update]): shows the difference, asks, publishes, reads back."`
+	Yes     bool          `help:"With --apply: do not ask."`
 	Timeout time.Duration `default:"20s" help:"Most time for looking up what is published."`
 }
 
 // Run prints the records that direct delivery needs, each with whether it is
-// published. It only asks; what it could not find out is said on stderr.
+// published. Without --apply it only asks; what it could not find out is said
+// on stderr.
 func (cmd *recordsCmd) Run(g *globals) error {
 	if cmd.Timeout <= 0 {
 		return fail(exitUsage, "--timeout %s is no time to look anything up in (write for example 20s)", cmd.Timeout)
+	}
+	if cmd.Yes && !cmd.Apply {
+		return fail(exitUsage, "--yes answers the question of --apply, which is not there")
 	}
 	c, err := examined(g)
 	if err != nil {
@@ -32,6 +38,9 @@ func (cmd *recordsCmd) Run(g *globals) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	world := doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) })
+	if cmd.Apply {
+		return cmd.apply(ctx, g, c, world)
+	}
 	plan := doctor.PlanRecords(ctx, daemon.Identity(c), world, doctor.Options{Timeout: cmd.Timeout})
 	if ctx.Err() != nil {
 		return fail(exitTemporary, "interrupted")

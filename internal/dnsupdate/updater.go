@@ -114,3 +114,40 @@ func (u *Updater) ask(ctx context.Context, server netip.AddrPort, name string, q
 	}
 	return r.Msg, nil
 }
+
+// Reach finds out whether the server can be asked at all, so that its silence
+// is told before anything else is done.
+func (u *Updater) Reach(ctx context.Context, name string) error {
+	server, err := u.server(ctx)
+	if err != nil {
+		return err
+	}
+	if u.zone != "" {
+		name = u.zone
+	}
+	_, err = u.ask(ctx, server, name, wire.TypeSOA, true)
+	return err
+}
+
+// Authoritative asks the server, past every cache, what a resolver would be
+// asked. It gives nil when the server is not the authority for the name, or
+// the name is an alias: then a resolver is to be asked.
+func (u *Updater) Authoritative(ctx context.Context, name string, qtype uint16) *wire.Msg {
+	if u.zone != "" && !wire.IsSubDomain(u.zone, wire.CanonicalName(name)) {
+		return nil
+	}
+	server, err := u.server(ctx)
+	if err != nil {
+		return nil
+	}
+	m, err := u.ask(ctx, server, name, qtype, true)
+	if err != nil || !m.Authoritative || m.Rcode != wire.RcodeSuccess && m.Rcode != wire.RcodeNameError {
+		return nil
+	}
+	for _, rr := range m.Answer {
+		if rr.Header().Rrtype == wire.TypeCNAME && qtype != wire.TypeCNAME {
+			return nil
+		}
+	}
+	return m
+}
