@@ -22,6 +22,7 @@ type conclusion struct {
 	d        *mta.Delivery
 	a        *mta.Attempt // nil: the delivery merely waited past its notice or expiry
 	now      time.Time
+	arrived  time.Time // as notices and expiry count it (gate.go); zero: the message's arrival
 	schedule retry.Schedule
 	jitter   float64
 	hostname string
@@ -55,9 +56,12 @@ type drawing struct {
 // conclude decides each recipient's fate.
 func conclude(c conclusion) concluded {
 	c.now = c.now.UTC().Truncate(time.Millisecond)
+	if c.arrived.IsZero() {
+		c.arrived = c.d.Message.Arrived
+	}
 	g := &drawing{conclusion: c}
 	g.out.settlement = &spool.Settlement{Delivery: c.d.Key()}
-	expired := c.schedule.Expired(c.now, c.d.Message.Arrived)
+	expired := c.schedule.Expired(c.now, c.arrived)
 	for i, rcpt := range c.d.Recipients {
 		res := g.result(i)
 		switch {
@@ -154,7 +158,7 @@ func (g *drawing) request(r *ReportRequest, kind ReportKind) {
 	}
 	r.Kind, r.Delivery, r.Now = kind, g.d, g.now
 	r.Host, r.LastTry = g.host()
-	r.RetryUntil = g.schedule.Deadline(g.d.Message.Arrived)
+	r.RetryUntil = g.schedule.Deadline(g.arrived)
 	g.out.requests = append(g.out.requests, *r)
 }
 
@@ -188,7 +192,7 @@ func (g *drawing) deferOpen() {
 	} else {
 		next.Attempts++
 		next.Last = g.last()
-		next.Due = g.schedule.Next(next.Attempts, g.now, g.d.Message.Arrived, g.hint(), g.jitter)
+		next.Due = g.schedule.Next(next.Attempts, g.now, g.arrived, g.hint(), g.jitter)
 	}
 	g.out.deferred = forSite(next.Last.Result)
 	first := len(g.out.settlement.Records)
@@ -217,7 +221,7 @@ func (g *drawing) waitOn(next *mta.Delivery) {
 	next.State = g.d.State
 	if g.trouble != nil {
 		next.State = mta.Deferred
-		next.Due = g.schedule.Next(next.Attempts, g.now, g.d.Message.Arrived, 0, g.jitter)
+		next.Due = g.schedule.Next(next.Attempts, g.now, g.arrived, 0, g.jitter)
 		next.Last.Result.Reason = g.trouble.Error()
 	}
 }
@@ -254,7 +258,7 @@ func (g *drawing) hint() time.Duration {
 
 // notice owes the delay notice, once.
 func (g *drawing) notice(next *mta.Delivery) {
-	if g.trouble != nil || !g.schedule.NoticeDue(g.now, g.d.Message.Arrived, g.d.DelaySent) {
+	if g.trouble != nil || !g.schedule.NoticeDue(g.now, g.arrived, g.d.DelaySent) {
 		return
 	}
 	next.DelaySent = true

@@ -123,7 +123,7 @@ func (l *loop) forgetEntry(e *entry) {
 // checkAt is when a delivery that merely waits owes a notice or expires.
 func (l *loop) checkAt(m *mta.Delivery) millis {
 	s := l.set.schedules.For(m.Destination.Stream)
-	at := ms(s.Overdue(m.Message.Arrived, l.q.started))
+	at := ms(s.Overdue(l.q.arrived(m.Message), l.q.started))
 	if notice, ok := l.noticeAt(m, s); ok {
 		at = min(at, notice)
 	}
@@ -134,7 +134,7 @@ func (l *loop) noticeAt(m *mta.Delivery, s retry.Schedule) (millis, bool) {
 	if m.DelaySent || m.Message.Envelope.Sender == "" {
 		return 0, false // sent, or nobody to tell (RFC 3464 2)
 	}
-	t, ok := s.NoticeWaiting(m.Message.Arrived, l.q.started)
+	t, ok := s.NoticeWaiting(l.q.arrived(m.Message), l.q.started)
 	return ms(t), ok
 }
 
@@ -168,6 +168,7 @@ func (l *loop) moveDue(d *dest) {
 	}
 	fresh := l.nowMS < d.routeUntil
 	switch {
+	case d.gated(): // until SetGuard says otherwise
 	case d.plan == planRouted && fresh:
 		for len(d.due) > 0 && d.due.top().due <= l.nowMS {
 			l.makeReady(d.due.pop())
@@ -185,6 +186,9 @@ func (l *loop) moveDue(d *dest) {
 func (l *loop) inspect(d *dest) {
 	var overdue []*entry
 	d.check = never
+	if l.timeless(d) {
+		return
+	}
 	look := func(e *entry) {
 		if at := l.checkAt(e.d); at <= l.nowMS {
 			overdue = append(overdue, e)
@@ -230,6 +234,7 @@ func (l *loop) take(e *entry) {
 
 func (l *loop) fly(e *entry) {
 	e.phase, e.since = phaseFlight, l.nowMS
+	e.routed = e.dest.plan == planRouted && e.dest.route.Router != ""
 	e.dest.flying++
 	l.flying++
 }

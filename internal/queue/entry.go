@@ -42,6 +42,7 @@ type entry struct {
 	// announced says that intake's Add was seen, so none is to come.
 	announced bool
 	settling  bool // in flight, attempted, waiting for the disk
+	routed    bool // in flight, by a router
 }
 
 func (e *entry) before(f *entry) bool {

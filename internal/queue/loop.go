@@ -72,6 +72,7 @@ type loop struct {
 	down      int // settlers whose store fails
 	uncertain int64
 	stopping  bool
+	guarded   bool // the guard holds some direct mail
 	rotating  bool // serveHungry: one connection each
 	epoch     int  // of the configuration: older plans do not count
 	nextWatch millis
@@ -99,6 +100,7 @@ func newLoop(q *Queue) *loop {
 	l.tick()
 	l.nextWatch = l.nowMS + watchEvery.Milliseconds()
 	l.outlook = newOutlook(l.nowMS, l.set.limits)
+	l.guarded = holding(q.Guarded())
 	return l
 }
 

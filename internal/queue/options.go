@@ -135,6 +135,9 @@ type Options struct {
 	// Rand gives numbers in [0,1) for jitter; default math/rand/v2.
 	Rand   func() float64
 	Logger *slog.Logger // default: discards
+	// Guarded are the times in which the guard held direct mail before this
+	// start, as Queue.Guarded gave them; one without an end goes on.
+	Guarded []Span
 	// Hostname is the EHLO name noted in records of attempts whose carrier
 	// named none.
 	Hostname string

@@ -58,7 +58,7 @@ func (l *loop) wantNoticeSweep(d *dest) {
 	if d.sweep != nil || l.nowMS-d.sweptAt < noticeSweep.Milliseconds() {
 		return
 	}
-	if d.nextDue > l.nowMS {
+	if d.nextDue > l.nowMS || l.timeless(d) {
 		return
 	}
 	at, ever := l.set.schedules.For(d.key.Stream).NoticeWaiting(time.UnixMilli(d.nextDue), l.q.started)
@@ -180,7 +180,7 @@ func (l *loop) sweepPage(d *dest, sw *sweep, n int, list []*mta.Delivery) {
 			end = true // only what is overdue is looked at
 			break
 		}
-		wanted := due <= l.nowMS && l.checkAt(m) <= l.nowMS
+		wanted := due <= l.nowMS && l.checkAt(m) <= l.nowMS && !l.timeless(d)
 		if sw.site != "" && due > l.nowMS && blames(m.Last, sw.site) && m.Last.Time.Before(sw.until) {
 			wanted, due = true, l.nowMS
 		}

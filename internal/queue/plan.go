@@ -63,6 +63,9 @@ func (q *Queue) ownTrouble(start time.Time, reason string) *mta.Attempt {
 
 func (l *loop) onPlanned(d *dest, epoch int, route *mta.Route, refusal *mta.Attempt) {
 	l.endPlan(d)
+	if l.guarded {
+		d.check = 0 // whether its time counts depends on the route
+	}
 	switch {
 	case l.stopping: // a look-up that the stop cut short says nothing
 	case epoch != l.epoch:

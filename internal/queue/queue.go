@@ -28,6 +28,7 @@ type Queue struct {
 	done     chan struct{} // closed when the loop has ended
 	stop     chan struct{} // closed by Stop: no new work
 	running  atomic.Bool
+	guarded  atomic.Pointer[[]Span] // written by the loop, or before it runs
 	stopping atomic.Bool
 
 	// work ends when no new delivery may be taken, abandoned when open
@@ -48,6 +49,7 @@ func New(opts Options) *Queue {
 		stop:     make(chan struct{}),
 	}
 	q.settings.Store(&settings{schedules: opts.Schedules, limits: opts.Limits, hostname: opts.Hostname})
+	q.guarded.Store(&opts.Guarded)
 	return q
 }
 

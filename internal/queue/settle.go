@@ -36,6 +36,9 @@ func (q *Queue) conclude(e *entry, a *mta.Attempt, blame mta.Last) *outcome {
 		d: e.d, a: a, now: q.opts.Now(), schedule: set.schedules.For(e.d.Destination.Stream),
 		jitter: q.opts.Rand(), hostname: set.hostname, blame: blame,
 	}
+	if !e.routed {
+		c.arrived = q.arrived(e.d.Message)
+	}
 	o := &outcome{e: e, from: c, out: conclude(c), attempt: a != nil}
 	o.records = len(o.out.settlement.Records)
 	if a != nil {

@@ -146,6 +146,8 @@ func (l *loop) why(m *mta.Delivery) Explanation {
 	case e.due > l.nowMS:
 		x.Next = time.UnixMilli(e.due).UTC()
 		x.Reason = deferredBecause(m)
+	case d.gated():
+		whyGated(&x, d)
 	default:
 		l.whyUnplanned(&x, d)
 	}
@@ -177,7 +179,9 @@ func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest) {
 	default:
 		x.Limit = "memory"
 		x.Reason = fmt.Sprintf("waits in the spool behind %d earlier deliveries to %s", d.inMemory(), d.key)
-		if d.site != nil && d.site.ready > 0 {
+		if d.gated() {
+			whyGated(x, d)
+		} else if d.site != nil && d.site.ready > 0 {
 			var y Explanation
 			l.whyReady(&y, d.site)
 			x.Reason += "; " + y.Reason

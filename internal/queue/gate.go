@@ -1,0 +1,110 @@
+package queue
+
+import (
+	"time"
+
+	"mailout/internal/mta"
+)
+
+// The gate: direct mail that the guard of the identity holds (identity.guard =
+// "hold").
+//
+// Who judges the sources gives it to the planner, whose routes say what holds
+// them (mta.Route.HeldBy), and tells the queue by SetGuard that they are to be
+// planned anew. A destination with such a route keeps its deliveries where they
+// are: due, and never ready. Nothing is written for it, so that closing and
+// opening costs the same with one delivery and with a million; a session under
+// way ends its transaction and finds no more work.
+//
+// The time in which the guard holds direct mail does not count: meanwhile no
+// direct mail expires or owes a notice, and afterwards each message has as much
+// time left as before. The spans are what SetGuard told; daemon keeps them over
+// a restart. Rejected: a state written for each delivery (a million writes, and
+// as many to undo), and a clock for each source (one more fact to keep with each
+// delivery, to expire a little mail of the other sources a little earlier).
+
+// Span is a time in which the guard held direct mail.
+type Span struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to,omitzero"` // zero: still
+}
+
+// keepSpans bounds how many are remembered; older ones are forgotten, and mail
+// from before them has less time.
+const keepSpans = 32
+
+// SetGuard tells that the guard holds some direct mail now, or none (any more),
+// or other sources than before: every route is planned anew. The planner must
+// know first.
+func (q *Queue) SetGuard(holds bool) {
+	q.send(event{kind: evCall, call: func(l *loop) { l.setGuard(holds) }})
+}
+
+// Guarded gives the times in which the guard held direct mail, the oldest
+// first: for Options.Guarded after a restart.
+func (q *Queue) Guarded() []Span {
+	if p := q.guarded.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// holding reports whether the last of some spans goes on.
+func holding(spans []Span) bool { return len(spans) > 0 && spans[len(spans)-1].To.IsZero() }
+
+func (l *loop) setGuard(holds bool) {
+	spans := append([]Span(nil), l.q.Guarded()...)
+	switch {
+	case holds && !l.guarded:
+		spans = append(spans, Span{From: l.now.UTC()})
+		spans = spans[max(0, len(spans)-keepSpans):]
+	case !holds && l.guarded:
+		spans[len(spans)-1].To = l.now.UTC()
+	}
+	l.guarded = holds
+	l.q.guarded.Store(&spans)
+	for _, d := range l.dests {
+		d.check = 0 // what may expire has changed
+		if d.plan == planNone {
+			l.advance(d)
+		}
+	}
+	l.replan()
+}
+
+// gated reports that the guard holds a destination's mail.
+func (d *dest) gated() bool { return d.plan == planRouted && d.route.HeldBy != "" }
+
+// timeless reports that a destination's waiting does not count now. Where
+// nobody knows how it is routed it may be direct.
+func (l *loop) timeless(d *dest) bool {
+	return l.guarded && !(d.plan == planRouted && d.route.Router != "")
+}
+
+// arrived is a message's arrival as notices and expiry count it: later by the
+// time that the guard took since.
+func (q *Queue) arrived(m *mta.Message) time.Time {
+	spans := q.Guarded()
+	if len(spans) == 0 {
+		return m.Arrived
+	}
+	var taken time.Duration
+	for _, s := range spans {
+		to := s.To
+		if to.IsZero() {
+			to = q.opts.Now()
+		}
+		from := s.From
+		if m.Arrived.After(from) {
+			from = m.Arrived
+		}
+		taken += max(to.Sub(from), 0)
+	}
+	return m.Arrived.Add(taken)
+}
+
+// whyGated explains what the guard holds.
+func whyGated(x *Explanation, d *dest) {
+	x.Limit = "identity.guard"
+	x.Reason = d.route.HeldBy
+}
