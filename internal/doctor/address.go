@@ -261,6 +261,9 @@ func (x *exam) judgeRecord(out *Check, c claim, resolved answer, zone zoneView) 
 	case zone.right():
 		out.problem(Warn, DNSHost, out.Seen+"; "+stale(resolved), Fix{
 			Text: "The right record is published: wait until caches have forgotten the old one."})
+	case zone.partly():
+		out.problem(Warn, DNSHost, out.Seen+"; the right record is published at some of the zone's own servers", Fix{
+			Text: "Wait until the others have it, and caches have forgotten the old one (address.authoritative)."})
 	case len(got.missing) > 0:
 		out.problem(Fail, DNSHost, out.Seen, missingFix(c, got))
 	default:

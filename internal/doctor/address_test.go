@@ -88,6 +88,13 @@ func TestCheck_address_record(t *testing.T) {
 		caching(w, ourName+". 240 A 192.0.2.99")
 		record(t, w, goodIdentity()).mustBe(t, Warn, "published, caches still hold the old one (192.0.2.99) for 240 s")
 	})
+	t.Run("warn while a secondary lacks it", func(t *testing.T) {
+		w := newWorld(t)
+		withSecondary(w)
+		w.withdrawAt(authoritative2, ourName, wire.TypeA)
+		caching(w, "")
+		record(t, w, goodIdentity()).mustBe(t, Warn, "at some of the zone's own servers")
+	})
 	t.Run("unknown", func(t *testing.T) {
 		w := newWorld(t)
 		w.ask = silentDNS

@@ -65,6 +65,12 @@ func (v zoneView) right() bool {
 	return v.err == nil && right > 0 && wrong == 0
 }
 
+// partly reports that some servers have what is wanted and others do not yet.
+func (v zoneView) partly() bool {
+	right, wrong, _ := v.count()
+	return right > 0 && wrong > 0
+}
+
 // firstWrong is the comparison at the first server that differs.
 func (v zoneView) firstWrong() compared {
 	for _, r := range v.replies {

@@ -116,12 +116,14 @@ func TestMailServersHearEhloAndQuitOnly(t *testing.T) {
 	w := newWorld(t)
 	s := newStreet(t, w)
 	id := goodIdentity()
-	id.Probes = append(s.two(""), "198.51.100.25")
+	s.open("198.51.100.27:25", "220 old.example ESMTP\r\n", "500 5.5.1 command unknown\r\n", "")
+	id.Probes = append(s.two(""), "198.51.100.25", "198.51.100.27")
 	id.Reflectors = []string{"smtp:198.51.100.26"}
 	Examine(t.Context(), id, w.world(), Options{})
 	got := s.heard()
 	slices.Sort(got)
-	want := []string{"EHLO mailout.ofc.widget.com", "EHLO mailout.ofc.widget.com", "QUIT", "QUIT"}
+	const ehlo = "EHLO mailout.ofc.widget.com" // refused or not: nobody hears HELO
+	want := []string{ehlo, ehlo, ehlo, "QUIT", "QUIT", "QUIT"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the mail servers heard %q", got)
 	}

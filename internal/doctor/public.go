@@ -50,10 +50,11 @@ const (
 // findFaces makes the list of faces and asks about all of them side by side.
 func (x *exam) findFaces(ctx context.Context) []face {
 	faces := x.outline(ctx)
+	all := slices.Clone(faces) // to be read while each of faces is written
 	var wg sync.WaitGroup
 	for i := range faces {
 		wg.Go(func() {
-			faces[i].Ways = x.ways(ctx, faces[i], faces)
+			faces[i].Ways = x.ways(ctx, faces[i], all)
 			faces[i].Visible = decide(faces[i].Ways)
 		})
 	}
