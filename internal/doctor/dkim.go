@@ -55,9 +55,17 @@ func dkimKeys(_ context.Context, x *exam) []Check {
 }
 
 func judgeKey(path string) Check {
-	c := Check{ID: "dkim.key", Subject: path, Asked: "whether the file holds a private key that can be used", Why: whyKey}
 	key, err := dkim.Load(path)
 	info, statErr := os.Stat(path)
+	if err == nil && statErr != nil {
+		err = statErr
+	}
+	return judgeLoaded(path, key, info, err)
+}
+
+// judgeLoaded is about a key file as it was found.
+func judgeLoaded(path string, key *dkim.Key, info fs.FileInfo, err error) Check {
+	c := Check{ID: "dkim.key", Subject: path, Asked: "whether the file holds a private key that can be used", Why: whyKey}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		c.problem(Unknown, You, err.Error(), Fix{Text: "Run this as the user of `mailout serve`, who must be able to read the file, or as root."})
@@ -70,8 +78,6 @@ func judgeKey(path string) Check {
 		c.problem(Fail, You, fmt.Sprintf("RSA of %d bits; at least %d are needed", key.Bits(), dkim.MinBits), Fix{
 			Command: "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out " + path + ".new",
 			Text:    "Make a longer key, publish it under a new selector, and only then change [[dkim]]."})
-	case statErr != nil:
-		c.Status, c.Seen = Unknown, statErr.Error()
 	case loose(info.Mode()):
 		c.problem(Warn, You, fmt.Sprintf("%s; others on this machine may read or change the file (mode %04o)", described(key), info.Mode().Perm()), Fix{
 			Command: "chmod o-rwx,g-wx " + path, Text: "Let only the user of `mailout serve` read the private key."})

@@ -1,0 +1,173 @@
+package doctor
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	wire "github.com/miekg/dns"
+
+	"mailout/internal/dkim"
+)
+
+const keyName = "m1._domainkey.widget.com"
+
+func TestCheck_dkim_key(t *testing.T) {
+	_, good := keyFile(t, dkim.RSA, 0o600)
+	_, open := keyFile(t, dkim.Ed25519, 0o644)
+	_, group := keyFile(t, dkim.Ed25519, 0o640)
+	dir := t.TempDir()
+	weakKey, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	weak := write("weak.pem", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(weakKey)})), 0o600)
+	with := func(path string) func(*fakeWorld, *Identity) {
+		return func(_ *fakeWorld, id *Identity) {
+			id.DKIM = []DKIMKey{{"widget.com", "m1", path}, {"example.com", "m1", path}}
+		}
+	}
+	try(t, "dkim.key", []step{
+		{name: "pass", change: with(good), subject: good, want: Pass, seen: "RSA of 2048 bits"},
+		{name: "pass readable by the group", change: with(group), subject: group, want: Pass, seen: "Ed25519"},
+		{name: "warn without a key", subject: "mailout.ofc.widget.com", want: Warn, seen: "no DKIM key is configured", text: "signs nothing itself"},
+		{name: "warn readable by all", change: with(open), want: Warn, seen: "mode 0644"},
+		{name: "fail missing", change: with(filepath.Join(dir, "none")), want: Fail, seen: "no such file"},
+		{name: "fail short", change: with(weak), want: Fail, seen: "RSA of 1024 bits"},
+		{name: "fail no key", change: with(write("text.pem", "hello", 0o600)), want: Fail, seen: "no key in PEM form"},
+	})
+	t.Run("unknown", func(t *testing.T) { // root may read every file, so it is not tried with one
+		c := judgeLoaded("k.pem", nil, nil, &fs.PathError{Op: "open", Path: "k.pem", Err: fs.ErrPermission})
+		if c.Status != Unknown || !strings.Contains(c.Seen, "permission") || !strings.Contains(c.Fix.Text, "mailout serve") {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// published gives an identity with a key, and its record changed in a way.
+func withKey(t *testing.T, change func(text string) string) (func(*fakeWorld, *Identity), *dkim.Key) {
+	key, path := keyFile(t, dkim.RSA, 0o600)
+	return func(w *fakeWorld, id *Identity) {
+		id.DKIM = []DKIMKey{{"widget.com", "m1", path}}
+		if change != nil {
+			w.publish(textRecord(keyName, change(key.TXT())))
+		}
+	}, key
+}
+
+func TestCheck_dkim_record(t *testing.T) {
+	other, _ := keyFile(t, dkim.RSA, 0o600)
+	var steps []step
+	add := func(s step, change func(string) string) {
+		prepare, key := withKey(t, change)
+		more := s.change
+		s.change = func(w *fakeWorld, id *Identity) {
+			prepare(w, id)
+			if more != nil {
+				more(w, id)
+			}
+		}
+		if s.subject = keyName; s.want == "warn" || s.want == "fail" {
+			s.record = textRecord(keyName, key.TXT())
+		}
+		steps = append(steps, s)
+	}
+	same := func(s string) string { return s }
+	add(step{name: "pass", want: Pass, seen: "ours"}, same)
+	add(step{name: "pass without version", want: Pass}, func(s string) string { return strings.TrimPrefix(s, "v=DKIM1; ") })
+	add(step{name: "warn testing", want: Warn, seen: "t=y"}, func(s string) string { return s + "; t=y" })
+	add(step{name: "warn wrapped", want: Warn, seen: "wrapped"}, func(s string) string { return s[:90] + "\n" + s[90:] })
+	add(step{name: "warn spaced", want: Warn, seen: "white space"}, func(s string) string { return s[:90] + " " + s[90:] })
+	add(step{name: "fail missing", want: Fail, seen: "NXDOMAIN"}, nil)
+	add(step{name: "fail another key", want: Fail, seen: "another one"}, func(string) string { return other.TXT() })
+	add(step{name: "fail revoked", want: Fail, seen: "revoked"}, func(string) string { return "v=DKIM1; p=" })
+	add(step{name: "fail cut off", want: Fail, seen: "cut off after 255"}, func(s string) string { return s[:255] })
+	add(step{name: "fail quotes inside", want: Fail, seen: "quotation marks"}, func(s string) string { return s[:255] + `" "` + s[255:] })
+	add(step{name: "fail backslashes", want: Fail, seen: "backslashes"}, func(s string) string { return strings.ReplaceAll(s, ";", `\;`) })
+	add(step{name: "fail rubbish", want: Fail, seen: "no TAG=VALUE"}, func(string) string { return "hello" })
+	add(step{name: "fail hash", want: Fail, seen: "sha256"}, func(s string) string { return "v=DKIM1; h=sha1" + strings.TrimPrefix(s, "v=DKIM1") })
+	add(step{name: "fail two", want: Fail, seen: "2 records", change: func(w *fakeWorld, _ *Identity) { w.publish(textRecord(keyName, other.TXT())) }}, same)
+	add(step{name: "unknown", want: Unknown, seen: "SERVFAIL", change: deaf(keyName+".", wire.TypeTXT)}, same)
+	add(step{name: "unknown without the private key", want: Unknown, seen: "dkim.key", change: func(_ *fakeWorld, id *Identity) { id.DKIM[0].Path = "/nonexistent/key.pem" }}, same)
+	steps = append(steps, step{name: "skip", want: Skip, seen: "dkim.key"})
+	try(t, "dkim.record", steps)
+}
+
+func TestCheck_dkim_verifies(t *testing.T) {
+	other, _ := keyFile(t, dkim.RSA, 0o600)
+	var steps []step
+	add := func(s step, change func(string) string) {
+		prepare, key := withKey(t, change)
+		more := s.change
+		s.change = func(w *fakeWorld, id *Identity) {
+			prepare(w, id)
+			if more != nil {
+				more(w, id)
+			}
+		}
+		if s.want == Fail {
+			s.record = textRecord(keyName, key.TXT())
+		}
+		steps = append(steps, s)
+	}
+	same := func(s string) string { return s }
+	add(step{name: "pass", subject: keyName, want: Pass}, same)
+	add(step{name: "pass with white space", want: Pass}, func(s string) string { return s[:90] + " " + s[90:] })
+	add(step{name: "fail another key", want: Fail, seen: "of another key"}, func(string) string { return other.TXT() })
+	add(step{name: "fail revoked", want: Fail, seen: "revoked"}, func(string) string { return "v=DKIM1; p=" })
+	add(step{name: "fail cut off", want: Fail}, func(s string) string { return s[:255] })
+	add(step{name: "fail missing", want: Fail, seen: "0 records"}, nil)
+	add(step{name: "unknown", want: Unknown, change: deaf(keyName+".", wire.TypeTXT)}, same)
+	add(step{name: "skip without the private key", want: Skip, change: func(_ *fakeWorld, id *Identity) { id.DKIM[0].Path = "/nonexistent/key.pem" }}, same)
+	steps = append(steps, step{name: "skip without a key", want: Skip})
+	try(t, "dkim.verifies", steps)
+}
+
+func TestCheck_dkim_alignment(t *testing.T) {
+	signing := func(domain string) func(*fakeWorld, *Identity) {
+		return func(_ *fakeWorld, id *Identity) {
+			id.Domains, id.DKIM = []string{"news.widget.com"}, []DKIMKey{{domain, "m1", "k"}}
+		}
+	}
+	try(t, "dkim.alignment", []step{
+		{name: "pass", change: signing("news.widget.com"), subject: "news.widget.com", want: Pass, seen: "d=news.widget.com"},
+		{name: "pass related by a record", records: []string{`_dmarc.widget.com. 300 TXT "v=DMARC1; p=none"`}, change: signing("widget.com"), want: Pass, seen: "same organization"},
+		{name: "pass related by the list of suffixes", change: signing("widget.com"), want: Pass, seen: "same organization"},
+		{name: "warn", change: signing("example.com"), want: Warn, text: `domain = "news.widget.com"`},
+		{name: "warn about a domain of its own", records: []string{`_dmarc.news.widget.com. 300 TXT "v=DMARC1; p=none; psd=n"`}, change: signing("widget.com"), want: Warn},
+		{name: "fail strict", records: []string{`_dmarc.widget.com. 300 TXT "v=DMARC1; p=none; adkim=s"`}, change: signing("widget.com"), want: Fail, seen: "adkim=s"},
+		{name: "skip", want: Skip},
+		{name: "unknown", change: func(w *fakeWorld, id *Identity) {
+			signing("widget.com")(w, id)
+			deaf("_dmarc.news.widget.com.", wire.TypeTXT)(w, id)
+		}, want: Unknown},
+	})
+}
+
+// TestPlainText: what the DNS library escapes comes out as it is on the wire.
+func TestPlainText(t *testing.T) {
+	for in, want := range map[string]string{`a`: "a", `a\"b`: `a"b`, `a\\b`: `a\b`, `a\010b\255`: "a\nb\xff", `a\`: `a\`, `\999`: "999"} {
+		if got := plainText(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	w := newWorld(t, textRecord("x.widget.com", "one \"two\" \\ three\n"))
+	x := &exam{id: goodIdentity(), world: w.world()}
+	if got := x.look(t.Context(), "x.widget.com", wire.TypeTXT).texts(); fmt.Sprint(got) != "[one \"two\" \\ three\n]" {
+		t.Errorf("%q", got)
+	}
+}
