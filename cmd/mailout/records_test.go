@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"mailout/internal/doctor"
+	"mailout/internal/mtatest"
 )
 
 // recordsPlan has a record in each status, a long text, and a reverse record.
@@ -95,5 +97,65 @@ func TestRecordsUsage(t *testing.T) {
 	var out, errs bytes.Buffer
 	if status := run([]string{"records", "--config", file + ".not"}, strings.NewReader(""), &out, &errs); status != exitConfig || !strings.Contains(errs.String(), "mailout setup") {
 		t.Errorf("%d %q", status, errs.String())
+	}
+}
+
+// TestRecordsAsksDNS runs the command against a name server: what is published
+// is compared, and after what it says is published, all of it is.
+func TestRecordsAsksDNS(t *testing.T) {
+	t.Parallel()
+	names := mtatest.NewDNS()
+	if err := names.Start("127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(names.Stop)
+	err := names.Add("widget.example. SOA ns.widget.example. h.widget.example. 1 7200 3600 604800 300\nwidget.example. NS ns.widget.example.\nns.widget.example. A 203.0.113.53\n" +
+		"widget.example. MX 10 mx.widget.example.\nwidget.example. TXT \"v=spf1 include:s.example -all\"\ns.example. TXT \"v=spf1 ip4:198.51.100.0/24 -all\"")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "mailout.toml")
+	text := fmt.Sprintf("hostname = \"mailout.ofc.widget.example\"\nspool = \"spool\"\npostmaster = \"postmaster@widget.example\"\n[dns]\nservers = [%q]\nhosts_file = \"\"\n"+
+		"[delivery]\nipv6 = false\n[[source]]\nip = \"127.0.0.1\"\n[identity]\npublic_ip = [\"203.0.113.5\"]\nreflectors = []\nprobes = []\n", names.Addr())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	records := func() map[string]string {
+		var out, errs bytes.Buffer
+		if status := run([]string{"records", "--config", file, "--json"}, strings.NewReader(""), &out, &errs); status != 0 {
+			t.Fatalf("%d %s", status, errs.String())
+		}
+		var list []doctor.Record
+		if err := json.Unmarshal(out.Bytes(), &list); err != nil {
+			t.Fatal(err, out.String())
+		}
+		got := map[string]string{}
+		for _, r := range list {
+			got[r.Zoned()] = string(r.Status)
+		}
+		return got
+	}
+	first := records()
+	for record, status := range map[string]string{
+		"mailout.ofc.widget.example. IN A 203.0.113.5":                                             "missing",
+		"mailout.ofc.widget.example. IN TXT \"v=spf1 a -all\"":                                     "missing",
+		"widget.example. IN TXT \"v=spf1 ip4:203.0.113.5 include:s.example -all\"":                 "differs",
+		"_dmarc.widget.example. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@widget.example\"": "missing",
+		"5.113.0.203.in-addr.arpa. IN PTR mailout.ofc.widget.example.":                             "missing",
+	} {
+		if first[record] != status {
+			t.Errorf("%s is %q, want %s, among %v", record, first[record], status, first)
+		}
+	}
+	names.Remove("widget.example", 16) // TXT: the old SPF record goes
+	for record := range first {
+		if err := names.Add(record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for record, status := range records() {
+		if status != "published" {
+			t.Errorf("%s is %s after it was published", record, status)
+		}
 	}
 }
