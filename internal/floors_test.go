@@ -52,6 +52,7 @@ var floors = map[string]int{
 	"internal/admin":  3,
 	"internal/config": 3,
 	"internal/daemon": 3,
+	"internal/setup":  3,
 
 	"internal/mtatest": 4,
 	"cmd/mailout":      5,
@@ -75,6 +76,7 @@ var neighbours = map[[2]string]string{
 	{"internal/transport", "internal/queue"}:                "the carrier implements the queue's interface; queue never imports transport",
 	{"internal/daemon", "internal/admin"}:                   "the daemon builds all parts",
 	{"internal/daemon", "internal/config"}:                  "the daemon builds all parts from the configuration",
+	{"internal/setup", "internal/config"}:                   "the set-up drafts and writes a configuration",
 	{"internal/admin", "internal/config"}:                   "the control API reports configuration errors with their positions",
 }
 

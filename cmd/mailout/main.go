@@ -26,6 +26,7 @@ type cli struct {
 	Config      string           `help:"Configuration file." env:"MAILOUT_CONFIG" default:"${config}" placeholder:"FILE" type:"path"`
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
+	Setup   setupCmd   `cmd:"" help:"Guided set-up: asks, looks, writes the configuration, examines it."`
 	Serve   serveCmd   `cmd:"" help:"Run the daemon in the foreground."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole road against a small world on loopback."`
 	Doctor  doctorCmd  `cmd:"" help:"Check everything that direct delivery needs; exit status 0 fine, 1 warnings, 2 failures."`

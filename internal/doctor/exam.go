@@ -98,7 +98,10 @@ func (o *fact[V]) find(find func() V) {
 // Examine runs the checks side by side and returns within the time-out: what
 // has not ended by then is Unknown. ctx ends it earlier.
 func Examine(ctx context.Context, id Identity, world World, opts Options) *Report {
-	return (&exam{id: id, world: world, opts: opts}).examine(ctx)
+	x := &exam{id: id, world: world, opts: opts}
+	r := x.examine(ctx)
+	r.stances = x.stances(r.Checks)
+	return r
 }
 
 func (x *exam) examine(ctx context.Context) *Report {
@@ -121,7 +124,7 @@ func (x *exam) examine(ctx context.Context) *Report {
 	wg.Wait() // every probe ends with ctx
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return !x.asked(c.ID) })
 	slices.SortStableFunc(checks, compareChecks)
-	return &Report{Status: status(checks), Checks: checks, stances: x.stances(checks)}
+	return &Report{Status: status(checks), Checks: checks}
 }
 
 // bounded is ctx within the time-out.

@@ -12,6 +12,7 @@ func TestSurveySharesWhatItAsked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := NewSurvey(goodIdentity(), w.world(), Options{})
+	s.Examine(context.Background(), "name.form") // does not look at the faces
 	faces := s.Faces(context.Background())
 	if len(faces) != 1 || faces[0].Visible != netip.MustParseAddr("192.0.2.10") || faces[0].Agree == 0 || faces[0].Said == "" || s.Routed() {
 		t.Fatalf("%+v", faces)
