@@ -69,7 +69,7 @@ func askAuthority(u *dnsupdate.Updater, id doctor.Identity, ask func(context.Con
 // run shows, asks, publishes and reads back. It ends with status 1 when
 // something is left to do.
 func (p *publisher) run(ctx context.Context, records *doctor.Plan) error {
-	changes, err := changesOf(records)
+	changes, guesses, err := changesOf(records)
 	if err != nil {
 		return fail(exitSoftware, "%v", err)
 	}
@@ -77,6 +77,7 @@ func (p *publisher) run(ctx context.Context, records *doctor.Plan) error {
 	if err != nil {
 		return fail(exitUnavailable, "%v", err)
 	}
+	plan.ByHand = append(plan.ByHand, guesses...)
 	p.show(plan, records)
 	left := len(plan.ByHand) > 0 || slices.ContainsFunc(records.Records, func(r doctor.Record) bool { return r.Status == doctor.RecordUnknown })
 	if len(plan.Edits) > 0 {
@@ -94,23 +95,27 @@ func (p *publisher) run(ctx context.Context, records *doctor.Plan) error {
 	return nil
 }
 
-// changesOf gives what the plan of records wants of the zones.
-func changesOf(records *doctor.Plan) ([]dnsupdate.Change, error) {
-	var out []dnsupdate.Change
+// changesOf gives what the plan of records wants of the zones. An MX record is
+// never published by itself: to which server it leads is a guess.
+func changesOf(records *doctor.Plan) (out []dnsupdate.Change, guesses []dnsupdate.ByHand, err error) {
 	for _, c := range records.Changes() {
 		change := dnsupdate.Change{Name: c.Name, Type: c.Type}
 		for to, values := range map[*[]string][]string{&change.Add: c.Want, &change.Remove: c.Gone} {
 			for _, v := range values {
 				rr, err := c.RR(v, 0)
 				if err != nil {
-					return nil, fmt.Errorf("%s %s %s: %w", c.Name, c.Type, v, err)
+					return nil, nil, fmt.Errorf("%s %s %s: %w", c.Name, c.Type, v, err)
 				}
 				*to = append(*to, strings.TrimPrefix(rr.String(), rr.Header().String()))
 			}
 		}
+		if change.Type == "MX" {
+			guesses = append(guesses, dnsupdate.ByHand{Change: change, Why: "name the server that takes the domain's mail; which one that is, is not known here"})
+			continue
+		}
 		out = append(out, change)
 	}
-	return out, nil
+	return out, guesses, nil
 }
 
 func (p *publisher) say(format string, args ...any) {

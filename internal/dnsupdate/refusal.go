@@ -68,7 +68,7 @@ func (u *Updater) keyTrouble(t *wire.TSIG) (code, text string) {
 	case wire.RcodeBadSig:
 		return "BADSIG", "it has another secret for the key " + name + ": compare key_secret, and key_algorithm, with the server's configuration"
 	case wire.RcodeBadKey:
-		return "BADKEY", "it has no key " + name + " with " + plain(u.key.Algorithm) + ": compare key_name and key_algorithm with the server's configuration"
+		return "BADKEY", "it has no key " + name + " with " + plain(u.key.Algorithm) + " that may change this zone: compare key_name and key_algorithm with the server's configuration, and what it lets the key do"
 	case wire.RcodeBadTime:
 		return "BADTIME", "the clocks differ too much" + u.serverTime(t) + ": set the clock of this machine, or the server's (NTP)"
 	case wire.RcodeBadTrunc:
@@ -94,13 +94,11 @@ func (u *Updater) serverTime(t *wire.TSIG) string {
 // trouble is what a response code to an update means (RFC 2136 2.2).
 func (u *Updater) trouble(rcode int) string {
 	switch rcode {
-	case wire.RcodeRefused:
+	case wire.RcodeRefused, wire.RcodeNotAuth: // NOTAUTH is also Knot's word for an acl that does not fit
 		if u.key.Name == "" {
-			return "it does not let this machine change that zone: give a key (key_name and key_secret_file), or allow this machine's address there"
+			return "it does not let this machine change that zone: give a key (key_name and key_secret_file) or allow this machine's address there; or it is a secondary, then name the primary as server"
 		}
-		return "it does not let the key " + plain(u.key.Name) + " make these changes: allow it there (BIND: update-policy or allow-update; Knot: an acl with action update)"
-	case wire.RcodeNotAuth:
-		return "it is not the primary server of that zone: correct server and zone in [identity.dns_update]"
+		return "it does not let the key " + plain(u.key.Name) + " make these changes: allow it there (BIND: update-policy or allow-update; Knot: an acl with action update); or it is a secondary, then name the primary as server"
 	case wire.RcodeNotZone:
 		return "a name is outside of that zone: correct zone in [identity.dns_update]"
 	case wire.RcodeNotImplemented:

@@ -198,7 +198,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}{
 		{"REFUSED", "REFUSED", "allow", nil, code(wire.RcodeRefused)},
 		{"REFUSED without a key", "REFUSED", "give a key", func(o *Options) { o.Key = Key{} }, nil},
-		{"NOTAUTH", "NOTAUTH", "not the primary", nil, code(wire.RcodeNotAuth)},
+		{"NOTAUTH", "NOTAUTH", "secondary", nil, code(wire.RcodeNotAuth)},
 		{"NOTZONE", "NOTZONE", "outside", nil, code(wire.RcodeNotZone)},
 		{"NOTIMP", "NOTIMP", "no updates", nil, code(wire.RcodeNotImplemented)},
 		{"SERVFAIL", "SERVFAIL", "log", nil, code(wire.RcodeServerFailure)},

@@ -234,8 +234,8 @@ func (h *home) keep(p []byte) {
 }
 
 // cache starts unbound as the resolver of the home; the function ends it, and
-// with it what it remembers.
-func (h *home) cache() (stop func()) {
+// with it what it remembers. zones are more of its configuration.
+func (h *home) cache(zones ...string) (stop func()) {
 	h.t.Helper()
 	file := filepath.Join(h.dir, "unbound.conf")
 	text := `server:
@@ -253,7 +253,7 @@ remote-control:
  control-enable: no
 forward-zone:
  name: "."
- forward-addr: ` + authorityAddr + "\n"
+ forward-addr: ` + authorityAddr + "\n" + strings.Join(zones, "")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		h.t.Fatal(err)
 	}
