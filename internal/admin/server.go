@@ -30,13 +30,16 @@ type Reload struct {
 	NeedsRestart []string `json:"needs_restart"` // keys that changed but wait for a restart
 }
 
-// Options are the parts the server stands on. All are required, but for Explain.
+// Options are the parts the server stands on. All are required, but for Doctor and
+// Explain.
 type Options struct {
 	Socket string // path of the Unix socket
 	Store  spool.Store
 	Queue  Queue
 	Intake submit.Acceptor
 	Reload func(ctx context.Context) (*Reload, error)
+	// Doctor answers /v1/doctor and tells metrics; nil: it is not part of the API.
+	Doctor Doctor
 	// Explain answers GET /v1/explain; nil: it is not part of the API.
 	Explain Explainer
 	Logger  *slog.Logger
@@ -142,6 +145,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/messages", s.submit)
 	mux.HandleFunc("GET /v1/trace", s.trace)
 	mux.HandleFunc("POST /v1/config/reload", s.reload)
+	mux.Handle("GET /metrics", s.metrics())
+	if s.opts.Doctor != nil {
+		mux.HandleFunc("GET /v1/doctor", s.lastDoctor)
+		mux.HandleFunc("POST /v1/doctor", s.doctorNow)
+	}
 	if s.opts.Explain != nil {
 		mux.HandleFunc("GET /v1/explain", s.explain)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -46,6 +47,7 @@ type Daemon struct {
 	intake   *submit.Intake
 	admin    *admin.Server
 	doors    []door
+	sentinel *sentinel
 
 	stopped      context.CancelFunc // ends housekeeping
 	housekeeping sync.WaitGroup
@@ -110,6 +112,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
+	if err := d.sentinel.start(ctx); err != nil {
+		return err
+	}
 	if err := d.admin.Start(ctx); err != nil {
 		return err
 	}
@@ -136,18 +141,24 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	d.carrier = transport.New(transport.Options{Content: d.store, Observer: newTranscript(d.log), Settings: settings})
+	before := readKept(filepath.Join(c.Spool, guardFile), d.log)
+	d.sentinel = newSentinel(c, d.log, before)
+	d.carrier = transport.New(transport.Options{
+		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings,
+	})
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
 		Store: d.store, Planner: transport.NewPlanner(d.planner), Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
+		Guarded: before.Guarded,
 	})
+	d.sentinel.join(d.planner, d.queue, d.store)
 	d.intake = submit.NewIntake(submit.Options{
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
 	})
 	reporter.Reporter = submit.NewReporter(d.intake)
 	d.admin = admin.New(admin.Options{
-		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Explain: d.Explain, Logger: d.log,
+		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Doctor: d.sentinel, Explain: d.Explain, Logger: d.log,
 	})
 	for _, l := range c.Listen {
 		d.doors = append(d.doors, door{listener: l, server: smtpd.New(smtpd.Options{
@@ -186,13 +197,16 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// drain stops the doors and the queue side by side: a client that dawdles must
+// drain stops the doors, the queue and the watch side by side: a client that dawdles must
 // not keep another door open, nor use up the time of the deliveries under way.
 func (d *Daemon) drain(ctx context.Context) []error {
 	errs := make([]error, len(d.doors)+1)
 	var all sync.WaitGroup
 	for i, door := range d.doors {
 		all.Go(func() { errs[i] = d.cutOff(door.listener.Address.String(), door.server.Stop(ctx)) })
+	}
+	if d.sentinel != nil {
+		all.Go(d.sentinel.watch.Stop)
 	}
 	if d.queue != nil {
 		errs[len(d.doors)] = d.queue.Stop(ctx)

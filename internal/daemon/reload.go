@@ -49,6 +49,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.intake.Configure(intakeSettings(c))
 	d.queue.Reconfigure(schedules(c), queueLimits(c), c.Hostname)
 	d.queue.Replan()
+	d.sentinel.configure(c)
 	for _, door := range d.doors {
 		for _, l := range c.Listen {
 			if l.Address == door.listener.Address {

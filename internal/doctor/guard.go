@@ -35,14 +35,14 @@ type Hold struct {
 	Visible  netip.Addr `json:"visible,omitzero"`
 	Check    Check      `json:"check"` // the first that fails
 	Since    time.Time  `json:"since"`
-	local    netip.Addr
+	Local    netip.Addr `json:"local,omitzero"` // where its traffic leaves, when it was found
 }
 
 // Reason is a sentence that names the cause and what mends it.
 func (h Hold) Reason() string {
 	from := h.Hostname
-	if h.local.IsValid() {
-		from = h.local.String()
+	if h.Local.IsValid() {
+		from = h.Local.String()
 	}
 	text := fmt.Sprintf("identity.guard holds mail from %s: %s of %s: %s", from, h.Check.ID, h.Check.Subject, h.Check.Seen)
 	switch f := h.Check.Fix; {
@@ -160,6 +160,17 @@ type passedKey struct {
 	visible netip.Addr
 }
 
+// seed takes over what was in force before a restart.
+func (g *guard) seed(holds []Hold) {
+	g.holds, g.passed = make(map[holdKey]Hold), make(map[passedKey]bool)
+	for _, h := range holds {
+		g.holds[holdKey{h.Source, h.V6}] = h
+		if strings.HasPrefix(h.Check.ID, "ptr.") { // it was right once
+			g.passed[passedKey{h.Check.ID, h.Visible}] = true
+		}
+	}
+}
+
 // judge takes in an examination and gives the holds now in force, in the
 // order of the sources.
 func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
@@ -175,7 +186,7 @@ func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
 		switch {
 		case fails && !s.hearsay():
 			h := Hold{Source: s.key.source, V6: s.key.v6, Hostname: s.face.Hostname, Visible: s.face.Visible,
-				Check: c, Since: now, local: s.face.Local}
+				Check: c, Since: now, Local: s.face.Local}
 			if held {
 				h.Since = old.Since
 			}

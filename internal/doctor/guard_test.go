@@ -98,6 +98,22 @@ func TestGuardKeepsWhatItCannotSee(t *testing.T) {
 	}
 }
 
+// TestGuardOutlivesARestart: what was in force stays until it is seen to be
+// right, also a reverse record that this process never saw.
+func TestGuardOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"address.record", "ptr.exists"} {
+		old := Hold{Hostname: "h.example", Visible: seen, Check: Check{ID: id, Status: Fail}}
+		for status, want := range map[string]int{"fail": 1, "unknown": 1, "pass": 0} {
+			g := guard{}
+			g.seed([]Hold{old})
+			if holds := g.judge(Identity{}, &Report{stances: []stance{stand(wayReflector, id+" "+status)}}, time.Now()); len(holds) != want {
+				t.Errorf("%s %s: %+v", id, status, holds)
+			}
+		}
+	}
+}
+
 // TestGuardTellsSourcesApart: two sources with one name, of which the record
 // lacks one address; the other's mail goes on.
 func TestGuardTellsSourcesApart(t *testing.T) {

@@ -76,6 +76,7 @@ type WatchOptions struct {
 	World    World
 	Observer Observer // required
 	Settings WatchSettings
+	Holds    []Hold         // in force before a restart
 	Timeout  time.Duration  // of one examination; default DefaultTimeout
 	Rand     func() float64 // in [0,1); default math/rand/v2
 }
@@ -118,7 +119,9 @@ func (w *Watch) Start(context.Context) error {
 	w.cancel = cancel
 	go func() {
 		defer close(w.done)
-		(&watching{w: w}).run(ctx)
+		g := &watching{w: w}
+		g.guard.seed(w.opts.Holds)
+		g.run(ctx)
 	}()
 	return nil
 }

@@ -25,4 +25,10 @@ const (
 	KeyServer      = "server"
 	KeyDuration    = "duration_ms"
 	KeyError       = "error"
+	KeyCheck       = "check"
+	KeySubject     = "subject"
+	KeyStatus      = "status"
+	KeyWas         = "was"
+	KeySeen        = "seen"
+	KeyFix         = "fix"
 )

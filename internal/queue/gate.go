@@ -35,9 +35,16 @@ const keepSpans = 32
 
 // SetGuard tells that the guard holds some direct mail now, or none (any more),
 // or other sources than before: every route is planned anew. The planner must
-// know first.
+// know first. It returns when that is so, and at once when the queue has ended;
+// call it after Start.
 func (q *Queue) SetGuard(holds bool) {
-	q.send(event{kind: evCall, call: func(l *loop) { l.setGuard(holds) }})
+	done := make(chan struct{})
+	if q.send(event{kind: evCall, call: func(l *loop) { l.setGuard(holds); close(done) }}) {
+		select {
+		case <-done:
+		case <-q.done:
+		}
+	}
 }
 
 // Guarded gives the times in which the guard held direct mail, the oldest
