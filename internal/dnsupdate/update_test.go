@@ -33,8 +33,7 @@ func apply(t *testing.T, u *Updater, p Plan) {
 
 func TestAddressIsReplaced(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t, host+". 600 A 192.0.2.1")
-	u := p.updater(nil)
+	p, u := newPrimary(t, nil, nil, host+". 600 A 192.0.2.1")
 	got := plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}, Only: true})
 	if len(got.Edits) != 1 || len(got.ByHand) != 0 {
 		t.Fatalf("%+v", got)
@@ -43,11 +42,11 @@ func TestAddressIsReplaced(t *testing.T) {
 	if e.Zone != "widget.com." || !slices.Equal(e.Removed(), []string{"192.0.2.1"}) || !slices.Equal(e.Added(), []string{"198.51.100.7"}) || e.OldTTL.Seconds() != 600 {
 		t.Errorf("%+v", e)
 	}
-	if has := p.has(host+".", wire.TypeA); !slices.Equal(has, []string{"192.0.2.1"}) {
+	if has := p.Records(host+".", wire.TypeA); !slices.Equal(has, []string{"192.0.2.1"}) {
 		t.Errorf("planning changed the zone: %v", has)
 	}
 	apply(t, u, got)
-	if has := p.has(host+".", wire.TypeA); !slices.Equal(has, []string{"198.51.100.7"}) {
+	if has := p.Records(host+".", wire.TypeA); !slices.Equal(has, []string{"198.51.100.7"}) {
 		t.Errorf("%v", has)
 	}
 	if again := plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}, Only: true}); len(again.Edits) != 0 {
@@ -57,14 +56,13 @@ func TestAddressIsReplaced(t *testing.T) {
 
 func TestNewRecordAndItsNegativeTTL(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
-	u := p.updater(func(o *Options) { o.Zone = "" })
+	p, u := newPrimary(t, nil, func(o *Options) { o.Zone = "" })
 	got := plan(t, u, Change{Name: host, Type: "AAAA", Add: []string{"2001:db8::1"}})
 	if len(got.Edits) != 1 || got.Edits[0].Zone != "widget.com." || got.Edits[0].OldTTL.Seconds() != 120 {
 		t.Fatalf("%+v", got)
 	}
 	apply(t, u, got)
-	if has := p.has(host+".", wire.TypeAAAA); !slices.Equal(has, []string{"2001:db8::1"}) {
+	if has := p.Records(host+".", wire.TypeAAAA); !slices.Equal(has, []string{"2001:db8::1"}) {
 		t.Errorf("%v", has)
 	}
 }
@@ -72,8 +70,7 @@ func TestNewRecordAndItsNegativeTTL(t *testing.T) {
 // TestOtherTextsStay: the values of others at the same name are not ours.
 func TestOtherTextsStay(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t, `widget.com. 300 TXT "verification=abc"`, `widget.com. 300 TXT "v=spf1 " "mx -all"`)
-	u := p.updater(nil)
+	p, u := newPrimary(t, nil, nil, `widget.com. 300 TXT "verification=abc"`, `widget.com. 300 TXT "v=spf1 " "mx -all"`)
 	long := "v=spf1 mx ip4:192.0.2.1 -all " + strings.Repeat("x", 300)
 	got := plan(t, u,
 		Change{Name: "widget.com", Type: "TXT", Remove: []string{"v=spf1 mx -all"}},
@@ -82,7 +79,7 @@ func TestOtherTextsStay(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	apply(t, u, got)
-	has := p.has("widget.com.", wire.TypeTXT)
+	has := p.Records("widget.com.", wire.TypeTXT)
 	if len(has) != 2 || !slices.Contains(has, `"verification=abc"`) || !slices.Contains(has, `"`+long[:255]+`" "`+long[255:]+`"`) {
 		t.Errorf("%v", has)
 	}
@@ -90,8 +87,7 @@ func TestOtherTextsStay(t *testing.T) {
 
 func TestTextIsTheSameHoweverItIsWritten(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t, `k._domainkey.widget.com. 300 TXT "v=DKIM1; " "p=AB\"C\\D\195\188"`)
-	u := p.updater(nil)
+	_, u := newPrimary(t, nil, nil, `k._domainkey.widget.com. 300 TXT "v=DKIM1; " "p=AB\"C\\D\195\188"`)
 	for _, v := range []string{`v=DKIM1; p=AB"C\Dü`, `"v=DKIM1; p=AB\"C" "\\Dü"`} {
 		if got := plan(t, u, Change{Name: "k._domainkey.widget.com", Type: "TXT", Add: []string{v}, Only: true}); len(got.Edits) != 0 {
 			t.Errorf("%s: %+v", v, got)
@@ -104,15 +100,14 @@ func TestSomebodyElsesChangeIsNotOverwritten(t *testing.T) {
 	for name, records := range map[string][]string{"changed": {host + ". 300 A 192.0.2.1"}, "new": nil} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPrimary(t, records...)
-			u := p.updater(nil)
+			p, u := newPrimary(t, nil, nil, records...)
 			got := plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}, Only: true})
-			p.put(t, host+". 300 A 203.0.113.99")
+			put(t, p, host+". 300 A 203.0.113.99")
 			err := u.Apply(context.Background(), got.Edits)
 			if !IsChanged(err) || !strings.Contains(err.Error(), "meanwhile") {
 				t.Errorf("%v", err)
 			}
-			if has := p.has(host+".", wire.TypeA); slices.Contains(has, "198.51.100.7") {
+			if has := p.Records(host+".", wire.TypeA); slices.Contains(has, "198.51.100.7") {
 				t.Errorf("%v", has)
 			}
 		})
@@ -123,11 +118,10 @@ func TestSomebodyElsesChangeIsNotOverwritten(t *testing.T) {
 // NOERROR (RFC 2136 3.4.2.2).
 func TestAliasIsNotIgnoredInSilence(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
-	u := p.updater(nil)
+	p, u := newPrimary(t, nil, nil)
 	wanted := Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}}
 	got := plan(t, u, wanted)
-	p.put(t, host+". 300 CNAME other.widget.com.")
+	put(t, p, host+". 300 CNAME other.widget.com.")
 	if err := u.Apply(context.Background(), got.Edits); !IsChanged(err) {
 		t.Errorf("an alias that came meanwhile: %v", err)
 	}
@@ -145,13 +139,12 @@ func TestWildcardIsNoRecordOfTheName(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPrimary(t, records...)
-			u := p.updater(nil)
+			p, u := newPrimary(t, nil, nil, records...)
 			apply(t, u, plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}, Only: true}))
-			if has := p.has(host+".", wire.TypeA); !slices.Equal(has, []string{"198.51.100.7"}) {
+			if has := p.Records(host+".", wire.TypeA); !slices.Equal(has, []string{"198.51.100.7"}) {
 				t.Errorf("%v", has)
 			}
-			if has := p.has("*.ofc.widget.com.", wire.TypeA); !slices.Equal(has, []string{"192.0.2.1"}) {
+			if has := p.Records("*.ofc.widget.com.", wire.TypeA); !slices.Equal(has, []string{"192.0.2.1"}) {
 				t.Errorf("the wildcard changed: %v", has)
 			}
 		})
@@ -160,15 +153,15 @@ func TestWildcardIsNoRecordOfTheName(t *testing.T) {
 
 func TestOutsideOfTheZoneIsByHand(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
+	p, _ := newPrimary(t, nil, nil)
 	for _, zone := range []string{"widget.com", ""} {
-		u := p.updater(func(o *Options) { o.Zone = zone })
+		u := newUpdater(p, func(o *Options) { o.Zone = zone })
 		got := plan(t, u, Change{Name: "other.example", Type: "TXT", Add: []string{"x"}})
 		if len(got.Edits) != 0 || len(got.ByHand) != 1 || got.ByHand[0].Change.Name != "other.example" {
 			t.Errorf("zone %q: %+v", zone, got)
 		}
 	}
-	u := p.updater(func(o *Options) { o.Zone = "example" })
+	u := newUpdater(p, func(o *Options) { o.Zone = "example" })
 	if _, err := u.Plan(context.Background(), []Change{{Name: "other.example", Type: "TXT", Add: []string{"x"}}}); err == nil || !strings.Contains(err.Error(), "REFUSED") {
 		t.Errorf("a configured zone that the server does not have: %v", err)
 	}
@@ -176,15 +169,14 @@ func TestOutsideOfTheZoneIsByHand(t *testing.T) {
 
 func TestRefusalsSayWhatToDo(t *testing.T) {
 	t.Parallel()
-	spoil := func(change func(m *wire.Msg)) func(*primary) {
-		return func(p *primary) {
-			p.reply = func(w wire.ResponseWriter, m *wire.Msg) { change(m); _ = w.WriteMsg(m) }
-		}
+	type reply = func(w wire.ResponseWriter, m *wire.Msg)
+	spoil := func(change func(m *wire.Msg)) reply {
+		return func(w wire.ResponseWriter, m *wire.Msg) { change(m); _ = w.WriteMsg(m) }
 	}
-	code := func(rcode int) func(*primary) { return spoil(func(m *wire.Msg) { m.Rcode = rcode }) }
+	code := func(rcode int) reply { return spoil(func(m *wire.Msg) { m.Rcode = rcode }) }
 	// TSIG errors: the library's server does not sign the reply then, as RFC
 	// 8945 5.2 has it for the first two.
-	tsig := func(rcode uint16, other string) func(*primary) {
+	tsig := func(rcode uint16, other string) reply {
 		return spoil(func(m *wire.Msg) {
 			m.Rcode = wire.RcodeNotAuth
 			t := m.IsTsig()
@@ -194,7 +186,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	for _, c := range []struct {
 		name, code, text string
 		key              func(o *Options)
-		primary          func(*primary)
+		reply            reply
 	}{
 		{"REFUSED", "REFUSED", "allow", nil, code(wire.RcodeRefused)},
 		{"REFUSED without a key", "REFUSED", "give a key", func(o *Options) { o.Key = Key{} }, nil},
@@ -213,11 +205,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPrimary(t)
-			if c.primary != nil {
-				c.primary(p)
-			}
-			u := p.updater(c.key)
+			_, u := newPrimary(t, c.reply, c.key)
 			err := u.Apply(context.Background(), plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}}).Edits)
 			var e *Error
 			if !errors.As(err, &e) || e.Code != c.code || !strings.Contains(e.Text, c.text) || e.Zone != "widget.com" {
@@ -230,16 +218,14 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 // TestForgedSuccessIsNotBelieved: somebody between us and the server.
 func TestForgedSuccessIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
-	u := p.updater(nil)
-	edits := plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}}).Edits
-	p.reply = func(w wire.ResponseWriter, m *wire.Msg) {
+	_, u := newPrimary(t, func(w wire.ResponseWriter, m *wire.Msg) {
 		raw, _, err := wire.TsigGenerate(m, "d3Jvbmc=", "", false)
 		if err != nil {
 			t.Error(err)
 		}
 		_, _ = w.Write(raw)
-	}
+	}, nil)
+	edits := plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}}).Edits
 	if err := u.Apply(context.Background(), edits); err == nil || !strings.Contains(err.Error(), "not signed with our key") {
 		t.Errorf("%v", err)
 	}
@@ -247,21 +233,19 @@ func TestForgedSuccessIsNotBelieved(t *testing.T) {
 
 func TestAlgorithms(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
+	p, _ := newPrimary(t, nil, nil)
 	for i, a := range []string{"hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"} {
-		u := p.updater(func(o *Options) { o.Key.Algorithm = a })
+		u := newUpdater(p, func(o *Options) { o.Key.Algorithm = a })
 		apply(t, u, plan(t, u, Change{Name: a + ".widget.com", Type: "TXT", Add: []string{a}}))
-		if p.mu.Lock(); p.updates != i+1 {
-			t.Errorf("%s: %d updates", a, p.updates)
+		if p.Updates() != i+1 || !slices.Equal(p.Records(a+".widget.com", wire.TypeTXT), []string{`"` + a + `"`}) {
+			t.Errorf("%s: %d updates", a, p.Updates())
 		}
-		p.mu.Unlock()
 	}
 }
 
 func TestImpossibleValues(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
-	u := p.updater(nil)
+	_, u := newPrimary(t, nil, nil)
 	for _, c := range []Change{
 		{Name: host, Type: "A", Add: []string{"not an address"}},
 		{Name: host, Type: "A", Add: []string{""}},
@@ -281,14 +265,12 @@ func TestImpossibleValues(t *testing.T) {
 
 func TestServerIsDown(t *testing.T) {
 	t.Parallel()
-	p := newPrimary(t)
-	u := p.updater(nil)
+	p, u := newPrimary(t, func(w wire.ResponseWriter, _ *wire.Msg) { w.Close() }, nil)
 	edits := plan(t, u, Change{Name: host, Type: "A", Add: []string{"198.51.100.7"}}).Edits
-	p.reply = func(w wire.ResponseWriter, _ *wire.Msg) { w.Close() }
 	if err := u.Apply(context.Background(), edits); err == nil || !strings.Contains(err.Error(), "may have made all the same") {
 		t.Errorf("%v", err)
 	}
-	down := p.updater(func(o *Options) { o.Server = "127.0.0.1:1" })
+	down := newUpdater(p, func(o *Options) { o.Server = "127.0.0.1:1" })
 	if _, err := down.Plan(context.Background(), []Change{{Name: host, Type: "A", Add: []string{"192.0.2.1"}}}); err == nil {
 		t.Error("a server that is not there was asked")
 	}

@@ -36,9 +36,11 @@ type DNS struct {
 		secure  []string
 		queries []Query
 		count   int
+		updates int
 		conns   map[net.Conn]struct{}
 		done    bool
 	}
+	primary *Primary // nil: a resolver
 	stop    chan struct{}
 	servers []*dns.Server
 	addr    netip.AddrPort
@@ -132,6 +134,10 @@ func (d *DNS) Remove(name string, types ...uint16) {
 	name = dns.CanonicalName(name)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.drop(name, types...)
+}
+
+func (d *DNS) drop(name string, types ...uint16) {
 	sets, ok := d.mu.zone[name]
 	if !ok {
 		return
@@ -203,6 +209,10 @@ func (d *DNS) listen(addr string) error {
 
 func (d *DNS) serve(s *dns.Server) {
 	d.servers = append(d.servers, s)
+	if d.primary != nil {
+		s.TsigSecret = map[string]string{d.primary.Key: d.primary.Secret}
+		s.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept } // updates too
+	}
 	started := make(chan struct{})
 	s.NotifyStartedFunc = func() { close(started) }
 	d.wg.Go(func() { _ = s.ActivateAndServe() }) // ends by Shutdown
@@ -256,6 +266,10 @@ func (d *DNS) Count(name, qtype string) int {
 
 // ServeDNS implements dns.Handler.
 func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	if q.Opcode == dns.OpcodeUpdate {
+		d.update(w, q)
+		return
+	}
 	network := "udp"
 	if _, ok := w.RemoteAddr().(*net.TCPAddr); ok {
 		network = "tcp"

@@ -24,6 +24,8 @@ func (d *DNS) answer(q *dns.Msg, network string) *dns.Msg {
 	s := d.take(name, qtype)
 	if s.Rcode != 0 {
 		m.Rcode = s.Rcode
+	} else if !d.primary.authority(m, name) {
+		m.Rcode = dns.RcodeRefused
 	} else {
 		d.look(m, name, qtype)
 	}
