@@ -13,41 +13,20 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	msgauth "github.com/emersion/go-msgauth/dkim"
 )
 
-// The message, keys and signatures of RFC 8463, appendix A.
+// The message and the published keys of RFC 8463, appendix A.
 const (
 	rfcEd25519 = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
-	rfcSeed    = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
 	rfcRSA     = "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB"
-	rfcBody    = "Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n"
-	rfcSigEd   = " v=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n d=football.example.com; i=@football.example.com;\r\n q=dns/txt; s=brisbane; t=1528637909; h=from : to :\r\n subject : date : message-id : from : subject : date;\r\n bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus\r\n Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw=="
-	rfcSigRSA  = " v=1; a=rsa-sha256; c=relaxed/relaxed;\r\n d=football.example.com; i=@football.example.com;\r\n q=dns/txt; s=test; t=1528637909; h=from : to : subject :\r\n date : message-id : from : subject : date;\r\n bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n b=F45dVWDfMbQDGHJFlXUNB2HKfbCeLRyhDXgFpEL8GwpsRe0IeIixNTe3\r\n DhCVlUrSjV4BwcVcOF6+FF3Zo9Rpo1tFOeS9mPYQTnGdaSGsgeefOsk2Jz\r\n dA+L10TeYt9BgDfQNZtKdN1WO//KgIqXP7OdEFE4LjFYNcUxZQ4FADY+8="
 )
 
 var rfcHeader = []Field{
 	{"From", " Joe SixPack <joe@football.example.com>"}, {"To", " Suzie Q <suzie@shopping.example.net>"},
 	{"Subject", " Is dinner ready?"}, {"Date", " Fri, 11 Jul 2003 21:00:37 -0700 (PDT)"},
 	{"Message-ID", " <20030712040037.46341.5F8J@football.example.com>"},
-}
-
-func TestVerifyRFC8463(t *testing.T) {
-	for name, c := range map[string][2]string{"ed25519": {rfcSigEd, rfcEd25519}, "rsa": {rfcSigRSA, rfcRSA}} {
-		if err := Verify(c[0], rfcHeader, rfcBody, c[1]); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := Verify(c[0], rfcHeader, rfcBody+"P.S.", c[1]); err == nil {
-			t.Errorf("%s: another body verified", name)
-		}
-		changed := append([]Field{}, rfcHeader...)
-		changed[2].Value = " Is lunch ready?"
-		if err := Verify(c[0], changed, rfcBody, c[1]); err == nil {
-			t.Errorf("%s: another subject verified", name)
-		}
-	}
-	if err := Verify(rfcSigEd, rfcHeader, rfcBody, rfcRSA); err == nil {
-		t.Error("the other key verified")
-	}
 }
 
 func key(t *testing.T, a Algorithm) *Key {
@@ -59,6 +38,21 @@ func key(t *testing.T, a Algorithm) *Key {
 	return k
 }
 
+// verify asks a verifier that is not ours.
+func verify(t *testing.T, signature, body, record string) error {
+	t.Helper()
+	message := "DKIM-Signature: " + signature + "\r\n"
+	for _, f := range rfcHeader {
+		message += f.Name + ":" + f.Value + "\r\n"
+	}
+	lookUp := func(string) ([]string, error) { return []string{record}, nil }
+	found, err := msgauth.VerifyWithOptions(strings.NewReader(message+"\r\n"+body), &msgauth.VerifyOptions{LookupTXT: lookUp})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d signatures, %v", len(found), err)
+	}
+	return found[0].Err
+}
+
 func TestKeysSignVerifyAndSurviveTheirFile(t *testing.T) {
 	for _, a := range []Algorithm{RSA, Ed25519} {
 		k := key(t, a)
@@ -66,10 +60,10 @@ func TestKeysSignVerifyAndSurviveTheirFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Verify(sig, rfcHeader, " x y\r\n", k.TXT()); err != nil {
+		if err := verify(t, sig, " x y\r\n", k.TXT()); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
-		if err := Verify(sig, rfcHeader, " x y\r\n", key(t, a).TXT()); err == nil {
+		if err := verify(t, sig, " x y\r\n", key(t, a).TXT()); err == nil {
 			t.Errorf("%s: another key verified", a)
 		}
 		text, err := k.PEM()

@@ -127,7 +127,7 @@ func TestCheck_dkim_verifies(t *testing.T) {
 	same := func(s string) string { return s }
 	add(step{name: "pass", subject: keyName, want: Pass}, same)
 	add(step{name: "pass with white space", want: Pass}, func(s string) string { return s[:90] + " " + s[90:] })
-	add(step{name: "fail another key", want: Fail, seen: "of another key"}, func(string) string { return other.TXT() })
+	add(step{name: "fail another key", want: Fail, seen: "did not verify"}, func(string) string { return other.TXT() })
 	add(step{name: "fail revoked", want: Fail, seen: "revoked"}, func(string) string { return "v=DKIM1; p=" })
 	add(step{name: "fail cut off", want: Fail}, func(s string) string { return s[:255] })
 	add(step{name: "fail missing", want: Fail, seen: "0 records"}, nil)
