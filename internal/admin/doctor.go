@@ -19,6 +19,9 @@ type Doctor interface {
 	Learned() []doctor.Learned
 	// Held are the sources whose mail is held now.
 	Held() []Hold
+	// Updates are how many DNS updates of address records were made, and how
+	// many failed, since the start.
+	Updates() (made, failed int64)
 }
 
 // Hold is a source whose mail is held.

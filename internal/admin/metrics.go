@@ -28,9 +28,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descCheck = desc("mailout_identity_check", "One series a check of the identity, with its status now; always 1.", "id", "subject", "status")
-	descAge   = desc("mailout_identity_age_seconds", "Time since the last examination of the identity began.")
-	descHeld  = desc("mailout_identity_held", "One series a source whose mail identity.guard holds now; always 1.", "source", "check")
+	descCheck   = desc("mailout_identity_check", "One series a check of the identity, with its status now; always 1.", "id", "subject", "status")
+	descAge     = desc("mailout_identity_age_seconds", "Time since the last examination of the identity began.")
+	descHeld    = desc("mailout_identity_held", "One series a source whose mail identity.guard holds now; always 1.", "source", "check")
+	descUpdates = desc("mailout_identity_dns_updates_total", "DNS updates of address records that follow the visible address.", "result")
 
 	descDeliveries   = desc("mailout_queue_deliveries", "Open deliveries by state.", "state")
 	descActive       = desc("mailout_queue_active", "Attempts under way.")
@@ -48,10 +49,11 @@ func (m *identityMetrics) Describe(c chan<- *prometheus.Desc) {
 	c <- descCheck
 	c <- descAge
 	c <- descHeld
+	c <- descUpdates
 }
 
 // Collect implements prometheus.Collector. Before the first examination has
-// ended there is nothing.
+// ended there is nothing of its findings.
 func (m *identityMetrics) Collect(c chan<- prometheus.Metric) {
 	one := func(d *prometheus.Desc, labels ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, 1, labels...)
@@ -63,6 +65,9 @@ func (m *identityMetrics) Collect(c chan<- prometheus.Metric) {
 		}
 		one(descHeld, source, h.Check.ID)
 	}
+	made, failed := m.doctor.Updates()
+	c <- prometheus.MustNewConstMetric(descUpdates, prometheus.CounterValue, float64(made), "made")
+	c <- prometheus.MustNewConstMetric(descUpdates, prometheus.CounterValue, float64(failed), "failed")
 	e := m.doctor.Last()
 	if e == nil {
 		return

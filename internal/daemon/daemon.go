@@ -152,7 +152,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
 		Guarded: before.Guarded,
 	})
-	d.sentinel.join(d.planner, d.queue, d.store)
+	d.sentinel.join(d.planner, d.queue, d.store, newKeeper(c, d.log, func(c *config.Config) (publishing, error) { return Updater(c, d.resolver) }, nil))
 	d.intake = submit.NewIntake(submit.Options{
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
 	})
@@ -206,7 +206,7 @@ func (d *Daemon) drain(ctx context.Context) []error {
 		all.Go(func() { errs[i] = d.cutOff(door.listener.Address.String(), door.server.Stop(ctx)) })
 	}
 	if d.sentinel != nil {
-		all.Go(d.sentinel.watch.Stop)
+		all.Go(d.sentinel.stop)
 	}
 	if d.queue != nil {
 		errs[len(d.doors)] = d.queue.Stop(ctx)

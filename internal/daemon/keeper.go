@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailout/internal/config"
@@ -30,15 +33,18 @@ import (
 type keeper struct {
 	log     *slog.Logger
 	updater func(c *config.Config) (publishing, error)
-	changed func()               // the watch is to look again; may be nil
+	changed func(words []string) // records were changed; may be nil
 	seen    chan []doctor.Agreed // holds one: the latest
 
 	cancel context.CancelFunc
 	done   chan struct{}
 
+	made, failed atomic.Int64 // updates
+
 	mu struct {
 		sync.Mutex
 		config *config.Config
+		latest []doctor.Agreed
 	}
 
 	// Of the goroutine.
@@ -56,7 +62,7 @@ type publishing interface {
 // keptName is one set of records.
 type keptName struct{ name, kind string }
 
-func newKeeper(c *config.Config, log *slog.Logger, updater func(c *config.Config) (publishing, error), changed func()) *keeper {
+func newKeeper(c *config.Config, log *slog.Logger, updater func(c *config.Config) (publishing, error), changed func(words []string)) *keeper {
 	k := &keeper{log: log, updater: updater, changed: changed, seen: make(chan []doctor.Agreed, 1), done: make(chan struct{}),
 		last: map[keptName]time.Time{}, told: map[keptName]string{}}
 	k.mu.config = c
@@ -88,24 +94,37 @@ func (k *keeper) Stop() {
 	}
 }
 
-// Configure replaces the configuration.
+// Configure replaces the configuration, and acts by it on what was seen last.
 func (k *keeper) Configure(c *config.Config) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.mu.config = c
+	k.offer()
 }
 
 // Examined hears of an examination. An earlier one that was not acted on yet
-// is out of date. The watch's goroutine calls it, and nobody else.
+// is out of date.
 func (k *keeper) Examined(e *doctor.Examined) {
 	if len(e.Names) == 0 {
+		return // nobody looked
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.mu.latest = e.Names
+	k.offer()
+}
+
+// offer hands the latest over and never waits: with k.mu held nobody else
+// fills the place that it empties.
+func (k *keeper) offer() {
+	if k.mu.latest == nil {
 		return
 	}
 	select {
 	case <-k.seen:
 	default:
 	}
-	k.seen <- e.Names
+	k.seen <- k.mu.latest
 }
 
 // keep compares, and publishes what differs.
@@ -172,10 +191,14 @@ func (k *keeper) publish(ctx context.Context, c *config.Config, changes []dnsupd
 		k.last[keptName{strings.TrimSuffix(e.Name, "."), e.Type}] = time.Now()
 	}
 	if err := u.Apply(ctx, plan.Edits); err != nil {
+		k.failed.Add(1)
 		return err
 	}
+	k.made.Add(1)
 	delete(k.told, keptName{})
+	var words []string
 	for _, e := range plan.Edits {
+		words = append(words, fmt.Sprintf("published %s %s %s in place of %s", strings.TrimSuffix(e.Name, "."), e.Type, strings.Join(e.New, ", "), cmp.Or(strings.Join(e.Old, ", "), "nothing")))
 		delete(k.told, keptName{strings.TrimSuffix(e.Name, "."), e.Type})
 		k.log.Info("the address record follows the visible address", mta.KeyHost, strings.TrimSuffix(e.Name, "."), "type", e.Type,
 			"was", strings.Join(e.Old, ", "), "now", strings.Join(e.New, ", "), "ttl", e.TTL.String(), mta.KeyServer, c.Identity.DNSUpdate.Server)
@@ -186,7 +209,7 @@ func (k *keeper) publish(ctx context.Context, c *config.Config, changes []dnsupd
 		}
 	}
 	if k.changed != nil {
-		k.changed()
+		k.changed(words)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type sentinel struct {
 	log     *slog.Logger
 	watch   *doctor.Watch
 	learner doctor.Learner
+	keeper  *keeper // of the address records
 	planner *route.Planner
 	queue   *queue.Queue
 	store   journalStore
@@ -97,8 +98,9 @@ func watchSettings(c *config.Config) doctor.WatchSettings {
 
 // join gives it the parts that it acts on, before they run. What was held
 // before is held from the first delivery on.
-func (s *sentinel) join(p *route.Planner, q *queue.Queue, store journalStore) {
-	s.planner, s.queue, s.store = p, q, store
+func (s *sentinel) join(p *route.Planner, q *queue.Queue, store journalStore, k *keeper) {
+	s.planner, s.queue, s.store, s.keeper = p, q, store, k
+	k.changed = s.published
 	if s.mu.guard == config.GuardHold {
 		s.mu.held = s.before.Holds
 		p.Hold(heldRoutes(s.mu.held))
@@ -113,7 +115,21 @@ func (s *sentinel) start(ctx context.Context) error {
 	for _, h := range s.mu.held {
 		s.log.Warn("mail is held since before the start", mta.KeySource, heldSource(h), mta.KeyReason, smtp.Harmless(h.Reason()))
 	}
+	s.keeper.Start()
 	return s.watch.Start(ctx)
+}
+
+// stop ends it and waits.
+func (s *sentinel) stop() {
+	s.watch.Stop()
+	s.keeper.Stop()
+}
+
+// published hears that address records were changed: whether the world sees
+// them is looked at soon.
+func (s *sentinel) published(words []string) {
+	s.record(time.Now(), words)
+	s.watch.Doubt()
 }
 
 // configure follows a reload.
@@ -122,6 +138,7 @@ func (s *sentinel) configure(c *config.Config) {
 	s.mu.guard = c.Identity.Guard
 	s.apply()
 	s.mu.Unlock()
+	s.keeper.Configure(c)
 	s.watch.Reconfigure(watchSettings(c))
 }
 
@@ -151,6 +168,7 @@ func (s *sentinel) Examined(e *doctor.Examined) {
 	s.mu.found = e.Holds
 	s.apply()
 	s.mu.Unlock()
+	s.keeper.Examined(e)
 }
 
 // tell makes one log line of a change.
@@ -302,6 +320,11 @@ func (s *sentinel) Now(ctx context.Context) (*doctor.Examined, error) { return s
 
 // Learned implements admin.Doctor.
 func (s *sentinel) Learned() []doctor.Learned { return s.learner.All() }
+
+// Updates implements admin.Doctor.
+func (s *sentinel) Updates() (made, failed int64) {
+	return s.keeper.made.Load(), s.keeper.failed.Load()
+}
 
 // Held implements admin.Doctor.
 func (s *sentinel) Held() []admin.Hold {
