@@ -141,7 +141,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	before := readKept(filepath.Join(c.Spool, guardFile), d.log)
+	before := readGuardState(filepath.Join(c.Spool, guardFile), d.log)
 	d.sentinel = newSentinel(c, d.log, before)
 	d.carrier = transport.New(transport.Options{
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings,

@@ -43,7 +43,7 @@ type sentinel struct {
 	queue   *queue.Queue
 	store   journalStore
 	file    string
-	before  kept
+	before  guardState
 
 	mu struct {
 		sync.Mutex // one change of what is held at a time
@@ -58,8 +58,8 @@ type journalStore interface {
 	Put(ctx context.Context, subs ...*spool.Submission) error
 }
 
-// kept is the file's content.
-type kept struct {
+// guardState is the file's content.
+type guardState struct {
 	Holds   []doctor.Hold `json:"holds"`
 	Guarded []queue.Span  `json:"guarded"` // when the guard held mail
 }
@@ -67,22 +67,22 @@ type kept struct {
 // guardFile is beside the spool's own files.
 const guardFile = "guard.json"
 
-// readKept reads what was held when the last process ended. A file that is
+// readGuardState reads what was held when the last process ended. A file that is
 // damaged is as good as none.
-func readKept(path string, log *slog.Logger) (k kept) {
+func readGuardState(path string, log *slog.Logger) (k guardState) {
 	data, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(data, &k)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn("what identity.guard held before cannot be read; the first examination finds out", mta.KeyPath, path, mta.KeyError, err)
-		return kept{}
+		return guardState{}
 	}
 	return k
 }
 
 // newSentinel makes it from what an earlier process left.
-func newSentinel(c *config.Config, log *slog.Logger, before kept) *sentinel {
+func newSentinel(c *config.Config, log *slog.Logger, before guardState) *sentinel {
 	s := &sentinel{log: log, file: filepath.Join(c.Spool, guardFile), before: before}
 	s.mu.guard = c.Identity.Guard
 	s.mu.found = before.Holds
@@ -157,11 +157,17 @@ func (s *sentinel) greeted(t *mta.Target, local netip.Addr, hello mta.Reply) {
 // Examined implements doctor.Observer.
 func (s *sentinel) Examined(e *doctor.Examined) {
 	var words []string
+	unknown := 0
 	for _, c := range e.Changes {
-		s.tell(c)
-		if c.Was != "" || c.Check.Status != doctor.Unknown {
-			words = append(words, changeWords(c))
+		if c.Was == "" && c.Check.Status == doctor.Unknown {
+			unknown++ // no change is known
+			continue
 		}
+		s.tell(c)
+		words = append(words, changeWords(c))
+	}
+	if unknown > 0 {
+		s.log.Info("some of the identity could not be examined; `mailout doctor` shows what", mta.KeyCount, unknown)
 	}
 	s.record(e.At, words)
 	s.mu.Lock()
@@ -296,7 +302,7 @@ func heldSource(h doctor.Hold) string {
 
 // save writes the file, whole or not at all.
 func (s *sentinel) save() error {
-	data, err := json.Marshal(kept{Holds: s.mu.held, Guarded: s.queue.Guarded()})
+	data, err := json.Marshal(guardState{Holds: s.mu.held, Guarded: s.queue.Guarded()})
 	if err != nil {
 		return err
 	}

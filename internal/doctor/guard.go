@@ -22,7 +22,10 @@ import (
 //
 // Only a check that failed closes a source, and only one that passes or warns
 // opens it again: what could not be found out (unknown) changes nothing, nor
-// does a right record that caches do not know yet.
+// does a right record that caches do not know yet. And once somebody outside has
+// told which address is seen, the configuration's and the interface's belief is
+// not enough to change anything: when the reflectors are silent for a moment,
+// nobody knows better.
 
 // guardIDs are the checks that the guard goes by, the most telling first.
 var guardIDs = []string{"name.form", "address.public", "address.record", "ptr.exists", "ptr.confirmed"}
@@ -149,10 +152,18 @@ func (s *stance) hearsay() bool {
 	})
 }
 
+// witnessed reports that somebody outside sees the visible address now.
+func (s *stance) witnessed() bool {
+	return slices.ContainsFunc(s.face.Ways, func(w way) bool {
+		return w.Err == nil && w.kind.outside() && w.Visible == s.face.Visible
+	})
+}
+
 // guard remembers what the examinations before found. One goroutine owns it.
 type guard struct {
-	holds  map[holdKey]Hold
-	passed map[passedKey]bool // reverse records that were right, of addresses seen in the last examination
+	holds    map[holdKey]Hold
+	passed   map[passedKey]bool // reverse records that were right, of addresses seen in the last examination
+	outsider map[holdKey]bool   // somebody outside has told the address
 }
 
 type passedKey struct {
@@ -162,9 +173,10 @@ type passedKey struct {
 
 // seed takes over what was in force before a restart.
 func (g *guard) seed(holds []Hold) {
-	g.holds, g.passed = make(map[holdKey]Hold), make(map[passedKey]bool)
+	g.holds, g.passed, g.outsider = make(map[holdKey]Hold), make(map[passedKey]bool), make(map[holdKey]bool)
 	for _, h := range holds {
 		g.holds[holdKey{h.Source, h.V6}] = h
+		g.outsider[holdKey{h.Source, h.V6}] = true // perhaps; it is careful
 		if strings.HasPrefix(h.Check.ID, "ptr.") { // it was right once
 			g.passed[passedKey{h.Check.ID, h.Visible}] = true
 		}
@@ -183,15 +195,16 @@ func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
 	for _, s := range r.stances {
 		old, held := g.holds[s.key]
 		c, fails := g.failing(&s)
+		vague := s.hearsay() || !s.witnessed() && g.outsider[s.key] && len(id.Reflectors)+len(id.Probes) > 0
 		switch {
-		case fails && !s.hearsay():
+		case fails && (!vague || c.ID == "name.form"):
 			h := Hold{Source: s.key.source, V6: s.key.v6, Hostname: s.face.Hostname, Visible: s.face.Visible,
 				Check: c, Since: now, Local: s.face.Local}
 			if held {
 				h.Since = old.Since
 			}
 			holds[s.key] = h
-		case held && (fails || s.undecided(old.Check.ID)):
+		case held && (fails || s.undecided(old.Check.ID) || vague && old.Check.ID != "name.form"):
 			holds[s.key] = old
 		}
 	}
@@ -237,10 +250,17 @@ func (s *stance) undecided(id string) bool {
 	return !made || c.Status == Unknown || id == "address.record" && s.stale && c.Status != Pass
 }
 
-// remember keeps which reverse records have been right.
+// remember keeps which reverse records have been right, and whose address
+// somebody outside has told.
 func (g *guard) remember(all []stance) {
 	passed := make(map[passedKey]bool)
+	if g.outsider == nil {
+		g.outsider = make(map[holdKey]bool)
+	}
 	for _, s := range all {
+		if s.witnessed() {
+			g.outsider[s.key] = true
+		}
 		for _, id := range []string{"ptr.exists", "ptr.confirmed"} {
 			key := passedKey{id, s.face.Visible}
 			if c := s.checks[id]; c.Status == Pass || g.passed[key] {

@@ -55,14 +55,19 @@ func TestGuardByWhatItSees(t *testing.T) {
 		"hearsay does not close":                  {seenBy(wayLearned, "-", "address.record fail")},
 		"hearsay does not open":                   {now("address.record", "address.record fail"), seenBy(wayLearned, "address.record", "address.record fail")},
 		"the configuration's word closes":         {seenBy(wayConfigured, "address.record", "address.record fail")},
-		"other checks do not close":               {now("-", "spf.pass fail", "port25 fail", "blocklist fail")},
+		"silent reflectors neither close":         {now("-", "address.record pass"), seenBy(wayInterface, "-", "address.record fail"), now("address.record", "address.record fail")},
+		"nor open": {now("address.record", "address.record fail"), seenBy(wayInterface, "address.record", "address.record pass"),
+			now("-", "address.record pass")},
+		"but the name is known without them":                 {now("name.form", "name.form fail"), seenBy(wayInterface, "-", "name.form pass")},
+		"the interface's word, where nobody else ever spoke": {seenBy(wayInterface, "address.record", "address.record fail"), seenBy(wayInterface, "-", "address.record pass")},
+		"other checks do not close":                          {now("-", "spf.pass fail", "port25 fail", "blocklist fail")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := guard{}
 			at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 			for i, l := range history {
-				holds := g.judge(Identity{}, &Report{stances: []stance{l.s}}, at.Add(time.Duration(i)*time.Hour))
+				holds := g.judge(Identity{Reflectors: []string{"https://reflector.example/"}}, &Report{stances: []stance{l.s}}, at.Add(time.Duration(i)*time.Hour))
 				got := "-"
 				if len(holds) > 0 {
 					got = holds[0].Check.ID

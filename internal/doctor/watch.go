@@ -219,6 +219,7 @@ func (g *watching) load() (changed, doubted bool) {
 	g.settings = mu.settings
 	if changed {
 		g.full, g.lists = time.Time{}, time.Time{}
+		g.guard.outsider = nil // other witnesses, perhaps
 	}
 	return changed, doubted
 }
