@@ -2,6 +2,9 @@
 // order, starts them, applies a changed configuration, and stops them in the
 // reverse order. It decides nothing about mail: it joins.
 //
+// Its sentinel hears of every examination of the identity: changes go to log and
+// journal, and what the guard would hold goes to planner and queue.
+//
 // It is called by cmd/mailout. Its goroutines are the journal's housekeeping
 // and those of the parts, which the parts own; Stop ends them all and waits.
 package daemon
