@@ -100,25 +100,38 @@ func newHome(t *testing.T) *home {
 }
 
 // in runs f with its thread in a namespace: sockets that f opens stay there.
-// The thread is not used for anything else afterwards.
+// The thread goes back: its end would be the end of every program that was
+// started from it (mtatest.EndTogether).
 func (h *home) in(ns string, f func() error) {
 	h.t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		fd, err := unix.Open("/run/netns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd)
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	runtime.LockOSThread()
+	err := enter("/proc/thread-self/ns/net", "/run/netns/"+ns, f)
+	runtime.UnlockOSThread()
+	if err != nil {
 		h.t.Fatalf("in %s: %v", ns, err)
 	}
+}
+
+// enter runs f with the thread in one network namespace, and brings it home.
+func enter(from, to string, f func() error) error {
+	home, err := unix.Open(from, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(home)
+	there, err := unix.Open(to, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(there)
+	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	err = f()
+	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
+		panic(back) // the thread would do its next work in the wrong network
+	}
+	return err
 }
 
 // serve starts the servers outside and the recorder at the router.
