@@ -64,7 +64,7 @@ func (cmd *setupCmd) answers() setup.Answers {
 // Run goes through the steps, writes the configuration, and examines what came
 // of it.
 func (cmd *setupCmd) Run(g *globals) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	var asker setup.Asker
 	if !cmd.Yes {

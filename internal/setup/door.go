@@ -121,14 +121,19 @@ func trustedChange(v string) config.Change {
 
 func (s *setup) spoolStep(ctx context.Context) error {
 	s.say("Mail that was accepted is kept in this directory until it is delivered. It must be on a disk of this machine; nothing else writes there.")
-	if !s.draft.fresh {
-		s.say("Now: %s.", s.draft.cfg.Spool)
-	}
+	s.say("Now: %s.", s.spoolNow())
 	v, err := s.answer(ctx, Question{Flag: Spool, Prompt: "Directory", Default: s.spoolDefault(), Check: s.checkSpool})
 	if err != nil {
 		return err
 	}
 	return s.put(Spool, config.Change{Key: keys[Spool], Value: v})
+}
+
+func (s *setup) spoolNow() string {
+	if s.draft.fresh && !s.draft.cfg.Given(keys[Spool]) {
+		return "none"
+	}
+	return s.draft.cfg.Spool
 }
 
 // spoolDefault is the usual place, or one beside the configuration where this

@@ -109,5 +109,10 @@ func (d *draft) render(changes []config.Change) (cfg *config.Config, named bool,
 	return cfg, named, err
 }
 
+// touches reports whether a key is among the changes.
+func (d *draft) touches(key string) bool {
+	return slices.ContainsFunc(d.changes, func(c config.Change) bool { return c.Key == key })
+}
+
 // text is the file as it will be.
 func (d *draft) text() ([]byte, error) { return config.Apply(d.path, d.base, d.changes...) }

@@ -148,6 +148,7 @@ func (s *setup) postmasterStep(ctx context.Context) error {
 	case c.Given(keys[Postmaster]) || !s.draft.fresh:
 		s.say("Now: %s.", def)
 	default:
+		s.say("Now: none.")
 		def = "postmaster@" + s.domain()
 	}
 	v, err := s.answer(ctx, Question{Flag: Postmaster, Prompt: "Postmaster", Default: def,

@@ -2,7 +2,6 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,13 +16,17 @@ func (s *setup) nameStep(ctx context.Context) error {
 	def := s.draft.cfg.Hostname
 	if s.draft.named {
 		s.say("Now: %s.", def)
-	} else if _, given := s.Answers[Hostname]; !given {
-		def = s.guessName(ctx)
+	} else {
+		s.say("Now: none.")
+		def = ""
+		if _, given := s.Answers[Hostname]; !given {
+			def = s.guessName(ctx)
+		}
 	}
-	v, err := s.answer(ctx, Question{Flag: Hostname, Prompt: "Host name", Default: def,
+	v, err := s.answer(ctx, Question{Flag: Hostname, Prompt: "Host name", Default: def, Example: "mailout.example.com",
 		Check: func(v string) error { return s.draft.check(config.Change{Key: keys[Hostname], Value: v}) }})
 	if err != nil {
-		return unguessed(err)
+		return err
 	}
 	if err := s.put(Hostname, config.Change{Key: keys[Hostname], Value: v}); err != nil {
 		return err
@@ -35,15 +38,6 @@ func (s *setup) nameStep(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// unguessed says what to give where nothing could be guessed.
-func unguessed(err error) error {
-	var a *AnswerError
-	if errors.As(err, &a) && a.Flag == Hostname && !strings.Contains(a.Err.Error(), "write") {
-		a.Err = errors.New("is not known, and neither the system nor a reverse record tells a usable one (give for example --hostname mailout.example.com)")
-	}
-	return err
 }
 
 // guessName proposes a name: one that the reverse record of the visible address

@@ -16,6 +16,7 @@ type Question struct {
 	Flag    string // that answers it beforehand; empty: none does
 	Prompt  string // a few words, without punctuation
 	Default string // what Enter gives; empty: an answer is needed
+	Example string // of an answer, where there may be no default
 	Choices []Choice
 	Check   func(string) error // says why an answer is not possible; may be nil
 }

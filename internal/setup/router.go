@@ -22,7 +22,7 @@ func (s *setup) routerStep(ctx context.Context) error {
 	if s.Asker == nil || host || use || tls {
 		return s.routerGiven()
 	}
-	return s.askRouter(ctx, s.routerUse(), "none")
+	return s.askRouter(ctx, s.routerUse())
 }
 
 // routerUse is the use of the router now; "none" without one.
@@ -44,12 +44,19 @@ func (s *setup) routerNow() string {
 	}
 }
 
-// routerAddress is a router as one types it.
+// routerAddress is where the router is.
 func routerAddress(r config.Router) string {
-	if r.Host == "" {
-		return ""
-	}
 	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
+}
+
+// routerDefault is the router now as one types it. A port that follows from the
+// encryption is left out: it follows again.
+func (s *setup) routerDefault() string {
+	c := s.draft.cfg
+	if c.Router.Host == "" || !c.Given("router.port") {
+		return c.Router.Host
+	}
+	return routerAddress(c.Router)
 }
 
 // routerGiven takes over what was given beforehand.
@@ -84,10 +91,10 @@ func (s *setup) putRouter(host string) error {
 }
 
 // askRouter asks which mail goes to a router, and to which. def is what Enter
-// gives, and none what stands for no router.
-func (s *setup) askRouter(ctx context.Context, def, none string) error {
+// gives.
+func (s *setup) askRouter(ctx context.Context, def string) error {
 	use, err := s.answer(ctx, Question{Prompt: "Delivery", Default: def, Choices: []Choice{
-		{none, "directly to the recipients' servers"},
+		{"none", "directly to the recipients' servers"},
 		{"always", "all mail through a router"},
 		{"unresolved", "directly, and through a router where a domain's servers cannot be found"},
 	}})
@@ -97,8 +104,7 @@ func (s *setup) askRouter(ctx context.Context, def, none string) error {
 	if use == "none" {
 		return s.putRouter("none")
 	}
-	host, err := s.answer(ctx, Question{Flag: Router, Prompt: "Router (HOST or HOST:PORT)", Default: routerAddress(s.draft.cfg.Router),
-		Check: func(v string) error { return s.checkRouter(v) }})
+	host, err := s.answer(ctx, Question{Flag: Router, Prompt: "Router (HOST or HOST:PORT)", Example: "smtp.provider.example:587", Default: s.routerDefault(), Check: s.checkRouter})
 	if err != nil {
 		return err
 	}
@@ -111,9 +117,7 @@ func (s *setup) askRouter(ctx context.Context, def, none string) error {
 	if err != nil {
 		return err
 	}
-	// The kind of encryption first: the port may follow from it.
-	changes := []config.Change{{Key: "router", Value: host}, {Key: "router.use", Value: use}, {Key: "router.tls", Value: tls}}
-	return s.put(Router, changes...)
+	return s.put(Router, config.Change{Key: "router", Value: host}, config.Change{Key: keys[RouterUse], Value: use}, config.Change{Key: keys[RouterTLS], Value: tls})
 }
 
 func (s *setup) checkRouter(v string) error {
@@ -161,7 +165,8 @@ func (s *setup) portStep(ctx context.Context) error {
 			return err
 		}
 		if next == "router" {
-			if err := s.askRouter(ctx, "always", "none"); err != nil {
+			delete(s.Answers, Router) // "none" did not do
+			if err := s.askRouter(ctx, "always"); err != nil {
 				return err
 			}
 		}

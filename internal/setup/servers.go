@@ -79,6 +79,7 @@ func (s *setup) addressStep(ctx context.Context) error {
 		return nil
 	}
 	s.say("Receivers judge mail by the address that they see it come from. Behind NAT that is not the address of this machine, so mail servers and reflectors are asked.")
+	s.say("Now: %s.", s.publicNow())
 	for _, f := range s.look().Faces(ctx) {
 		s.say("%s: %s.", family(f), faceWords(f))
 		s.remember(f.Visible)
@@ -100,6 +101,13 @@ func (s *setup) addressStep(ctx context.Context) error {
 		s.remember(f.Visible)
 	}
 	return nil
+}
+
+func (s *setup) publicNow() string {
+	if given := s.draft.cfg.Identity.PublicIP; len(given) > 0 {
+		return "said to be " + listed(given)
+	}
+	return "found out each time"
 }
 
 func (s *setup) publicDefault() string {
@@ -136,7 +144,7 @@ func faceWords(f doctor.Face) string {
 }
 
 func (s *setup) recordsStep(ctx context.Context) error {
-	s.say("These records in DNS make the name, the address and the sender domain belong together. Whoever hosts the domain publishes them; the reverse record comes from whoever gave you the address.")
+	s.say("These records in DNS make the name, the address and the sender domain belong together. Whoever hosts the domain publishes them; the reverse record comes from whoever gave you the address. The key of a later step has a record of its own.")
 	for {
 		plan := s.plan(ctx)
 		if ctx.Err() != nil {

@@ -215,7 +215,7 @@ func (s *setup) answer(ctx context.Context, q Question) (string, error) {
 		return s.Asker.Ask(ctx, q)
 	}
 	if q.Default == "" && len(q.Choices) == 0 {
-		return "", s.refused(q.Flag, errors.New("is not known and could not be guessed (give it)"))
+		return "", s.refused(q.Flag, fmt.Errorf("is not known and could not be guessed (give for example --%s %s)", q.Flag, q.Example))
 	}
 	if err := q.check(q.Default); err != nil {
 		return "", s.refused(q.Flag, err)

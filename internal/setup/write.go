@@ -126,8 +126,10 @@ func (s *setup) write() (err error) {
 	if err := mkdir(filepath.Dir(s.Path), configDirMode); err != nil {
 		return err
 	}
-	if err := mkdir(s.draft.cfg.Spool, secretDirMode); err != nil {
-		return err
+	if s.draft.touches(keys[Spool]) {
+		if err := mkdir(s.draft.cfg.Spool, secretDirMode); err != nil {
+			return err
+		}
 	}
 	for _, k := range s.keys {
 		if err := mkdir(filepath.Dir(k.path), secretDirMode); err != nil {
