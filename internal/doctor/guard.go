@@ -13,22 +13,28 @@ import (
 //
 // A source is judged in each address family by the checks that receivers make
 // of the connection itself: whether its name can exist (name.form), whether
-// the address is the one that was meant (address.public), whether the name
-// leads to it (address.record), and whether the reverse record that was right
-// before still is (ptr.exists, ptr.confirmed). A reverse record that was never
-// right is no reason: who has none chose to send without, and a new address of
-// a line that changes would be held for ever. What receivers of deliveries
-// said never holds mail by itself: else any receiver could stop us by a word.
+// the name leads to the address that is seen (address.record), and whether the
+// reverse record that was right before still is (ptr.exists, ptr.confirmed).
+// That the configuration names another address (address.public) is nothing that
+// a receiver can know. A reverse record that was never right is no reason: who
+// has none chose to send without, and a new address of a line that changes would
+// be held for ever. What receivers of deliveries said never holds mail by
+// itself: else any receiver could stop us by a word.
 //
 // Only a check that failed closes a source, and only one that passes or warns
-// opens it again: what could not be found out (unknown) changes nothing, nor
-// does a right record that caches do not know yet. And once somebody outside has
-// told which address is seen, the configuration's and the interface's belief is
-// not enough to change anything: when the reflectors are silent for a moment,
-// nobody knows better.
+// opens it again: what could not be found out (unknown) changes nothing. A right
+// record that caches do not know yet opens it after some patience. And once
+// somebody outside has told which address is seen, the configuration's and the
+// interface's belief is not enough to change anything: when the reflectors are
+// silent for a moment, nobody knows better.
+
+// patience is how long the guard waits for caches to forget an old record, once
+// the zone has the right one. It is the usual time to live of a name whose
+// address changes; with a day, most receivers have not asked before.
+const patience = 5 * time.Minute
 
 // guardIDs are the checks that the guard goes by, the most telling first.
-var guardIDs = []string{"name.form", "address.public", "address.record", "ptr.exists", "ptr.confirmed"}
+var guardIDs = []string{"name.form", "address.record", "ptr.exists", "ptr.confirmed"}
 
 // Hold is one source in one address family whose mail is better kept.
 type Hold struct {
@@ -39,6 +45,8 @@ type Hold struct {
 	Check    Check      `json:"check"` // the first that fails
 	Since    time.Time  `json:"since"`
 	Local    netip.Addr `json:"local,omitzero"` // where its traffic leaves, when it was found
+
+	stale time.Time // since when the right record is published and not known everywhere
 }
 
 // Reason is a sentence that names the cause and what mends it.
@@ -104,7 +112,7 @@ func (x *exam) stances(checks []Check) (out []stance) {
 			s.key.source = f.Local
 		}
 		for _, c := range checks {
-			if slices.Contains(guardIDs, c.ID) && strings.EqualFold(c.Subject, guardSubject(c.ID, f, faces)) {
+			if slices.Contains(guardIDs, c.ID) && strings.EqualFold(c.Subject, guardSubject(c.ID, f)) {
 				s.checks[c.ID] = c
 			}
 		}
@@ -115,12 +123,10 @@ func (x *exam) stances(checks []Check) (out []stance) {
 }
 
 // guardSubject is the subject of the check that concerns a face.
-func guardSubject(id string, f face, all []face) string {
+func guardSubject(id string, f face) string {
 	switch id {
 	case "name.form":
 		return f.Hostname
-	case "address.public":
-		return subject(f, all)
 	case "address.record":
 		return claim{host: f.Hostname, v6: f.V6}.subject()
 	}
@@ -205,7 +211,16 @@ func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
 			}
 			holds[s.key] = h
 		case held && (fails || s.undecided(old.Check.ID) || vague && old.Check.ID != "name.form"):
+			old.stale = time.Time{}
 			holds[s.key] = old
+		case held && old.Check.ID == "address.record" && s.stale && s.checks["address.record"].Status != Pass:
+			if old.stale.IsZero() {
+				old.stale = now
+			}
+			old.Check = s.checks["address.record"]
+			if now.Sub(old.stale) < patience {
+				holds[s.key] = old
+			}
 		}
 	}
 	g.holds = holds
@@ -243,11 +258,10 @@ func (g *guard) failing(s *stance) (Check, bool) {
 	return Check{}, false
 }
 
-// undecided reports that a check which closed a source could not be made, or
-// that its fix is not known everywhere yet.
+// undecided reports that a check which closed a source could not be made.
 func (s *stance) undecided(id string) bool {
 	c, made := s.checks[id]
-	return !made || c.Status == Unknown || id == "address.record" && s.stale && c.Status != Pass
+	return !made || c.Status == Unknown
 }
 
 // remember keeps which reverse records have been right, and whose address

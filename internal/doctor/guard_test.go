@@ -46,8 +46,11 @@ func TestGuardByWhatItSees(t *testing.T) {
 		"a warning opens":                 {now("address.record", "address.record fail"), now("-", "address.record warn")},
 		"caches with the old record do not open": {now("address.record", "address.record fail"), now("address.record", "address.record warn", "stale"),
 			now("-", "address.record pass", "stale")},
+		"for ever": {now("address.record", "address.record fail"), now("address.record", "address.record warn", "stale"),
+			now("address.record", "address.record unknown"), now("address.record", "address.record warn", "stale"),
+			now("address.record", "address.record warn", "stale"), now("address.record", "address.record warn", "stale"), now("-", "address.record warn", "stale")},
 		"caches with the old record do not close": {now("-", "address.record warn", "stale")},
-		"the configured address is another":       {now("address.public", "address.public fail", "address.record fail"), now("address.record", "address.public pass", "address.record fail")},
+		"the configured address is another":       {now("address.record", "address.public fail", "address.record fail"), now("-", "address.public fail", "address.record pass")},
 		"another cause keeps it closed":           {now("address.record", "address.record fail"), now("name.form", "address.record pass", "name.form fail")},
 		"a reverse record that never was":         {now("-", "ptr.exists fail"), now("-", "ptr.exists fail")},
 		"a reverse record that vanished":          {now("-", "ptr.exists pass"), now("-", "ptr.exists unknown"), now("ptr.exists", "ptr.exists fail"), now("-", "ptr.exists pass")},
@@ -67,7 +70,7 @@ func TestGuardByWhatItSees(t *testing.T) {
 			g := guard{}
 			at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 			for i, l := range history {
-				holds := g.judge(Identity{Reflectors: []string{"https://reflector.example/"}}, &Report{stances: []stance{l.s}}, at.Add(time.Duration(i)*time.Hour))
+				holds := g.judge(Identity{Reflectors: []string{"https://reflector.example/"}}, &Report{stances: []stance{l.s}}, at.Add(time.Duration(i)*2*time.Minute))
 				got := "-"
 				if len(holds) > 0 {
 					got = holds[0].Check.ID
