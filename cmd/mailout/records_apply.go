@@ -110,7 +110,7 @@ func changesOf(records *doctor.Plan) (out []dnsupdate.Change, guesses []dnsupdat
 			}
 		}
 		if change.Type == "MX" {
-			guesses = append(guesses, dnsupdate.ByHand{Change: change, Why: "name the server that takes the domain's mail; which one that is, is not known here"})
+			guesses = append(guesses, dnsupdate.ByHand{Change: change, Why: "it is a guess: name the server that takes the domain's mail"})
 			continue
 		}
 		out = append(out, change)
