@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -49,7 +48,7 @@ type keeper struct {
 
 	// Of the goroutine.
 	last map[keptName]time.Time // when a change was last made or tried
-	told map[keptName]string    // why nothing is done, as last logged
+	told map[complaint]string   // why nothing is done, as last logged
 }
 
 // publishing is what publishes: a dnsupdate.Updater, or a test's.
@@ -62,9 +61,24 @@ type publishing interface {
 // keptName is one set of records.
 type keptName struct{ name, kind string }
 
+func (n keptName) attrs() []any { return []any{mta.KeyHost, n.name, "type", n.kind} }
+
+// complaint is something that keeps a record, or all of them, from following.
+type complaint struct {
+	what string
+	of   keptName
+}
+
+// The complaints.
+const (
+	doubtful = "the visible address is not certain: its record stays as it is"
+	foreign  = "the address record cannot be kept here"
+	broken   = "the address records could not be kept equal to the visible address"
+)
+
 func newKeeper(c *config.Config, log *slog.Logger, updater func(c *config.Config) (publishing, error), changed func(words []string)) *keeper {
 	k := &keeper{log: log, updater: updater, changed: changed, seen: make(chan []doctor.Agreed, 1), done: make(chan struct{}),
-		last: map[keptName]time.Time{}, told: map[keptName]string{}}
+		last: map[keptName]time.Time{}, told: map[complaint]string{}}
 	k.mu.config = c
 	return k
 }
@@ -145,8 +159,11 @@ func (k *keeper) keep(ctx context.Context, names []doctor.Agreed) {
 	if len(changes) == 0 {
 		return
 	}
-	if err := k.publish(ctx, c, changes); err != nil && ctx.Err() == nil {
-		k.explain(keptName{}, "the address records could not be kept equal to the visible address", mta.KeyError, err.Error())
+	switch err := k.publish(ctx, c, changes); {
+	case err == nil:
+		delete(k.told, complaint{what: broken})
+	case ctx.Err() == nil:
+		k.explain(complaint{what: broken}, mta.KeyError, err.Error())
 	}
 }
 
@@ -159,9 +176,10 @@ func (k *keeper) wanted(c *config.Config, n doctor.Agreed) (change dnsupdate.Cha
 	}
 	key := keptName{change.Name, change.Type}
 	if n.Why != "" {
-		k.explain(key, "the visible address is not certain: its record stays as it is", mta.KeyReason, n.Why)
+		k.explain(complaint{doubtful, key}, mta.KeyReason, n.Why)
 		return change, false
 	}
+	delete(k.told, complaint{doubtful, key})
 	if at, changed := k.last[key]; changed && time.Since(at) < c.Identity.DNSUpdate.MinInterval {
 		return change, false
 	}
@@ -181,10 +199,9 @@ func (k *keeper) publish(ctx context.Context, c *config.Config, changes []dnsupd
 		return err
 	}
 	for _, h := range plan.ByHand {
-		k.explain(keptName{h.Change.Name, h.Change.Type}, "the address record cannot be kept here", mta.KeyReason, h.Why)
+		k.explain(complaint{foreign, keptName{h.Change.Name, h.Change.Type}}, mta.KeyReason, h.Why)
 	}
 	if len(plan.Edits) == 0 {
-		delete(k.told, keptName{})
 		return nil
 	}
 	for _, e := range plan.Edits {
@@ -195,13 +212,12 @@ func (k *keeper) publish(ctx context.Context, c *config.Config, changes []dnsupd
 		return err
 	}
 	k.made.Add(1)
-	delete(k.told, keptName{})
 	var words []string
 	for _, e := range plan.Edits {
-		words = append(words, fmt.Sprintf("published %s %s %s in place of %s", strings.TrimSuffix(e.Name, "."), e.Type, strings.Join(e.New, ", "), cmp.Or(strings.Join(e.Old, ", "), "nothing")))
-		delete(k.told, keptName{strings.TrimSuffix(e.Name, "."), e.Type})
-		k.log.Info("the address record follows the visible address", mta.KeyHost, strings.TrimSuffix(e.Name, "."), "type", e.Type,
-			"was", strings.Join(e.Old, ", "), "now", strings.Join(e.New, ", "), "ttl", e.TTL.String(), mta.KeyServer, c.Identity.DNSUpdate.Server)
+		n, was, now := keptName{strings.TrimSuffix(e.Name, "."), e.Type}, cmp.Or(strings.Join(e.Old, ", "), "nothing"), strings.Join(e.New, ", ")
+		delete(k.told, complaint{foreign, n})
+		words = append(words, "published "+n.name+" "+n.kind+" "+now+" in place of "+was)
+		k.log.Info("the address record follows the visible address", append(n.attrs(), mta.KeyWas, was, "now", now, "ttl", e.TTL.String(), mta.KeyServer, c.Identity.DNSUpdate.Server)...)
 	}
 	for _, s := range u.ReadBack(ctx, plan.Edits) {
 		if !s.Agrees && ctx.Err() == nil {
@@ -215,14 +231,14 @@ func (k *keeper) publish(ctx context.Context, c *config.Config, changes []dnsupd
 }
 
 // explain logs why nothing is done, once for each reason.
-func (k *keeper) explain(n keptName, what, key, why string) {
-	if k.told[n] == why {
+func (k *keeper) explain(c complaint, key, why string) {
+	if k.told[c] == why {
 		return
 	}
-	k.told[n] = why
+	k.told[c] = why
 	args := []any{key, why}
-	if n.name != "" {
-		args = append(args, mta.KeyHost, n.name, "type", n.kind)
+	if c.of.name != "" {
+		args = append(args, c.of.attrs()...)
 	}
-	k.log.Warn(what, args...)
+	k.log.Warn(c.what, args...)
 }

@@ -140,6 +140,11 @@ func TestAddressRecordStaysWhenNothingIsCertain(t *testing.T) {
 		if k.record() != "198.51.100.1" || strings.Count(k.log.String(), "only one says") != 1 {
 			t.Errorf("%s\n%s", k.record(), k.log)
 		}
+		k.sees("198.51.100.1", "")
+		k.sees("", "only one says that it is 203.0.113.66")
+		if strings.Count(k.log.String(), "only one says") != 2 {
+			t.Errorf("a doubt that came again is not told:\n%s", k.log)
+		}
 		k.Examined(&doctor.Examined{}) // nobody looked
 		synctest.Wait()
 	})
