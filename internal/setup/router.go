@@ -138,7 +138,11 @@ func (s *setup) tlsWord() string {
 
 // portStep tries what mail will need: port 25 of the receivers, or the router.
 func (s *setup) portStep(ctx context.Context) error {
-	s.say("Mail servers take mail at port 25. Many providers close it for new customers, and mail then waits until it expires. What is tried here is a greeting and a goodbye, never mail.")
+	if s.routed() {
+		s.say("Not needed: all mail goes to the router, which is tried instead. It hears a greeting and a goodbye, never mail.")
+	} else {
+		s.say("Mail servers take mail at port 25. Many providers close it for new customers, and mail then waits until it expires. What is tried here is a greeting and a goodbye, never mail.")
+	}
 	if s.Offline {
 		s.say("Not tried: this is a set-up without network. \"mailout doctor\" tries it later.")
 		return nil

@@ -65,6 +65,35 @@ func TestClosedPortOffersTheRouter(t *testing.T) {
 	m.says("fail port25: ", "Port 25 is closed", "Trying the router")
 }
 
+// TestClosedPortAfterNone: whoever said "none" beforehand may think better of
+// it; and a port that follows from the encryption follows it again.
+func TestClosedPortAfterNone(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := &script{t: t, answers: map[string][]string{"What now": {"on", "router"}, "Delivery": {"always"}, "Router": {"127.0.0.1"}, "Encryption": {"opportunistic"}}}
+	if _, err := m.run(s, m.answers(Answers{Hostname: "mailout.example.com", Router: "none", Probes: closedPort(t)})); err != nil {
+		t.Fatalf("%v\n%s", err, m.out.String())
+	}
+	s = &script{t: t, answers: map[string][]string{"Encryption": {"implicit"}}}
+	if _, err := m.run(s, nil); err != nil {
+		t.Fatalf("%v\n%s", err, m.out.String())
+	}
+	if c, err := config.Load(m.opts.Path); err != nil || routerAddress(c.Router) != "127.0.0.1:465" {
+		t.Errorf("%v\n%s", err, m.file())
+	}
+}
+
+// TestUsualKey: RSA, which every receiver verifies.
+func TestUsualKey(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.opts.Offline = true
+	m.must(m.answers(Answers{Hostname: "mailout.example.com", DKIMKind: ""}))
+	if k, err := dkim.Load(filepath.Join(m.dir, "etc/dkim/example.com.m2026.pem")); err != nil || k.Algorithm() != dkim.RSA || !k.Strong() {
+		t.Error(err)
+	}
+}
+
 // TestClosedPortUnattended: it is said, and nothing else is decided.
 func TestClosedPortUnattended(t *testing.T) {
 	t.Parallel()
