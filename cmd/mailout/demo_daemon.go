@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"mailout/internal/admin"
 	"mailout/internal/mtatest"
 )
 
@@ -18,6 +20,8 @@ import (
 const (
 	demoReadyWait = 15 * time.Second
 	demoStopWait  = 10 * time.Second
+	demoLookWait  = 5 * time.Second       // for its examination of itself
+	demoLookEvery = 20 * time.Millisecond // how often it is asked for it
 	demoTailLines = 30
 )
 
@@ -87,7 +91,39 @@ func startDemoDaemon(ctx context.Context, dir string, w *demoWorld) (*demoDaemon
 	if err := d.process.Ready(limit); err != nil {
 		return d, fail(exitUnavailable, "demo: %v", err)
 	}
+	awaitExamination(ctx, filepath.Join(dir, "spool", "mailout.sock"))
+	w.begun.Store(true)
 	return d, nil
+}
+
+// awaitExamination waits until the daemon has examined its identity, which is
+// not part of the story. Without an answer the story is only less tidy.
+func awaitExamination(ctx context.Context, socket string) {
+	ctx, cancel := context.WithTimeout(ctx, demoLookWait)
+	defer cancel()
+	again := time.NewTicker(demoLookEvery)
+	defer again.Stop()
+	for {
+		var e admin.Examination
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, socketHost+"/v1/doctor", nil)
+		if err != nil {
+			return
+		}
+		resp, err := socketClient(socket).Do(req)
+		if err != nil {
+			return
+		}
+		err = json.NewDecoder(resp.Body).Decode(&e)
+		resp.Body.Close()
+		if err != nil || e.Examined != "" {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // logTail is the end of the daemon's log.

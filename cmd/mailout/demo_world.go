@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"mailout/internal/mtatest"
 )
@@ -33,6 +34,9 @@ type demoWorld struct {
 	dns     *mtatest.DNS
 	servers []*demoServer
 	port    uint16
+	// begun says that the story is told: before, the daemon examines its own
+	// identity, and what it asks for that is not shown.
+	begun atomic.Bool
 	// arrived tells that some server took a message; one token is enough.
 	arrived chan struct{}
 }
@@ -83,7 +87,11 @@ func newDemoWorld(show *demoPrinter) (*demoWorld, error) {
 	if err := w.dns.Add(demoZone(servers)); err != nil {
 		return nil, fail(exitSoftware, "demo: %v", err)
 	}
-	w.dns.OnQuery = func(q mtatest.Query) { show.line("DNS", shownQuery(q)) }
+	w.dns.OnQuery = func(q mtatest.Query) {
+		if w.begun.Load() {
+			show.line("DNS", shownQuery(q))
+		}
+	}
 	if err := w.dns.Start("127.0.0.1:0"); err != nil {
 		return nil, fail(exitUnavailable, "demo: %v", err)
 	}
@@ -94,7 +102,11 @@ func newDemoWorld(show *demoPrinter) (*demoWorld, error) {
 	}
 	w.port = port
 	for i, s := range servers {
-		s.cfg.OnEvent = func(e mtatest.Event) { show.server(s.host, e) }
+		s.cfg.OnEvent = func(e mtatest.Event) {
+			if w.begun.Load() {
+				show.server(s.host, e)
+			}
+		}
 		s.cfg.OnMessage = w.onMessage
 		s.mx = mtatest.NewMX(s.cfg)
 		s.mx.Serve(listeners[i])

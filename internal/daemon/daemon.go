@@ -112,9 +112,6 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
-	if err := d.sentinel.start(ctx); err != nil {
-		return err
-	}
 	if err := d.admin.Start(ctx); err != nil {
 		return err
 	}
@@ -123,6 +120,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 			return fmt.Errorf("[[listen]] %s: %w", door.listener.Address, err)
 		}
 		d.log.Info("listening", mta.KeyListener, door.listener.Address.String())
+	}
+	if err := d.sentinel.start(ctx); err != nil { // asks others: not before all else is in order
+		return err
 	}
 	d.startHousekeeping()
 	return nil

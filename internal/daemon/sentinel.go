@@ -109,6 +109,8 @@ func (s *sentinel) join(p *route.Planner, q *queue.Queue, store journalStore, k 
 
 // start begins to watch. The queue runs.
 func (s *sentinel) start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.before.Guarded) > 0 || len(s.mu.held) > 0 {
 		s.queue.SetGuard(len(s.mu.held) > 0) // the guard may have been taken away meanwhile
 	}

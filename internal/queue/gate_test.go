@@ -15,8 +15,7 @@ import (
 // gate plans as the world does, with routes that the guard may hold.
 type gate struct {
 	*world
-	held   atomic.Bool
-	router atomic.Bool // mail for domains that begin with "routed" goes by one
+	held atomic.Bool
 }
 
 const heldBecause = "identity.guard holds mail from 192.0.2.10: address.record of out.example"
