@@ -127,8 +127,8 @@ func TestGateGivesTheTimeBack(t *testing.T) {
 		if r := g.reports(); len(r) != 2 || r[1].Kind != ReportFailure {
 			t.Errorf("reports in the end: %v", r)
 		}
-		if got := g.attempts("a@one.example"); got[len(got)-1] != 16*time.Hour {
-			t.Errorf("the last attempt was at %v", got[len(got)-1])
+		if got := g.attempts("a@one.example"); len(got) == 0 || got[len(got)-1] != 16*time.Hour {
+			t.Errorf("attempts at %v", got)
 		}
 	})
 }
