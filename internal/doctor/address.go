@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 
 	"mailout/internal/smtp"
 )
@@ -187,7 +186,7 @@ func addressRecords(ctx context.Context, x *exam) []Check {
 		claims = []claim{{host: x.id.Hostname}}
 	}
 	out := make([]Check, 2*len(claims))
-	var wg sync.WaitGroup
+	var wg group
 	for i, c := range claims {
 		wg.Go(func() { out[2*i], out[2*i+1] = x.judgeClaim(ctx, c) })
 	}

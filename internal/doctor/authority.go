@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -33,7 +32,7 @@ func (x *exam) askZone(ctx context.Context, c claim, resolved answer) zoneView {
 		return zoneView{err: cut.err}
 	}
 	v := zoneView{replies: make([]zoneReply, len(cut.servers))}
-	var wg sync.WaitGroup
+	var wg group
 	for i, s := range cut.servers {
 		wg.Go(func() {
 			a := x.askAuthority(ctx, s, name, addressType(c.v6))

@@ -111,13 +111,11 @@ func (x *exam) askTime(ctx context.Context, address string) (time.Duration, erro
 	if err != nil {
 		return 0, err
 	}
-	transport := &http.Transport{
-		DialContext:       x.dialName,
-		DisableKeepAlives: true,
-		// A wrong clock makes every certificate invalid, and that is what is to
-		// be found out. Nothing secret is sent, and the answer changes nothing.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-	}
+	// A wrong clock makes every certificate invalid, and that is what is to be
+	// found out. Nothing secret is sent, and the answer changes nothing.
+	transport := briefTransport(ctx, &tls.Config{InsecureSkipVerify: true}, func(address string) (net.Conn, error) {
+		return x.dialName(ctx, address)
+	})
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	before := x.world.Now()
 	resp, err := client.Do(req)
@@ -147,7 +145,7 @@ func offset(date, before, after time.Time) time.Duration {
 
 // dialName connects to a host by name through the configured DNS servers, and
 // to an address as it is.
-func (x *exam) dialName(ctx context.Context, _, address string) (net.Conn, error) {
+func (x *exam) dialName(ctx context.Context, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

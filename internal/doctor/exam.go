@@ -124,6 +124,10 @@ func (x *exam) examine(ctx context.Context) *Report {
 	wg.Wait() // every probe ends with ctx
 	checks = slices.DeleteFunc(checks, func(c Check) bool { return !x.asked(c.ID) })
 	slices.SortStableFunc(checks, compareChecks)
+	checks = oneEach(checks)
+	for i := range checks {
+		checks[i].Seen = clipped(checks[i].Seen)
+	}
 	return &Report{Status: status(checks), Checks: checks}
 }
 
@@ -148,7 +152,30 @@ func (x *exam) conduct(ctx context.Context, p probe) (found []Check) {
 	case !p.offline && x.opts.Offline:
 		return x.all(p, Skip, "needs the network, and this is an examination without")
 	}
-	return p.run(ctx, x)
+	found = p.run(ctx, x)
+	for _, id := range p.ids {
+		if !slices.ContainsFunc(found, func(c Check) bool { return c.ID == id }) {
+			found = append(found, Check{ID: id, Subject: x.id.Hostname, Status: Skip, Seen: "nothing is configured that this could be about (identity.domains, [[dkim]])"})
+		}
+	}
+	return found
+}
+
+// oneEach keeps one finding of each id and subject, of several the gravest:
+// two sources may be the same to receivers. checks are sorted.
+func oneEach(checks []Check) []Check {
+	gravity := []Status{Skip, Pass, Unknown, Warn, Fail}
+	var out []Check
+	for _, c := range checks {
+		last := len(out) - 1
+		switch {
+		case last < 0 || out[last].ID != c.ID || out[last].Subject != c.Subject:
+			out = append(out, c)
+		case slices.Index(gravity, c.Status) > slices.Index(gravity, out[last].Status):
+			out[last] = c
+		}
+	}
+	return out
 }
 
 // all gives every id of a probe one status.

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 
 	wire "github.com/miekg/dns"
 )
@@ -142,7 +141,7 @@ type verdict struct {
 // askAll asks lists side by side; they are strangers to one another.
 func (h *listHealth) askAll(ctx context.Context, lists []list, what, query string) []listing {
 	out := make([]listing, len(lists))
-	var wg sync.WaitGroup
+	var wg group
 	for i, l := range lists {
 		wg.Go(func() { out[i] = h.ask(ctx, l, what, query) })
 	}

@@ -96,14 +96,20 @@ func (x *exam) look(ctx context.Context, name string, qtype uint16) answer {
 
 func (x *exam) lookUp(ctx context.Context, q question) answer {
 	a := answer{question: q, err: errors.New("no DNS server is configured")}
-	for _, server := range x.id.Servers {
-		a = x.askServer(ctx, dns.Probe{Server: server, Name: q.name, Type: q.qtype})
-		if a.err == nil || ctx.Err() != nil {
-			break
+	for _, timeout := range askTimeouts {
+		for _, server := range x.id.Servers {
+			a = x.askServer(ctx, dns.Probe{Server: server, Name: q.name, Type: q.qtype, Timeout: timeout})
+			if a.err == nil || ctx.Err() != nil {
+				return a
+			}
 		}
 	}
 	return a
 }
+
+// askTimeouts are for the first and the second question to a server: a datagram
+// that was lost is no finding.
+var askTimeouts = []time.Duration{2 * time.Second, 4 * time.Second}
 
 // askServer puts one question to one server.
 func (x *exam) askServer(ctx context.Context, p dns.Probe) answer {
@@ -211,7 +217,7 @@ func (x *exam) zoneServers(ctx context.Context, zone string) cut {
 		return cut{zone: zone, err: fmt.Errorf("the name servers of %s: %s", zone, ns.said())}
 	}
 	c := cut{zone: zone}
-	for _, rr := range ns.records {
+	for _, rr := range ns.records[:min(len(ns.records), 2*maxAuthorities)] {
 		host := rr.(*wire.NS).Ns
 		addrs := append(x.look(ctx, host, wire.TypeA).addrs(), x.look(ctx, host, wire.TypeAAAA).addrs()...)
 		if len(addrs) > 0 && len(c.servers) < maxAuthorities {
@@ -226,5 +232,12 @@ func (x *exam) zoneServers(ctx context.Context, zone string) cut {
 
 // askAuthority asks one of a zone's own servers, past every cache.
 func (x *exam) askAuthority(ctx context.Context, s nameServer, name string, qtype uint16) answer {
-	return x.askServer(ctx, dns.Probe{Server: s.addr, Name: name, Type: qtype, NoRecursion: true})
+	var a answer
+	for _, timeout := range askTimeouts {
+		a = x.askServer(ctx, dns.Probe{Server: s.addr, Name: name, Type: qtype, NoRecursion: true, Timeout: timeout})
+		if a.err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return a
 }

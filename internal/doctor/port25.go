@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"unicode"
 
 	"golang.org/x/net/publicsuffix"
@@ -45,7 +44,7 @@ func (x *exam) greetAll(ctx context.Context, f face) []greeting {
 	}
 	probes := x.probesInUse()
 	out := make([]greeting, len(probes))
-	var wg sync.WaitGroup
+	var wg group
 	for i, p := range probes {
 		wg.Go(func() { out[i] = x.greet(ctx, f.caller(), p) })
 	}

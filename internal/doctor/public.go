@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"mailout/internal/mta"
@@ -51,7 +50,7 @@ const (
 func (x *exam) findFaces(ctx context.Context) []face {
 	faces := x.outline(ctx)
 	all := slices.Clone(faces) // to be read while each of faces is written
-	var wg sync.WaitGroup
+	var wg group
 	for i := range faces {
 		wg.Go(func() {
 			faces[i].Ways = x.ways(ctx, faces[i], all)
@@ -173,7 +172,7 @@ func (x *exam) outsideWays(ctx context.Context, f face) []way {
 		asks = append(asks, func() way { return x.reflectorWay(ctx, f, r) })
 	}
 	out := make([]way, len(asks))
-	var wg sync.WaitGroup
+	var wg group
 	for i, ask := range asks {
 		wg.Go(func() { out[i] = ask() })
 	}

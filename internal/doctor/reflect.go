@@ -109,11 +109,10 @@ func (x *exam) reflectHTTP(ctx context.Context, f face, url string) (netip.Addr,
 	}
 	req.Header.Set("User-Agent", "mailout")
 	req.Header.Set("Accept", "text/plain")
-	transport, err := x.reflectorTransport(f)
+	transport, err := x.reflectorTransport(ctx, f)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		return netip.Addr{}, err
@@ -134,22 +133,38 @@ func (x *exam) reflectHTTP(ctx context.Context, f face, url string) (netip.Addr,
 
 // reflectorTransport connects from the face, never through a proxy: a proxy's
 // address is not ours.
-func (x *exam) reflectorTransport(f face) (*http.Transport, error) {
+func (x *exam) reflectorTransport(ctx context.Context, f face) (*http.Transport, error) {
 	roots, err := x.roots()
 	if err != nil {
 		return nil, err
 	}
+	return briefTransport(ctx, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, func(address string) (net.Conn, error) {
+		host, port := splitServer(address, 80)
+		to, err := x.resolve(ctx, host, f.V6)
+		if err != nil {
+			return nil, err
+		}
+		return x.connect(ctx, f.caller(), netip.AddrPortFrom(to, port))
+	}), nil
+}
+
+// maxHeader bounds an HTTP server's header in octets.
+const maxHeader = 16 << 10
+
+// briefTransport is for requests to strangers within ctx, whose end closes
+// their connections: net/http itself would go on with a handshake after the
+// request was given up.
+func briefTransport(ctx context.Context, conf *tls.Config, dial func(address string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
-		DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-			host, port := splitServer(address, 80)
-			to, err := x.resolve(ctx, host, f.V6)
-			if err != nil {
-				return nil, err
+		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader, TLSClientConfig: conf,
+		DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+			conn, err := dial(address)
+			if err == nil {
+				context.AfterFunc(ctx, func() { conn.Close() })
 			}
-			return x.connect(ctx, f.caller(), netip.AddrPortFrom(to, port))
+			return conn, err
 		},
-	}, nil
+	}
 }
 
 // roots are the system's and those configured; nil: the system's alone.

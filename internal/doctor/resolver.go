@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -55,7 +54,7 @@ func eachServer(id string, check func(ctx context.Context, x *exam, server netip
 			return []Check{{ID: id, Subject: x.id.Hostname, Status: Unknown, Seen: "no DNS server is known"}}
 		}
 		checks := make([]Check, len(x.id.Servers))
-		var wg sync.WaitGroup
+		var wg group
 		for i, server := range x.id.Servers {
 			checks[i] = Check{ID: id, Subject: serverLabel(server), Status: Unknown}
 			wg.Go(func() { check(ctx, x, server, &checks[i]) })

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 
 	wire "github.com/miekg/dns"
 )
@@ -51,7 +50,7 @@ func (x *exam) visitors(ctx context.Context) (known []visitor, unknown []face) {
 func reverseRecords(ctx context.Context, x *exam) []Check {
 	known, unknown := x.visitors(ctx)
 	results := make([][]Check, len(known))
-	var wg sync.WaitGroup
+	var wg group
 	for i, v := range known {
 		wg.Go(func() { results[i] = x.judgeReverse(ctx, v) })
 	}
@@ -84,6 +83,10 @@ type reverseView struct {
 	confirmed, unsure []string
 }
 
+// maxReverse is how many names of an address are looked up: receivers look at
+// no more (RFC 7208 4.6.4).
+const maxReverse = 10
+
 // reverse looks up the PTR records of an address and the addresses of the
 // names in them. A reverse zone may send to another by CNAME (RFC 2317).
 func (x *exam) reverse(ctx context.Context, addr netip.Addr) reverseView {
@@ -92,9 +95,12 @@ func (x *exam) reverse(ctx context.Context, addr netip.Addr) reverseView {
 		return reverseView{answer: answer{err: err}}
 	}
 	v := reverseView{name: strings.TrimSuffix(arpa, "."), answer: x.look(ctx, arpa, wire.TypePTR)}
-	for _, rr := range v.answer.records {
+	for i, rr := range v.answer.records {
 		name := strings.TrimSuffix(rr.(*wire.PTR).Ptr, ".")
 		v.names = append(v.names, name)
+		if i >= maxReverse {
+			continue
+		}
 		forward := x.look(ctx, name, addressType(addr.Is6()))
 		switch {
 		case forward.err != nil:

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 
 	evaluator "blitiri.com.ar/go/spf"
 	wire "github.com/miekg/dns"
@@ -44,7 +43,7 @@ func (x *exam) domains() []string {
 // their order.
 func sideBySide[T any](things []T, run func(T) []Check) []Check {
 	results := make([][]Check, len(things))
-	var wg sync.WaitGroup
+	var wg group
 	for i, thing := range things {
 		wg.Go(func() { results[i] = run(thing) })
 	}

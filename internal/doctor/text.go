@@ -47,6 +47,18 @@ func textRecord(name, text string) string {
 	return strings.TrimSuffix(name, ".") + ". IN TXT " + quoted(text)
 }
 
+// maxSeen bounds what a finding shows in octets: it may quote what strangers'
+// servers say, and is logged, kept and shown in many places.
+const maxSeen = 2000
+
+// clipped cuts a text to maxSeen.
+func clipped(s string) string {
+	if len(s) <= maxSeen {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxSeen], "") + " …"
+}
+
 // shortened keeps a long text readable in one line.
 func shortened(s string) string {
 	const limit = 200

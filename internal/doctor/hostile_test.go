@@ -1,0 +1,124 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	wire "github.com/miekg/dns"
+
+	"mailout/internal/dns"
+)
+
+// TestSilentReflectorLeavesNothingBehind: an HTTPS server that takes the
+// connection and never says a word of TLS holds neither a goroutine nor a
+// connection once the examination has ended. (A transport of net/http goes on
+// with the handshake after its request was given up.)
+func TestSilentReflectorLeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, id := natted(t)
+		var open, calls atomic.Int32
+		s.net.Handle(netip.MustParseAddrPort("198.51.100.80:443"), func(conn net.Conn) {
+			calls.Add(1)
+			open.Add(1)
+			defer open.Add(-1)
+			io.Copy(io.Discard, conn) //nolint:errcheck // until it is closed
+		})
+		id.Probes, id.Reflectors = nil, []string{"https://198.51.100.80/"}
+		examineFor(t, w, id, "address.public", "clock")
+		synctest.Wait()
+		if calls.Load() != 2 || open.Load() != 0 {
+			t.Errorf("%d connections were made and %d stay open", calls.Load(), open.Load())
+		}
+	})
+}
+
+// TestEndlessHeaderOfReflector: what a reflector can make us read is little.
+func TestEndlessHeaderOfReflector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, id := natted(t)
+		var sent atomic.Int64
+		s.net.Handle(netip.MustParseAddrPort("198.51.100.80:80"), func(conn net.Conn) {
+			go io.Copy(io.Discard, conn) //nolint:errcheck // until it is closed
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nX: ")
+			for block := []byte(strings.Repeat("x", 4096)); ; {
+				n, err := conn.Write(block)
+				if sent.Add(int64(n)); err != nil {
+					return
+				}
+			}
+		})
+		id.Probes, id.Reflectors = nil, []string{"http://198.51.100.80/"}
+		examineFor(t, w, id, "address.public", "clock")
+		synctest.Wait()
+		if got := sent.Load(); got > 256<<10 {
+			t.Errorf("%d octets of a header were read", got)
+		}
+	})
+}
+
+// TestPanicBesideAProbe: a defect in one of the goroutines of a check must not
+// end the process, which may be the daemon.
+func TestPanicBesideAProbe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.ask = func(p dns.Probe) (*wire.Msg, error) {
+		if strings.HasPrefix(p.Name, "_dmarc.") || p.Type == wire.TypeAAAA {
+			panic("a defect")
+		}
+		return nil, nil
+	}
+	r := examineFor(t, w, goodIdentity())
+	if c := find(t, r, "dmarc.record", ""); c.Status != Unknown || !strings.Contains(c.Seen, "a defect") {
+		t.Errorf("%+v", c)
+	}
+	if c := find(t, r, "name.form", ""); c.Status != Pass {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestThousandsOfRecords: a zone of others' with very many records makes
+// neither many questions nor a long text.
+func TestThousandsOfRecords(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 2000 {
+		w.publish(fmt.Sprintf("10.2.0.192.in-addr.arpa. 300 PTR a%d.widget.com.", i), fmt.Sprintf("widget.com. 300 NS ns%d.widget.com.", i))
+	}
+	r := examineFor(t, w, goodIdentity(), "ptr", "address")
+	if n := len(w.asked); n > 200 {
+		t.Errorf("%d questions", n)
+	}
+	for _, c := range r.Checks {
+		if len(c.Seen) > 4096 {
+			t.Errorf("%s: a text of %d octets", c.ID, len(c.Seen))
+		}
+	}
+	if c := find(t, r, "ptr.exists", ""); !strings.Contains(c.Seen, "a0.widget.com") {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestLostDatagram: one that was lost is no finding.
+func TestLostDatagram(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	lost := map[string]bool{}
+	w.ask = func(p dns.Probe) (*wire.Msg, error) {
+		key := fmt.Sprint(p.Server, p.Name, p.Type)
+		if lost[key] {
+			return nil, nil
+		}
+		lost[key] = true
+		return nil, context.DeadlineExceeded
+	}
+	r := examineFor(t, w, goodIdentity(), "address.record", "address.authoritative")
+	find(t, r, "address.record", "").mustBe(t, Pass)
+	find(t, r, "address.authoritative", "").mustBe(t, Pass)
+}
