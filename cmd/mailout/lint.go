@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"mailout/internal/lint"
+	"mailout/internal/smtp"
 )
 
 // lintCmd says what receivers will dislike in a message. It asks no network and
@@ -24,6 +26,11 @@ const maxLint = 256 << 20
 
 // Run prints the findings; status 1 when there are warnings, 2 with errors.
 func (c *lintCmd) Run(g *globals) error {
+	if from := strings.Trim(c.From, "<> "); from != "" {
+		if _, err := smtp.ParseMailbox(from, true); err != nil {
+			return fail(exitUsage, "--from: %v", err)
+		}
+	}
 	content, err := c.read(g)
 	if err != nil {
 		return err

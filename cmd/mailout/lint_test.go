@@ -49,6 +49,23 @@ func TestLint(t *testing.T) {
 	}
 }
 
+func TestLintWithoutAnAddress(t *testing.T) {
+	t.Parallel()
+	for _, from := range []string{"nonsense", "a@", "a@b@c"} {
+		var out, stderr bytes.Buffer
+		status := run([]string{"lint", "-f", from, "-"}, strings.NewReader(lintMessage("Subject: x")), &out, &stderr)
+		if status != exitUsage || out.Len() > 0 || !strings.Contains(stderr.String(), "--from") {
+			t.Errorf("%s: status %d, %q %q", from, status, out.String(), stderr.String())
+		}
+	}
+	for _, from := range []string{"", "<>", "<a@widget.com>"} {
+		var out, stderr bytes.Buffer
+		if status := run([]string{"lint", "-f", from, "-"}, strings.NewReader(lintMessage("Subject: x")), &out, &stderr); status != 0 {
+			t.Errorf("%s: status %d, %q %q", from, status, out.String(), stderr.String())
+		}
+	}
+}
+
 func TestLintWithoutAFile(t *testing.T) {
 	t.Parallel()
 	var out, stderr bytes.Buffer

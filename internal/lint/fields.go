@@ -115,20 +115,22 @@ func (l *linter) doubled() {
 
 // The bounds of a Date, and of hops.
 const (
-	mostAhead   = 3 * time.Hour
-	mostBehind  = 4 * 24 * time.Hour
-	mostHops    = 25
-	loopOfHops  = 100
-	noFieldText = "there is no %s"
+	mostAhead  = 3 * time.Hour
+	mostBehind = 4 * 24 * time.Hour
+	mostHops   = 25
+	loopOfHops = 100
 )
 
 // required judges the fields that have to be there, and those that must not.
 func (l *linter) required() {
-	for _, need := range []struct{ name, id string }{{"From", "from.missing"}, {"Message-ID", "message-id.missing"}} {
+	for _, need := range []struct{ name, id, mended string }{
+		{"From", "from.missing", "mailout adds one of the return path"},
+		{"Message-ID", "message-id.missing", "mailout adds one"},
+	} {
 		if f, line := l.first(need.name); line == 0 {
-			l.add(need.id, 0, noFieldText, need.name)
+			l.add(need.id, 0, "there is no %s (%s)", need.name, need.mended)
 		} else if f.Blank() {
-			l.add(need.id, line, "%s is empty", need.name)
+			l.add(need.id, line, "%s is empty (%s)", need.name, need.mended)
 		}
 	}
 	l.date()
@@ -142,10 +144,10 @@ func (l *linter) required() {
 		l.add("to.missing", 0, "there is neither To nor Cc; \"To: undisclosed-recipients:;\" is enough")
 	}
 	if _, line := l.first("Bcc"); line > 0 {
-		l.add("bcc.present", line, "Bcc stands in the message that recipients get")
+		l.add("bcc.present", line, "Bcc stands in the message that recipients get (mailout takes it out)")
 	}
 	if _, line := l.first("Return-Path"); line > 0 {
-		l.add("return-path.present", line, "Return-Path is for the last server to add")
+		l.add("return-path.present", line, "Return-Path is for the last server to add (mailout takes it out)")
 	}
 	switch hops := l.fields.Count("Received"); {
 	case hops >= loopOfHops:
@@ -158,7 +160,7 @@ func (l *linter) required() {
 func (l *linter) date() {
 	f, line := l.first("Date")
 	if line == 0 {
-		l.add("date.missing", 0, noFieldText, "Date")
+		l.add("date.missing", 0, "there is no Date (mailout adds one)")
 		return
 	}
 	date, err := mail.ParseDate(f.Text())

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"bytes"
+	"fmt"
 
 	"mailout/internal/header"
 )
@@ -52,9 +53,17 @@ func (b *bareLines) cr(line int) {
 
 func (b *bareLines) tell(l *linter) {
 	if b.lfs > 0 {
-		l.add("line.bare", b.firstLF, "%d lines end with LF alone, others with CRLF: bare LFs are refused, because they can hide a second message", b.lfs)
+		l.add("line.bare", b.firstLF, "%s with LF alone, others with CRLF: bare LFs are refused, because they can hide a second message", lines(b.lfs, "ends", "end"))
 	}
 	if b.crs > 0 {
-		l.add("line.bare", b.firstCR, "%d lines hold a CR that no LF follows", b.crs)
+		l.add("line.bare", b.firstCR, "%s a CR that no LF follows", lines(b.crs, "holds", "hold"))
 	}
+}
+
+// lines gives "1 line ends", "2 lines end".
+func lines(n int, one, more string) string {
+	if n == 1 {
+		return "1 line " + one
+	}
+	return fmt.Sprintf("%d lines %s", n, more)
 }

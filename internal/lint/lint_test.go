@@ -213,11 +213,29 @@ func TestEachRule(t *testing.T) {
 			if r := ruleOf(c.id); f.Source != r.Source || f.Severity != r.Severity || f.Text == "" || c.line > 0 && f.Line != c.line {
 				t.Errorf("%+v", f)
 			}
+			if _, mark, mended := strings.Cut(ruleOf(c.id).About, "(mailout "); mended && !strings.Contains(f.Text, "(mailout "+mark) {
+				t.Errorf("%q does not say that mailout mends it", f.Text)
+			}
 		})
 	}
 	for _, r := range Rules() {
 		if !tested[r.ID] {
 			t.Errorf("no message breaks %s", r.ID)
+		}
+	}
+}
+
+func TestLinesAreCounted(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]string{
+		"a\r\nb\nc\r\n":         "1 line ends with LF",
+		"a\r\nb\nc\nd\r\n":      "2 lines end with LF",
+		"a\r\nb\rb\r\n":         "1 line holds a CR",
+		"a\r\nb\rb\r\nc\rc\r\n": "2 lines hold a CR",
+	} {
+		found := Check([]byte(crlf(plain)+content), Options{Now: now})
+		if len(found) != 1 || !strings.HasPrefix(found[0].Text, want) {
+			t.Errorf("%q: %+v, want %q", content, found, want)
 		}
 	}
 }

@@ -203,7 +203,7 @@ func (l *linter) leaf(e *entity) {
 	case "base64":
 		decoded, err := base64.StdEncoding.DecodeString(string(bytes.Join(bytes.Fields(content), nil)))
 		if err != nil {
-			l.add("mime.base64", l.line(e.from), "%v", err)
+			l.add("mime.base64", l.line(e.from), "the base64 of this part cannot be decoded: %v", err)
 		}
 		blank = err == nil && len(bytes.TrimSpace(decoded)) == 0
 	case "quoted-printable":

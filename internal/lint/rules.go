@@ -42,7 +42,7 @@ var rules = []Rule{
 	{"date.missing", Error, "RFC 5322 3.6.1", "no Date (mailout adds one)"},
 	{"date.invalid", Error, "RFC 5322 3.3", "a Date that is no date"},
 	{"date.off", Warning, "SpamAssassin DATE_IN_FUTURE, DATE_IN_PAST", "a Date over 3 hours ahead, or over 4 days ago"},
-	{"from.missing", Error, "RFC 5322 3.6.2", "no From"},
+	{"from.missing", Error, "RFC 5322 3.6.2", "no From (mailout adds one of the return path)"},
 	{"from.many", Warning, "RFC 9989, RFC 7489 6.6.1", "several addresses in From: most receivers of DMARC refuse them"},
 	{"from.sender", Error, "RFC 5322 3.6.2", "several addresses in From and no Sender"},
 	{"message-id.missing", Error, "RFC 5322 3.6.4, " + gmailRules, "no Message-ID (mailout adds one)"},
