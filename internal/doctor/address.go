@@ -121,7 +121,7 @@ func standing(f face) (outside int, configured netip.Addr) {
 func others(f face) string {
 	var out []string
 	for _, w := range f.Ways {
-		if w.Err == nil && w.kind.outside() && w.Visible != f.Visible && !slices.Contains(out, w.Visible.String()) {
+		if f.elsewhere(w) && !slices.Contains(out, w.Visible.String()) {
 			out = append(out, w.Visible.String())
 		}
 	}

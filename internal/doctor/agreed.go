@@ -53,15 +53,19 @@ func agreed(all []stance) []Agreed {
 // uncertain says why the visible address is none to act on; empty when it is.
 func (f face) uncertain() string {
 	outside, others := 0, 0
+	now := map[string]bool{} // witnesses who speak now: what they said before is no second voice
 	for _, w := range f.Ways {
-		switch {
-		case w.Err != nil || !w.Visible.IsValid():
-		case w.Visible == f.Visible && w.kind.outside():
-			outside++
-		case w.Visible == f.Visible:
-			others++
-		case w.kind.outside():
+		if f.elsewhere(w) {
 			return w.Name + " " + w.Visible.String() + ", and others " + f.Visible.String()
+		}
+		if w.Err == nil && w.Visible == f.Visible && w.kind.outside() {
+			outside++
+			now[w.witness] = w.witness != ""
+		}
+	}
+	for _, w := range f.Ways {
+		if w.Err == nil && w.Visible == f.Visible && !w.kind.outside() && !now[w.witness] {
+			others++
 		}
 	}
 	switch {

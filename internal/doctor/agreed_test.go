@@ -14,6 +14,7 @@ func TestAgreedAddress(t *testing.T) {
 	say := func(kind wayKind, addr string) way {
 		return way{Name: "someone said", kind: kind, Visible: netip.MustParseAddr(addr)}
 	}
+	by := func(w way, witness string) way { w.witness = witness; return w }
 	for _, c := range []struct {
 		name string
 		ways []way
@@ -34,6 +35,11 @@ func TestAgreedAddress(t *testing.T) {
 		{"two reflectors, and a third that sees another", []way{say(wayReflector, now), say(wayReflector, now), say(wayReflector, old)}, "someone said " + old},
 		{"an inner address", []way{say(wayReflector, inner), say(wayReflector, inner)}, "private"},
 		{"nobody", nil, "nobody could tell"},
+		{"one mail server now and in a late delivery", []way{by(say(wayGreeting, now), "mx.example"), by(say(wayLearned, now), "mx.example")}, "only one says"},
+		{"two mail servers, one in a late delivery", []way{by(say(wayGreeting, now), "mx.example"), by(say(wayLearned, now), "mx2.example")}, ""},
+		{"two reflectors, and a mail server behind a balancer", []way{say(wayGreeting, inner), say(wayReflector, now), say(wayReflector, now)}, ""},
+		{"an address that no machine has", []way{say(wayReflector, "224.0.0.1"), say(wayReflector, "224.0.0.1")}, "multicast"},
+		{"a reserved one", []way{say(wayReflector, "255.255.255.255"), say(wayReflector, "255.255.255.255")}, "reserved"},
 	} {
 		f := face{Hostname: "mailout.ofc.widget.com", Local: netip.MustParseAddr("192.168.1.2"), Ways: c.ways, Visible: decide(c.ways)}
 		got := agreed([]stance{{face: f}})

@@ -188,9 +188,11 @@ func (x *exam) all(p probe, s Status, seen string) []Check {
 }
 
 // routed reports whether all mail goes to routers: no route delivers directly.
-func (x *exam) routed() bool {
+func (x *exam) routed() bool { return x.id.routed() }
+
+func (id Identity) routed() bool {
 	direct := func(r Route) bool { return r.Host == "" }
-	return x.id.Router.Host != "" && x.id.Router.Use == "always" && !slices.ContainsFunc(x.id.Routes, direct)
+	return id.Router.Host != "" && id.Router.Use == "always" && !slices.ContainsFunc(id.Routes, direct)
 }
 
 func (x *exam) wanted(p probe) bool { return slices.ContainsFunc(p.ids, x.asked) }

@@ -20,7 +20,8 @@ type way struct {
 	Name    string // "configured", "the interface", "mx.example.net said", …
 	kind    wayKind
 	Visible netip.Addr
-	Err     error // it could not tell
+	Err     error  // it could not tell
+	witness string // who says so, where one may speak in several ways: a host in lower case
 }
 
 // label names a face for people and as a check's subject.

@@ -165,11 +165,16 @@ func (s *stance) witnessed() bool {
 	})
 }
 
+// disputed reports that witnesses of this moment see different addresses: one
+// that lies, or a second line, is no reason to close a source.
+func (s *stance) disputed() bool { return slices.ContainsFunc(s.face.Ways, s.face.elsewhere) }
+
 // guard remembers what the examinations before found. One goroutine owns it.
 type guard struct {
 	holds    map[holdKey]Hold
-	passed   map[passedKey]bool // reverse records that were right, of addresses seen in the last examination
-	outsider map[holdKey]bool   // somebody outside has told the address
+	passed   map[passedKey]bool     // reverse records that were right, of the addresses in address
+	outsider map[holdKey]bool       // somebody outside has told the address
+	address  map[holdKey]netip.Addr // last seen, by somebody outside if one ever told
 }
 
 type passedKey struct {
@@ -180,9 +185,11 @@ type passedKey struct {
 // seed takes over what was in force before a restart.
 func (g *guard) seed(holds []Hold) {
 	g.holds, g.passed, g.outsider = make(map[holdKey]Hold), make(map[passedKey]bool), make(map[holdKey]bool)
+	g.address = make(map[holdKey]netip.Addr)
 	for _, h := range holds {
 		g.holds[holdKey{h.Source, h.V6}] = h
 		g.outsider[holdKey{h.Source, h.V6}] = true // perhaps; it is careful
+		g.address[holdKey{h.Source, h.V6}] = h.Visible
 		if strings.HasPrefix(h.Check.ID, "ptr.") { // it was right once
 			g.passed[passedKey{h.Check.ID, h.Visible}] = true
 		}
@@ -203,7 +210,7 @@ func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
 		c, fails := g.failing(&s)
 		vague := s.hearsay() || !s.witnessed() && g.outsider[s.key] && len(id.Reflectors)+len(id.Probes) > 0
 		switch {
-		case fails && (!vague || c.ID == "name.form"):
+		case fails && (!vague && !s.disputed() || c.ID == "name.form"):
 			h := Hold{Source: s.key.source, V6: s.key.v6, Hostname: s.face.Hostname, Visible: s.face.Visible,
 				Check: c, Since: now, Local: s.face.Local}
 			if held {
@@ -232,7 +239,7 @@ func (g *guard) judge(id Identity, r *Report, now time.Time) []Hold {
 
 // has reports whether the configuration has a source.
 func (id Identity) has(key holdKey) bool {
-	if key.v6 && !id.IPv6 || id.Router.Host != "" && id.Router.Use == "always" {
+	if key.v6 && !id.IPv6 || id.routed() {
 		return false
 	}
 	if len(id.Sources) == 0 {
@@ -267,22 +274,28 @@ func (s *stance) undecided(id string) bool {
 // remember keeps which reverse records have been right, and whose address
 // somebody outside has told.
 func (g *guard) remember(all []stance) {
-	passed := make(map[passedKey]bool)
 	if g.outsider == nil {
 		g.outsider = make(map[holdKey]bool)
 	}
+	address := make(map[holdKey]netip.Addr)
+	passed := make(map[passedKey]bool)
 	for _, s := range all {
 		if s.witnessed() {
 			g.outsider[s.key] = true
 		}
+		if address[s.key] = g.address[s.key]; s.face.Visible.IsValid() && (s.witnessed() || !g.outsider[s.key]) {
+			address[s.key] = s.face.Visible
+		}
 		for _, id := range []string{"ptr.exists", "ptr.confirmed"} {
-			key := passedKey{id, s.face.Visible}
-			if c := s.checks[id]; c.Status == Pass || g.passed[key] {
+			if c := s.checks[id]; c.Status == Pass && s.face.Visible.IsValid() {
+				passed[passedKey{id, s.face.Visible}] = true
+			}
+			if key := (passedKey{id, address[s.key]}); g.passed[key] {
 				passed[key] = true
 			}
 		}
 	}
-	g.passed = passed
+	g.address, g.passed = address, passed
 }
 
 func (g *guard) list() []Hold {

@@ -29,6 +29,20 @@ func stand(kind wayKind, texts ...string) stance {
 	return s
 }
 
+// blind is a stance of the same source while nobody tells its address.
+func blind() stance {
+	s := stand(wayReflector)
+	s.face.Visible, s.face.Ways = netip.Addr{}, nil
+	return s
+}
+
+// torn is one whose address two witnesses see differently.
+func torn(texts ...string) stance {
+	s := stand(wayReflector, texts...)
+	s.face.Ways = append(s.face.Ways, way{kind: wayReflector, Visible: netip.MustParseAddr("203.0.113.9")})
+	return s
+}
+
 // TestGuardByWhatItSees: each line is one history of examinations, and after
 // each what holds the source ("-": nothing).
 func TestGuardByWhatItSees(t *testing.T) {
@@ -63,7 +77,11 @@ func TestGuardByWhatItSees(t *testing.T) {
 			now("-", "address.record pass")},
 		"but the name is known without them":                 {now("name.form", "name.form fail"), seenBy(wayInterface, "-", "name.form pass")},
 		"the interface's word, where nobody else ever spoke": {seenBy(wayInterface, "address.record", "address.record fail"), seenBy(wayInterface, "-", "address.record pass")},
-		"other checks do not close":                          {now("-", "spf.pass fail", "port25 fail", "blocklist fail")},
+		"a reverse record, while its address is not known": {now("-", "ptr.exists pass"), now("ptr.exists", "ptr.exists fail"),
+			{blind(), "ptr.exists"}, now("ptr.exists", "ptr.exists fail"), now("-", "ptr.exists pass")},
+		"witnesses that differ do not close": {{torn("address.record fail"), "-"}, now("address.record", "address.record fail")},
+		"and do not open what fails":         {now("address.record", "address.record fail"), {torn("address.record fail"), "address.record"}},
+		"other checks do not close":          {now("-", "spf.pass fail", "port25 fail", "blocklist fail")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,6 +118,10 @@ func TestGuardKeepsWhatItCannotSee(t *testing.T) {
 		t.Errorf("%+v", holds)
 	}
 	g.judge(Identity{}, &Report{stances: []stance{stand(wayReflector, "address.record fail")}}, at)
+	partly := Identity{Router: routed.Router, Routes: []Route{{Domains: []string{"partner.example"}}}}
+	if holds := g.judge(partly, &Report{}, at); len(holds) != 1 {
+		t.Errorf("some mail is delivered directly: %+v", holds)
+	}
 	named := Identity{Sources: []mta.Source{{IP: inner}}}
 	if holds := g.judge(named, &Report{}, at); len(holds) != 0 {
 		t.Errorf("%+v", holds)

@@ -185,7 +185,7 @@ func (h *listHealth) test(ctx context.Context, l list) verdict {
 		last = h.x.look(ctx, point+"."+l.zone, wire.TypeA)
 		codes, refusal := listCodes(last)
 		if last.err != nil {
-			return verdict{problem: "the list gave no answer: " + last.err.Error()}
+			return verdict{problem: "the list could not be asked: " + last.err.Error()}
 		}
 		if refusal != "" {
 			return verdict{refusal, true}
@@ -200,7 +200,7 @@ func (h *listHealth) test(ctx context.Context, l list) verdict {
 	none := h.x.look(ctx, unlisted+"."+l.zone, wire.TypeA)
 	switch codes, _ := listCodes(none); {
 	case none.err != nil:
-		return verdict{problem: "the list gave no answer: " + none.err.Error()}
+		return verdict{problem: "the list could not be asked: " + none.err.Error()}
 	case len(codes) > 0:
 		return verdict{problem: fmt.Sprintf("the list lists everything, even %s.%s, so a listing says nothing", unlisted, l.zone)}
 	}

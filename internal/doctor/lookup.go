@@ -116,11 +116,24 @@ func (x *exam) askServer(ctx context.Context, p dns.Probe) answer {
 	a := answer{question: question{wire.CanonicalName(p.Name), p.Type}, server: p.Server}
 	r, err := x.world.Ask(ctx, p)
 	if err != nil {
-		a.err = fmt.Errorf("%s gave no answer: %w", p.Server, err)
+		a.err = &silenceError{p.Server, err}
 		return a
 	}
 	return read(a, r.Msg)
 }
+
+// silenceError says that a server did not answer, and why, in words that are the
+// same each time: without the port that the question went out from.
+type silenceError struct {
+	server netip.AddrPort
+	err    error
+}
+
+func (e *silenceError) Error() string {
+	return fmt.Sprintf("%s gave no answer: %s", e.server, askError(e.err))
+}
+
+func (e *silenceError) Unwrap() error { return e.err }
 
 // read takes the records out of a message, along its CNAMEs.
 func read(a answer, m *wire.Msg) answer {

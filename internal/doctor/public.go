@@ -156,7 +156,8 @@ func (x *exam) learnedWays(f face) []way {
 		if ours && l.Visible.Unmap().Is6() == f.V6 && !seen[l.From] {
 			seen[l.From] = true
 			age := now.Sub(l.Time).Round(time.Minute)
-			out = append(out, way{Name: fmt.Sprintf("%s said %d min ago in a delivery", l.From, age/time.Minute), kind: wayLearned, Visible: l.Visible.Unmap()})
+			out = append(out, way{Name: fmt.Sprintf("%s said %d min ago in a delivery", l.From, age/time.Minute), kind: wayLearned,
+				Visible: l.Visible.Unmap(), witness: strings.ToLower(l.From)})
 		}
 	}
 	return out
@@ -177,25 +178,54 @@ func (x *exam) outsideWays(ctx context.Context, f face) []way {
 		wg.Go(func() { out[i] = ask() })
 	}
 	wg.Wait()
+	return oneVote(out)
+}
+
+// oneVote leaves each witness its first statement: who is configured twice must
+// neither outvote others nor confirm itself.
+func oneVote(all []way) []way {
+	told := map[string]bool{}
+	var out []way
+	for _, mute := range []bool{false, true} {
+		for _, w := range all {
+			if (w.Err != nil) != mute || told[w.witness] {
+				continue
+			}
+			told[w.witness] = w.witness != ""
+			out = append(out, w)
+		}
+	}
 	return out
 }
 
 // greetingWay is what a mail server says in its reply to EHLO.
 func (x *exam) greetingWay(ctx context.Context, f face, server string) way {
 	g := x.greet(ctx, f.caller(), server)
-	w := way{Name: g.server + " said", kind: wayGreeting, Visible: g.said}
+	w := way{Name: g.server + " said", kind: wayGreeting, Visible: g.said, witness: strings.ToLower(g.host)}
 	switch {
 	case g.err != nil:
 		w.Name, w.Err = g.server, g.err
 	case !g.said.IsValid():
 		w.Name, w.Err = g.server, errSaysNothing
+	case network(g.said) != "" && network(g.addr.Addr()) == "": // behind a load balancer, which it sees
+		w.Name, w.Visible, w.Err = g.server, netip.Addr{}, fmt.Errorf("it sees %s, %s of its own network", g.said, network(g.said))
 	}
 	return w
 }
 
 // decide takes the address with the most votes of the first who speak: those
-// outside now, those of late deliveries, the configuration, the interface.
+// outside now, those of late deliveries, the configuration, the interface. An
+// address of an inner network counts only when nobody names a global one: who
+// sees it is not out there.
 func decide(ways []way) netip.Addr {
+	global := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return network(w.Visible) != "" })
+	if a := elected(global); a.IsValid() {
+		return a
+	}
+	return elected(ways)
+}
+
+func elected(ways []way) netip.Addr {
 	for _, rank := range []func(wayKind) bool{
 		wayKind.outside,
 		func(k wayKind) bool { return k == wayLearned },
@@ -231,10 +261,12 @@ func winner(ways []way, counts func(wayKind) bool) netip.Addr {
 var (
 	carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
 	siteLocal  = netip.MustParsePrefix("fec0::/10")     // RFC 3879
+	thisHost   = netip.MustParsePrefix("0.0.0.0/8")     // RFC 1122 3.2.1.3
+	reserved   = netip.MustParsePrefix("240.0.0.0/4")   // RFC 1112 4, and the broadcast address
 )
 
-// network names what kind of inner network an address is of; empty for a
-// global one.
+// network names what kind of inner network an address is of, or that no machine
+// has it; empty for a global one.
 func network(a netip.Addr) string {
 	a = a.Unmap()
 	switch {
@@ -246,8 +278,19 @@ func network(a netip.Addr) string {
 		return "an address of a provider's shared network (carrier-grade NAT, RFC 6598)"
 	case a.IsPrivate(), siteLocal.Contains(a):
 		return "a private address"
+	case a.IsMulticast():
+		return "a multicast address"
+	case a.IsUnspecified(), thisHost.Contains(a), reserved.Contains(a):
+		return "a reserved address"
 	}
 	return ""
+}
+
+// elsewhere reports a witness of this moment that sees another address; one
+// that sees an inner network does not count against a global address.
+func (f face) elsewhere(w way) bool {
+	return w.Err == nil && w.kind.outside() && w.Visible.IsValid() && w.Visible != f.Visible &&
+		(network(w.Visible) == "" || network(f.Visible) != "")
 }
 
 // said tells the ways that agree on an address, then those that do not, then

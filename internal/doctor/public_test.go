@@ -54,6 +54,18 @@ func TestCheck_address_public(t *testing.T) {
 		id.Probes = append(id.Probes, "198.51.100.27")
 		public(t, w, id, "203.0.113.5").mustBe(t, Warn, "otherwise: 198.51.100.27 said 203.0.113.6", "one fixed outgoing address")
 	})
+	t.Run("pass with a mail server that sees its own balancer", func(t *testing.T) {
+		w, s, id := natted(t)
+		s.open("198.51.100.24:25", "220 mx ESMTP\r\n", usual, "10.9.9.9")
+		id.Probes = append([]string{"198.51.100.24"}, id.Probes[:1]...)
+		public(t, w, id, "203.0.113.5").mustBe(t, Pass, "198.51.100.24 could not tell", "10.9.9.9")
+	})
+	t.Run("pass with a mail server of the inner network", func(t *testing.T) {
+		w, s, id := natted(t)
+		s.open("10.0.0.25:25", "220 mx ESMTP\r\n", usual, "10.0.0.5")
+		id.Probes = append([]string{"10.0.0.25"}, id.Probes[:1]...)
+		public(t, w, id, "203.0.113.5").mustBe(t, Pass, "otherwise: 10.0.0.25 said 10.0.0.5")
+	})
 	t.Run("warn without anybody outside", func(t *testing.T) {
 		id := goodIdentity()
 		id.PublicIP = nil
@@ -111,6 +123,22 @@ func TestTwoSourcesBehindOneNAT(t *testing.T) {
 
 	only := Examine(t.Context(), id, w.world(), Options{Only: []string{"address.public"}, Sources: w.local[1:]})
 	find(t, only, "address.public", "").mustBe(t, Pass, "10.0.0.6")
+}
+
+// TestOneWitnessOneVote: who is asked in two ways is still one, and cannot
+// outvote another nor confirm itself.
+func TestOneWitnessOneVote(t *testing.T) {
+	w, s, id := natted(t)
+	s.open("198.51.100.27:25", "220 mx ESMTP\r\n", usual, "203.0.113.6")
+	id.Probes = []string{id.Probes[0], "198.51.100.27"}
+	id.Reflectors = []string{"smtp:198.51.100.27", "smtp:198.51.100.27:25"}
+	find(t, examineFor(t, w, id, "address.public"), "address.public", "203.0.113.5").mustBe(t, Warn, "198.51.100.27 said 203.0.113.6")
+
+	id.Probes = []string{"198.51.100.27"}
+	r := Examine(t.Context(), id, w.world(), Options{Only: []string{"address"}})
+	if got := agreed(r.stances); len(got) != 1 || !strings.Contains(got[0].Why, "only one says") {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestConfiguredAddressesBelongToSources(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (x *exam) reflectorWay(ctx context.Context, f face, text string) way {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reflectorTimeout)
 	defer cancel()
-	w := way{Name: text, kind: wayReflector}
+	w := way{Name: text, kind: wayReflector, witness: witnessOf(text)}
 	switch {
 	case strings.HasPrefix(text, "dns:"):
 		w.Visible, w.Err = x.reflectDNS(ctx, f, text)
@@ -50,6 +51,18 @@ func (x *exam) reflectorWay(ctx context.Context, f face, text string) way {
 		w.Visible, w.Err = netip.Addr{}, fmt.Errorf("answered with %s, which is of the other family", w.Visible)
 	}
 	return w
+}
+
+// witnessOf is the host that a reflector's answer comes from.
+func witnessOf(text string) string {
+	if strings.HasPrefix(text, "dns:") {
+		host, _ := splitServer(text[strings.LastIndexByte(text, '@')+1:], 53)
+		return strings.ToLower(host)
+	}
+	if u, err := url.Parse(text); err == nil {
+		return strings.ToLower(u.Hostname())
+	}
+	return ""
 }
 
 // parseReflector takes "dns:NAME/TYPE@SERVER" apart; SERVER is a name or an
@@ -102,8 +115,8 @@ func (x *exam) reflectDNS(ctx context.Context, f face, text string) (netip.Addr,
 }
 
 // reflectHTTP fetches a page whose body is the asker's address.
-func (x *exam) reflectHTTP(ctx context.Context, f face, url string) (netip.Addr, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (x *exam) reflectHTTP(ctx context.Context, f face, address string) (netip.Addr, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -3,8 +3,11 @@ package doctor
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	wire "github.com/miekg/dns"
@@ -340,4 +343,13 @@ func TestCheck_resolver_dnssec(t *testing.T) {
 		examineResolver(t, resolving(t, silentAt(recursive)), resolverIdentity(), id, "", Unknown, "see resolver.answers")
 	})
 	t.Run("skip", func(t *testing.T) { skippedOffline(t, id) })
+}
+
+func TestSilenceIsTheSameEachTime(t *testing.T) {
+	t.Parallel()
+	broken := &net.OpError{Op: "read", Net: "udp", Source: &net.UDPAddr{Port: 35104}, Addr: &net.UDPAddr{Port: 53}, Err: os.NewSyscallError("read", syscall.ECONNREFUSED)}
+	err := error(&silenceError{netip.MustParseAddrPort("192.0.2.53:53"), broken})
+	if want := "192.0.2.53:53 gave no answer: connection refused"; err.Error() != want || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%q, want %q", err, want)
+	}
 }
