@@ -52,7 +52,7 @@ func (cmd *recordsCmd) print(g *globals, plan *doctor.Plan) error {
 	switch {
 	case cmd.JSON:
 		for _, note := range plan.Notes {
-			fmt.Fprintln(g.Stderr, note)
+			fmt.Fprintln(g.Stderr, clean(note))
 		}
 		records := plan.All()
 		if records == nil {
@@ -73,7 +73,7 @@ func zoneText(plan *doctor.Plan) string {
 	var b strings.Builder
 	comment := func(text string) {
 		for line := range strings.SplitSeq(text, "\n") {
-			b.WriteString("; " + line + "\n")
+			b.WriteString("; " + clean(line) + "\n")
 		}
 	}
 	for i, r := range plan.Records {
@@ -129,12 +129,12 @@ func (p doctorPrinter) records(plan *doctor.Plan) string {
 		m := recordMarks[r.Status]
 		fmt.Fprintf(&b, "Reverse record of %s: %s (%s)\n", r.Addr, r.Value, p.paint(m.sgr, m.word))
 		if r.Status != doctor.RecordPublished {
-			b.WriteString(p.wrap("  ", "  ", r.Words))
+			b.WriteString(p.wrap("  ", "  ", clean(r.Words)))
 		}
 		b.WriteString("\n")
 	}
 	for _, note := range plan.Notes {
-		b.WriteString(p.wrap("", "", note))
+		b.WriteString(p.wrap("", "", clean(note)))
 	}
 	b.WriteString(p.wrap("", "", planSummary(plan)))
 	return b.String()
@@ -144,9 +144,9 @@ func (p doctorPrinter) record(r doctor.Record) string {
 	m := recordMarks[r.Status]
 	var b strings.Builder
 	fmt.Fprintf(&b, "  %s  %s\n", p.paint(m.sgr, fmt.Sprintf("%-9s", m.word)), r.For)
-	fmt.Fprintf(&b, "    name   %s\n    type   %s\n    value  %s\n", r.Relative(), r.Type, r.Entered())
+	fmt.Fprintf(&b, "    name   %s\n    type   %s\n    value  %s\n", clean(r.Relative()), r.Type, clean(r.Entered()))
 	for _, now := range r.Now {
-		fmt.Fprintf(&b, "    in place of  %s\n", now)
+		fmt.Fprintf(&b, "    in place of  %s\n", clean(now))
 	}
 	return b.String()
 }

@@ -42,6 +42,25 @@ func printed(t *testing.T, cmd recordsCmd) (out, errs string) {
 	return o.String(), e.String()
 }
 
+// TestRecordsOfOthersSayNothingToTheTerminal: what stands in DNS is others' text.
+func TestRecordsOfOthersSayNothingToTheTerminal(t *testing.T) {
+	const evil = "v=spf1 x=\x1b]0;owned\a\u009b2J\n\revil -all"
+	r := doctor.Record{Name: "widget.com", Type: "TXT", Value: evil, For: "SPF", Status: doctor.RecordDiffers, Zone: "widget.com", Now: []string{evil}}
+	plan := &doctor.Plan{Records: []doctor.Record{r}, Reverse: []doctor.Reverse{{Record: doctor.Record{Name: "x", Type: "PTR", Value: "x"}, Words: evil}}, Notes: []string{evil}}
+	for _, cmd := range []recordsCmd{{}, {Zone: true}, {JSON: true}} {
+		var o, e bytes.Buffer
+		if err := cmd.print(&globals{Stdout: &o, Stderr: &e}, plan); err != nil {
+			t.Fatal(err)
+		}
+		if out := o.String() + e.String(); strings.ContainsAny(out, "\x1b\a\r\u009b") && !cmd.JSON || strings.ContainsAny(e.String(), "\x1b\a") {
+			t.Errorf("%+v: %q", cmd, out)
+		}
+		if cmd.Zone && strings.Contains(o.String(), "\nevil") {
+			t.Errorf("%q", o.String())
+		}
+	}
+}
+
 func TestRecordsZone(t *testing.T) {
 	out, errs := printed(t, recordsCmd{Zone: true})
 	want := "; host name: differs\n; in place of: mailout.ofc.widget.com. IN A 203.0.113.4\nmailout.ofc.widget.com. IN A 203.0.113.5\n" +

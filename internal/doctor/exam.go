@@ -150,7 +150,7 @@ func (x *exam) conduct(ctx context.Context, p probe) (found []Check) {
 	case p.direct && x.routed():
 		return x.all(p, Skip, "a router takes all mail: receivers see the router")
 	case !p.offline && x.opts.Offline:
-		return x.all(p, Skip, "needs the network, and this is an examination without")
+		return x.all(p, Skip, "needs the network (--offline)")
 	}
 	found = p.run(ctx, x)
 	for _, id := range p.ids {

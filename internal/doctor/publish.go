@@ -201,6 +201,9 @@ func (x *exam) planSPF(ctx context.Context, p *Plan, domain string, host bool) {
 	case v.err != nil:
 		p.Notes = append(p.Notes, fmt.Sprintf("The SPF record of %s is left out: %v.", domain, v.err))
 		return
+	case v.unsure != nil:
+		p.Notes = append(p.Notes, fmt.Sprintf("The SPF record of %s is left out: whether it lets this machine send could not be found out (%v).", domain, v.unsure))
+		return
 	case v.bad != nil:
 		p.Notes = append(p.Notes, fmt.Sprintf("The SPF record of %s cannot be read and must be corrected by hand: %v.", domain, v.bad))
 		return

@@ -171,6 +171,20 @@ func TestPlanKeepsWhatHolds(t *testing.T) {
 	}
 }
 
+// TestZoneFormKeepsToItsLine: a text that others wrote stays one text.
+func TestZoneFormKeepsToItsLine(t *testing.T) {
+	t.Parallel()
+	r := Record{Name: "widget.com", Type: "TXT", Value: "v=spf1 x=\x1b[2J\n\"evil. IN A 192.0.2.66\\ \u00e9"}
+	const want = `widget.com. IN TXT "v=spf1 x=\027[2J\010\"evil. IN A 192.0.2.66\\ \195\169"`
+	if r.Zoned() != want {
+		t.Errorf("%s", r.Zoned())
+	}
+	rr, err := RecordChange{Name: r.Name, Type: r.Type}.RR(r.Value, 0)
+	if err != nil || plainText(rr.(*wire.TXT).Txt[0]) != r.Value {
+		t.Errorf("%v, %v", rr, err)
+	}
+}
+
 func TestPlanSaysWhatItCouldNotFind(t *testing.T) {
 	noted := func(p *Plan, part string) {
 		t.Helper()
@@ -186,6 +200,9 @@ func TestPlanSaysWhatItCouldNotFind(t *testing.T) {
 	w, id = newWorld(t), goodIdentity()
 	deaf("widget.com.", wire.TypeTXT)(w, &id)
 	noted(plan(t, w, id), "SPF record of widget.com is left out")
+	w, id = newWorld(t, `widget.com. 300 TXT "v=spf1 include:_spf.example.net ~all"`), goodIdentity()
+	deaf("_spf.example.net.", wire.TypeTXT)(w, &id)
+	noted(plan(t, w, id), "SPF record of widget.com is left out: whether it lets")
 	w = newWorld(t, `widget.com. 300 TXT "v=spf1 ipv4:1.2.3.4 -all"`)
 	noted(plan(t, w, goodIdentity()), "must be corrected by hand")
 	w, id = newWorld(t), goodIdentity()

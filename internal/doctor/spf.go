@@ -61,11 +61,13 @@ type spfView struct {
 	total   tally            // of the record there, when there is one and it can be read
 	want    string           // the record that should be there; empty: nobody can tell
 	missing []netip.Addr     // visible addresses that want adds
+	unsure  error            // whether some pass could not be found out: want goes without them
 }
 
 // spfOf finds out about a domain. addrs are to be let through; host says that
 // it is a name in EHLO, which nothing but this machine sends as.
 func (x *exam) spfOf(ctx context.Context, domain string, addrs []netip.Addr, host bool) spfView {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
 	v := spfView{domain: domain}
 	a := x.look(ctx, domain, wire.TypeTXT)
 	if v.err = a.err; v.err != nil {
@@ -110,7 +112,12 @@ func (x *exam) propose(ctx context.Context, v *spfView, addrs []netip.Addr, host
 	}
 	joined := spf.Join(v.records...)
 	for _, addr := range addrs {
-		if result, _ := x.evaluate(ctx, addr, v.domain, v.domain); result == evaluator.Pass && !open(joined) || joined.Close().Covers(addr) {
+		result, err := x.evaluate(ctx, addr, v.domain, v.domain)
+		if result == evaluator.Pass && !open(joined) || joined.Close().Covers(addr) {
+			continue
+		}
+		if result == evaluator.TempError && !open(joined) {
+			v.unsure = err
 			continue
 		}
 		v.missing = append(v.missing, addr)
@@ -193,6 +200,8 @@ func (x *exam) judgeTally(c *Check, v spfView) {
 // spfFix gives the record that should be there.
 func (x *exam) spfFix(v spfView, text string) Fix {
 	switch {
+	case len(v.texts) == 1 && v.want == v.texts[0] && v.records[0].Redirect() != "": // its end is another's
+		return Fix{Text: fmt.Sprintf("Let the record of %s, to which this one redirects, name who may send and end in \"~all\".", v.records[0].Redirect())}
 	case v.want != "":
 		return Fix{Record: textRecord(v.domain, v.want), Text: text}
 	case x.routed():
@@ -281,6 +290,9 @@ func spfHost(ctx context.Context, x *exam) []Check {
 func (x *exam) judgeHost(ctx context.Context, c *Check, host string) {
 	addrs := x.wanted4or6(ctx, host)
 	v := x.spfOf(ctx, host, addrs, true)
+	if slices.Contains(x.domains(), v.domain) { // then one record is for both
+		v = x.spfOf(ctx, host, x.visibleAddrs(ctx), false)
+	}
 	var results []string
 	failed, unsure := false, false
 	for _, addr := range addrs {

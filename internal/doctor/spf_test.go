@@ -107,6 +107,10 @@ func TestCheck_spf_record(t *testing.T) {
 			record: `widget.com. IN TXT "v=spf1 ip4:192.0.2.10 ~all"`},
 		{name: "warn neutral", records: []string{widgetSPF("v=spf1 mx ?all"), "widget.com. 300 MX 10 mailout.ofc.widget.com."}, want: Warn,
 			record: `widget.com. IN TXT "v=spf1 mx ~all"`},
+		{name: "warn about a redirect without an end", records: []string{widgetSPF("v=spf1 redirect=_spf.widget.com"), `_spf.widget.com. 300 TXT "v=spf1 ip4:192.0.2.10 ?all"`},
+			want: Warn, text: "_spf.widget.com"},
+		{name: "fail behind a redirect", records: []string{widgetSPF("v=spf1 redirect=_spf.widget.com"), `_spf.widget.com. 300 TXT "v=spf1 +all"`},
+			want: Fail, seen: "whole world", text: "_spf.widget.com"},
 		{name: "warn about ptr", records: []string{widgetSPF("v=spf1 ip4:192.0.2.10 ptr -all")}, want: Warn, seen: "ptr"},
 		{name: "warn about an equals sign", records: []string{widgetSPF("v=spf1 ip4=192.0.2.10 -all")}, want: Warn, seen: "write it with a colon"},
 		{name: "fail without a record", want: Fail, seen: "no SPF record", record: `widget.com. IN TXT "v=spf1 ip4:192.0.2.10 ~all"`, text: "before \"~all\""},
@@ -172,6 +176,8 @@ func TestCheck_spf_host(t *testing.T) {
 	try(t, "spf.host", []step{
 		{name: "pass", records: record("v=spf1 a -all"), subject: host, want: Pass, seen: "192.0.2.10: pass"},
 		{name: "warn", subject: host, want: Warn, seen: "no SPF record", record: host + `. IN TXT "v=spf1 a -all"`},
+		{name: "warn with the record of a sender domain", subject: host, want: Warn, record: host + `. IN TXT "v=spf1 ip4:192.0.2.10 ~all"`,
+			change: func(_ *fakeWorld, id *Identity) { id.Domains = []string{host} }}, // two records would count for nothing
 		{name: "fail", records: record("v=spf1 -all"), want: Fail, record: host + `. IN TXT "v=spf1 ip4:192.0.2.10 -all"`},
 		{name: "skip", change: routed, want: Skip},
 		{name: "unknown", change: deaf(host+".", wire.TypeTXT), want: Unknown, seen: "SERVFAIL"},

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -37,9 +38,28 @@ func plainText(s string) string {
 func quoted(text string) string {
 	parts := dkim.Split(text)
 	for i, p := range parts {
-		parts[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p) + `"`
+		parts[i] = `"` + escaped(p) + `"`
 	}
 	return strings.Join(parts, " ")
+}
+
+// escaped writes octets as a zone file does (RFC 1035 5.1): what is not
+// printable as \DDD, so that no text of others breaks out of its line, or
+// speaks to a terminal.
+func escaped(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&b, "\\%03d", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // textRecord is a TXT record in zone-file form.

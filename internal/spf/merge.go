@@ -110,9 +110,11 @@ func Join(records ...*Record) *Record {
 		if r.All() != '-' {
 			end = "~all"
 		}
+		ended := false
 		for _, t := range r.Terms {
+			ended = ended || t.Name == "all" && !t.Modifier() // no mechanism behind it is ever looked at
 			switch {
-			case t.Name == "all" && !t.Modifier(), t.Modifier() && t.Name == "redirect" && r.Redirect() == "":
+			case ended && !t.Modifier(), t.Modifier() && t.Name == "redirect" && r.Redirect() == "":
 				continue
 			case t.Modifier() && t.Name == "redirect":
 				t = Term{Qualifier: '+', Name: "include", Spec: t.Spec, text: "include:" + t.Spec}

@@ -108,6 +108,7 @@ func TestJoin(t *testing.T) {
 		{[]string{"v=spf1 mx", "v=spf1 redirect=_spf.example.net"}, "v=spf1 mx include:_spf.example.net ~all"},
 		{[]string{"v=spf1 mx exp=a.example -all", "v=spf1 exp=b.example ip4:192.0.2.1 -all"}, "v=spf1 mx ip4:192.0.2.1 -all exp=a.example"},
 		{[]string{"v=spf1 -all redirect=never.example", "v=spf1 a -all"}, "v=spf1 a -all"},
+		{[]string{"v=spf1 mx -all include:never.example ip4:192.0.2.1", "v=spf1 a -all exp=b.example"}, "v=spf1 mx a -all exp=b.example"},
 	}
 	for _, c := range cases {
 		var records []*Record
