@@ -25,7 +25,7 @@ type doctorCmd struct {
 	Watch   bool          `help:"Repeat the checks and report what changes, until interrupted."`
 	JSON    bool          `name:"json" help:"One JSON object; with --watch one a line for each change."`
 	Only    []string      `placeholder:"ID" help:"Only these checks, such as address.record, or all of a kind, such as spf."`
-	Source  []netip.Addr  `placeholder:"IP" help:"Only this source address of the machine."`
+	Source  []string      `placeholder:"IP" help:"Only this source address of the machine."`
 	Offline bool          `help:"Ask nothing of the network."`
 	Timeout time.Duration `default:"20s" help:"Most time for the checks; what has not ended by then is unknown."`
 }
@@ -40,7 +40,7 @@ func (cmd *doctorCmd) Run(g *globals) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	d := &examination{
-		cmd: cmd, out: g.Stdout, progress: g.Stderr, id: daemon.Identity(c), clock: time.Now,
+		cmd: cmd, out: g.Stdout, progress: g.Stderr, id: daemon.Identity(c), clock: time.Now, path: config.Path(g.Config),
 		interval: c.Identity.Interval, listsInterval: c.Identity.ListsInterval,
 		world: doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }),
 	}
@@ -78,6 +78,8 @@ type examination struct {
 	world                   doctor.World
 	clock                   func() time.Time
 	interval, listsInterval time.Duration
+	path                    string       // of the configuration
+	sources                 []netip.Addr // of --source
 }
 
 // check refuses flags that would examine nothing.
@@ -90,20 +92,43 @@ func (d *examination) check() error {
 			return fail(exitUsage, "--only %s: there is no such check (there are %s)", only, strings.Join(checkIDs(), ", "))
 		}
 	}
-	if len(d.cmd.Source) == 0 {
+	if d.cmd.Only != nil && len(d.cmd.Only) == 0 {
+		return fail(exitUsage, "--only names no check (write for example address.record)")
+	}
+	if d.cmd.Source == nil {
 		return nil
 	}
+	if len(d.cmd.Source) == 0 {
+		return fail(exitUsage, "--source names no address (write for example 192.0.2.10)")
+	}
 	own := d.ownAddresses()
-	for _, s := range d.cmd.Source {
-		if !slices.Contains(own, s.Unmap()) {
-			return fail(exitUsage, "--source %s is not an address that mail goes out from (there are %s)", s, strings.Trim(fmt.Sprint(own), "[]"))
+	for _, text := range d.cmd.Source {
+		s, err := netip.ParseAddr(text)
+		if err != nil {
+			return fail(exitUsage, "--source: %q is not an IP address (write for example \"192.0.2.10\")", text)
 		}
+		if !slices.Contains(own, s.Unmap()) {
+			return fail(exitUsage, "--source %s: mail does not go out from it, but from %s", s, namedAddresses(own))
+		}
+		d.sources = append(d.sources, s.Unmap())
 	}
 	return nil
 }
 
+// namedAddresses says which addresses there are.
+func namedAddresses(own []netip.Addr) string {
+	if len(own) == 0 {
+		return "no address"
+	}
+	names := make([]string, len(own))
+	for i, a := range own {
+		names[i] = a.String()
+	}
+	return strings.Join(names, ", ")
+}
+
 // ownAddresses are those of [[source]]; without any, those that traffic leaves
-// from.
+// from. Without delivery.ipv6 those of IPv6 are not used.
 func (d *examination) ownAddresses() []netip.Addr {
 	var own []netip.Addr
 	for _, s := range d.id.Sources {
@@ -114,7 +139,7 @@ func (d *examination) ownAddresses() []netip.Addr {
 			own = append(own, a)
 		}
 	}
-	return own
+	return slices.DeleteFunc(own, func(a netip.Addr) bool { return a.Is6() && !d.id.IPv6 })
 }
 
 func checkIDs() []string {
@@ -126,17 +151,36 @@ func checkIDs() []string {
 }
 
 func (d *examination) options(only []string) doctor.Options {
-	var sources []netip.Addr
-	for _, s := range d.cmd.Source {
-		sources = append(sources, s.Unmap())
+	return doctor.Options{Only: only, Sources: d.sources, Offline: d.cmd.Offline, Timeout: d.cmd.Timeout}
+}
+
+// examine makes the checks, and completes the commands that mend something:
+// they must change the file that was examined.
+func (d *examination) examine(ctx context.Context, only []string) *doctor.Report {
+	report := doctor.Examine(ctx, d.id, d.world, d.options(only))
+	for i := range report.Checks {
+		if f := report.Checks[i].Fix; f != nil && strings.HasPrefix(f.Command, "mailout ") {
+			whole := *f // several checks may share one
+			whole.Command += configFlag(d.path)
+			report.Checks[i].Fix = &whole
+		}
 	}
-	return doctor.Options{Only: only, Sources: sources, Offline: d.cmd.Offline, Timeout: d.cmd.Timeout}
+	return report
+}
+
+// configFlag is what a command line needs to find the configuration at a path;
+// nothing where it is looked for anyway.
+func configFlag(path string) string {
+	if path == defaultConfig {
+		return ""
+	}
+	return " --config " + path
 }
 
 // once examines, prints, and ends with the examination's status.
 func (d *examination) once(ctx context.Context) error {
 	done := d.showProgress()
-	report := doctor.Examine(ctx, d.id, d.world, d.options(d.cmd.Only))
+	report := d.examine(ctx, d.cmd.Only)
 	done()
 	if ctx.Err() != nil {
 		return fail(exitTemporary, "interrupted") // 1 and 2 say how the machine is

@@ -120,7 +120,9 @@ func (p doctorPrinter) report(r *doctor.Report) string {
 	var b strings.Builder
 	var heading doctor.Group
 	told := map[string]bool{}
-	for _, c := range r.Checks {
+	for i := 0; i < len(r.Checks); i++ {
+		c := r.Checks[i]
+		same := skippedAlike(r.Checks[i:])
 		if c.Status != doctor.Pass && c.Status != doctor.Skip {
 			if told[c.Why] {
 				c.Why = "" // once is enough
@@ -134,10 +136,40 @@ func (p doctorPrinter) report(r *doctor.Report) string {
 			heading = g
 			b.WriteString(p.paint(sgrBold, string(g)) + "\n")
 		}
+		if len(same) > 1 {
+			b.WriteString(p.skipped(same))
+			i += len(same) - 1
+			continue
+		}
 		b.WriteString(p.check(c))
 	}
 	b.WriteString("\n" + p.wrap("", "", summary(r)))
 	return b.String()
+}
+
+// skippedAlike are the checks from the first one on that stand under one heading
+// and are skipped for one reason: one line tells all of them.
+func skippedAlike(checks []doctor.Check) []doctor.Check {
+	first := checks[0]
+	n := 0
+	for n < len(checks) && checks[n].Status == doctor.Skip && checks[n].Seen == first.Seen &&
+		checks[n].Subject == first.Subject && groupOf(checks[n].ID) == groupOf(first.ID) {
+		n++
+	}
+	return checks[:n]
+}
+
+// skipped is the line of several checks that are skipped for one reason.
+func (p doctorPrinter) skipped(checks []doctor.Check) string {
+	c := checks[0]
+	titles := make([]string, len(checks))
+	for i := range checks {
+		titles[i] = title(doctor.Check{ID: checks[i].ID})
+	}
+	if c.Subject != "" && c.Subject != "none" {
+		titles[len(titles)-1] += " (" + clean(c.Subject) + ")"
+	}
+	return p.line(c.Status, strings.Join(titles, "; ")+": "+clean(c.Seen))
 }
 
 func groupOf(id string) doctor.Group {
@@ -151,18 +183,22 @@ func groupOf(id string) doctor.Group {
 
 // check is a line, and under one that is not fine what there is to know.
 func (p doctorPrinter) check(c doctor.Check) string {
-	m := marks[c.Status]
 	line := title(c)
 	if seen := clean(c.Seen); seen != "" {
 		line += ": " + seen
 	}
-	head := fmt.Sprintf("  %-4s  ", m.word)
-	s := p.wrap(head, strings.Repeat(" ", len(head)), line)
-	s = strings.Replace(s, m.word, p.paint(m.sgr, m.word), 1)
+	s := p.line(c.Status, line)
 	if c.Status == doctor.Pass || c.Status == doctor.Skip {
 		return s
 	}
 	return s + p.details(c)
+}
+
+// line is a text behind the word of a status.
+func (p doctorPrinter) line(s doctor.Status, text string) string {
+	m := marks[s]
+	head := fmt.Sprintf("  %-4s  ", m.word)
+	return strings.Replace(p.wrap(head, strings.Repeat(" ", len(head)), text), m.word, p.paint(m.sgr, m.word), 1)
 }
 
 // title is what a check is about, and of whom.
@@ -266,7 +302,7 @@ func summary(r *doctor.Report) string {
 	case r.Status == doctor.Fail:
 		text += ". Receivers will refuse mail, or it will not leave, until the failures are mended."
 	case counts[doctor.Warn]+counts[doctor.Unknown] > 0:
-		text += ". Mail goes out; what is not fine may cost some of it."
+		text += ". No failure was found; what is not fine may cost some of the mail."
 	case counts[doctor.Pass] > 0:
 		text += ". Everything that was examined is in order."
 	default:

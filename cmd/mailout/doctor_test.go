@@ -59,13 +59,34 @@ func TestDoctorUsage(t *testing.T) {
 		{doctorConfig, []string{"--only", "spam"}, exitUsage, "--only spam: there is no such check"},
 		{doctorConfig, []string{"--only", "addr"}, exitUsage, "--only addr: there is no such check"},
 		{doctorConfig, []string{"--timeout", "0s"}, exitUsage, "--timeout 0s"},
-		{doctorConfig, []string{"--source", "here"}, exitUsage, "--source"},
-		{doctorConfig + "[[source]]\nip = \"192.0.2.10\"\n", []string{"--source", "192.0.2.11"}, exitUsage, "--source 192.0.2.11 is not an address that mail goes out from (there are 192.0.2.10)"},
+		{doctorConfig, []string{"--source", "here"}, exitUsage, "--source: \"here\" is not an IP address"},
+		{doctorConfig, []string{"--source", ""}, exitUsage, "--source names no address"},
+		{doctorConfig, []string{"--only", ""}, exitUsage, "--only names no check"},
+		{doctorConfig + "[[source]]\nip = \"2001:db8::1\"\n[delivery]\nipv6 = false\n", []string{"--source", "2001:db8::1"}, exitUsage, "--source 2001:db8::1: mail does not go out from it, but from no address"},
+		{doctorConfig + "[[source]]\nip = \"192.0.2.10\"\n", []string{"--source", "192.0.2.11"}, exitUsage, "--source 192.0.2.11: mail does not go out from it, but from 192.0.2.10"},
 	} {
 		out, errs, status := runDoctor(t, c.text, c.args...)
 		if status != c.status || out != "" || !strings.Contains(errs, c.says) {
 			t.Errorf("%v: %d %q %q", c.args, status, out, errs)
 		}
+	}
+}
+
+// TestDoctorMendsTheFileThatItExamined: the command that it prints names the
+// file, where that is not the usual one.
+func TestDoctorMendsTheFileThatItExamined(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(doctorConfig, "mailout.example.com", "mailout.local", 1)
+	out, _, status := runDoctor(t, text, "--json", "--offline", "--only", "name.form")
+	var r doctor.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || status != 2 || len(r.Checks) != 1 || r.Checks[0].Fix == nil {
+		t.Fatal(status, err, out)
+	}
+	if c := r.Checks[0].Fix.Command; !strings.Contains(c, "mailout config set hostname") || !strings.Contains(c, " --config ") || !strings.HasSuffix(c, "mailout.toml") {
+		t.Errorf("%q", c)
+	}
+	if f := configFlag(defaultConfig); f != "" {
+		t.Errorf("%q", f)
 	}
 }
 
@@ -124,6 +145,9 @@ func TestEveryCheckHasATitle(t *testing.T) {
 var shownReport = &doctor.Report{Status: doctor.Fail, Checks: []doctor.Check{
 	{ID: "router", Subject: "none", Status: doctor.Pass, Seen: "no router is set"},
 	{ID: "router.tls", Subject: "none", Status: doctor.Skip, Seen: "no router is set"},
+	{ID: "resolver.tcp", Subject: "a.example", Status: doctor.Skip, Seen: "needs the network"},
+	{ID: "resolver.edns", Subject: "a.example", Status: doctor.Skip, Seen: "needs the network"},
+	{ID: "resolver.dnssec", Subject: "b.example", Status: doctor.Skip, Seen: "needs the network"},
 	{ID: "address.record", Subject: "mailout.ofc.widget.com", Status: doctor.Fail, Seen: "192.0.2.1",
 		Asked: "A records of mailout.ofc.widget.com", Why: "Receivers compare, and answer 450 4.7.1 when they find another.",
 		Fix: &doctor.Fix{Record: "mailout.ofc.widget.com. IN A 203.0.113.5 ; " + strings.Repeat("x", 60), Text: "Publish this\x1b[2J record."}, Who: doctor.DNSHost},
@@ -136,6 +160,10 @@ var shownReport = &doctor.Report{Status: doctor.Fail, Checks: []doctor.Check{
 const shownText = `1. Mail router
   ok    where mail goes: no router is set
   skip  router and TLS: no router is set
+
+2. DNS servers
+  skip  DNS over TCP; DNS with EDNS (a.example): needs the network
+  skip  DNSSEC (b.example): needs the network
 
 3. Host name and visible address
   FAIL  address record (mailout.ofc.widget.com): 192.0.2.1
@@ -155,7 +183,7 @@ What receivers also want
         who     you, on this machine
         check   clock
 
-1 failure, 1 warning, 1 could not be found out, 1 fine, 1 skipped. Receivers
+1 failure, 1 warning, 1 could not be found out, 1 fine, 4 skipped. Receivers
 will refuse mail, or it will not leave, until the failures are mended.
 `
 
@@ -182,7 +210,7 @@ func TestDoctorSummary(t *testing.T) {
 		"nothing was examined.":                             nil,
 		"2 fine. Everything that was examined is in order.": {doctor.Pass, doctor.Pass},
 		"1 skipped.": {doctor.Skip},
-		"2 warnings. Mail goes out; what is not fine may cost so": {doctor.Warn, doctor.Warn},
+		"2 warnings. No failure was found; what is not fine may c": {doctor.Warn, doctor.Warn},
 	} {
 		r := &doctor.Report{Status: doctor.Pass}
 		for _, s := range statuses {

@@ -63,7 +63,7 @@ func (d *examination) again(ctx context.Context, last *watched) *doctor.Report {
 	now := d.clock()
 	if last.lists.IsZero() || now.Sub(last.lists) >= d.listsInterval {
 		last.lists = now
-		return doctor.Examine(ctx, d.id, d.world, d.options(d.cmd.Only))
+		return d.examine(ctx, d.cmd.Only)
 	}
 	only := d.cmd.Only
 	if len(only) == 0 {
@@ -72,7 +72,7 @@ func (d *examination) again(ctx context.Context, last *watched) *doctor.Report {
 	only = slices.DeleteFunc(slices.Clone(only), func(id string) bool { return id == listsID })
 	report := &doctor.Report{Status: doctor.Pass}
 	if len(only) > 0 {
-		report = doctor.Examine(ctx, d.id, d.world, d.options(only))
+		report = d.examine(ctx, only)
 	}
 	for _, c := range last.found {
 		if c.ID == listsID {

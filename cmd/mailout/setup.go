@@ -115,7 +115,7 @@ func (cmd *setupCmd) examine(ctx context.Context, g *globals, path string, r *se
 	fmt.Fprintf(g.Stdout, "\n%s\n", p.paint(sgrBold, "What mailout doctor says"))
 	d := &examination{
 		cmd: &doctorCmd{Offline: cmd.Offline, Timeout: doctor.DefaultTimeout}, out: g.Stdout, progress: g.Stderr, id: daemon.Identity(c),
-		world: doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }), clock: time.Now,
+		world: doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }), clock: time.Now, path: path,
 	}
 	var exit *exitError
 	err = d.once(ctx)
@@ -131,10 +131,7 @@ func (cmd *setupCmd) examine(ctx context.Context, g *globals, path string, r *se
 
 // nextSteps says how the configuration comes into force.
 func nextSteps(c *config.Config, path string, r *setup.Result) string {
-	flag := ""
-	if path != defaultConfig {
-		flag = " --config " + path
-	}
+	flag := configFlag(path)
 	more := fmt.Sprintf(" \"mailout records%s\" shows what to publish, and \"mailout doctor%s\" examines again.", flag, flag)
 	switch _, err := os.Stat(c.HTTP.Socket); {
 	case !r.Changed:
