@@ -176,6 +176,22 @@ func planSummary(plan *doctor.Plan) string {
 	case plan.Complete():
 		return fmt.Sprintf("All %d records are published.", total)
 	}
-	return fmt.Sprintf("Of %d records %d are published, %d differ, %d are missing, and of %d it could not be found out. A name \"@\" is the domain itself; many forms add the domain to names by themselves.",
-		total, count[doctor.RecordPublished], count[doctor.RecordDiffers], count[doctor.RecordMissing], count[doctor.RecordUnknown])
+	var parts []string
+	for _, s := range []struct {
+		status    doctor.RecordStatus
+		one, more string
+	}{
+		{doctor.RecordPublished, "is published", "are published"}, {doctor.RecordDiffers, "differs", "differ"},
+		{doctor.RecordMissing, "is missing", "are missing"}, {doctor.RecordUnknown, "could not be looked up", "could not be looked up"},
+	} {
+		switch n := count[s.status]; n {
+		case 0:
+		case 1:
+			parts = append(parts, "1 "+s.one)
+		default:
+			parts = append(parts, fmt.Sprintf("%d %s", n, s.more))
+		}
+	}
+	return fmt.Sprintf("Of %s %s. A name \"@\" is the domain itself; many forms add the domain to names by themselves.",
+		counted(int64(total), "record"), strings.Join(parts, ", "))
 }

@@ -93,7 +93,7 @@ func TestRecordsTable(t *testing.T) {
 	for _, part := range []string{
 		"Records to enter for the domain widget.com\n", "  differs    host name\n    name   mailout.ofc\n    type   A\n    value  203.0.113.5\n    in place of  203.0.113.4\n",
 		"name   @\n", "value  \"kkk", "Reverse record of 203.0.113.5: mailout.ofc.widget.com (missing)\n  Write:", "Something was left out.\n",
-		"Of 4 records 1 are published, 1 differ, 2 are missing",
+		"Of 4 records 1 is published, 1 differs, 2 are missing. A name",
 	} {
 		if !strings.Contains(out, part) {
 			t.Errorf("no %q in\n%s", part, out)

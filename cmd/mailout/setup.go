@@ -58,7 +58,22 @@ func (cmd *setupCmd) answers() setup.Answers {
 			a[flag] = *v
 		}
 	}
+	if cmd.Spool != nil {
+		a[setup.Spool] = fromHere(*cmd.Spool)
+	}
 	return a
+}
+
+// fromHere makes a directory of the command line absolute: there it is meant from
+// the working directory, in the file from the directory of the file.
+func fromHere(dir string) string {
+	if dir == "" || strings.Contains(dir, "://") { // refused with a reason
+		return dir
+	}
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir
 }
 
 // Run goes through the steps, writes the configuration, and examines what came

@@ -56,6 +56,21 @@ func TestSetupFlagsHaveTheirNames(t *testing.T) {
 	}
 }
 
+// TestSetupSpoolIsMeantFromHere: a relative directory on the command line is one
+// of the working directory, as the shell completes it.
+func TestSetupSpoolIsMeantFromHere(t *testing.T) {
+	t.Parallel()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]string{"var/spool": filepath.Join(here, "var", "spool"), filepath.Join(here, "x"): filepath.Join(here, "x"), "": "", "postgres://db/x": "postgres://db/x"} {
+		if got := (&setupCmd{Spool: &given}).answers()[setup.Spool]; got != want {
+			t.Errorf("%q: %q, want %q", given, got, want)
+		}
+	}
+}
+
 // TestSetupNeedsATerminalOrYes: nobody is asked through a pipe.
 func TestSetupNeedsATerminalOrYes(t *testing.T) {
 	t.Parallel()
