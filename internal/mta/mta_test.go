@@ -115,7 +115,7 @@ func TestWordsAreComplete(t *testing.T) {
 			t.Errorf("state %d has the word %q", s, s)
 		}
 	}
-	for e := EventAccepted; e <= EventIdentity; e++ {
+	for e := EventAccepted; e <= LastEvent; e++ {
 		var back Event
 		if err := back.UnmarshalText([]byte(e.String())); err != nil || back != e {
 			t.Errorf("event %d has the word %q", e, e)

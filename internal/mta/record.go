@@ -28,13 +28,18 @@ const (
 	// record has an ID of its own, IdentityRecipient as recipient, and says what
 	// happened in its reason.
 	EventIdentity
+	// EventRetried says that an operator made the next attempt due.
+	EventRetried
 )
+
+// LastEvent is the highest of the events.
+const LastEvent = EventRetried
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
 const IdentityRecipient = "identity"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity"}
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried"}
 
 // String gives the event's word.
 func (e Event) String() string { return eventNames[e] }

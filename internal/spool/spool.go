@@ -70,6 +70,10 @@ type Content interface {
 // for one delivery.
 type Settlement struct {
 	Delivery mta.DeliveryKey
+	// Was, when it is set, is the delivery as it was read: one that has changed
+	// since (state, due time, attempts, open recipients or the notice) is skipped
+	// and named like one that is gone.
+	Was *mta.Delivery
 	// Next replaces the delivery's record (recipients still open, state, due
 	// time, attempts); nil removes the delivery: every recipient is final.
 	// When its last delivery is removed the message and its content go too.
@@ -135,7 +139,8 @@ type Store interface {
 	// Open gives a message's content: from memory when it is fresh.
 	Open(ctx context.Context, id mta.ID) (Content, error)
 	// Settle applies outcomes, all or none. A settlement of a delivery that is
-	// gone is skipped (its reports too) and named in the returned keys.
+	// gone, or is not as Was says, is skipped (its reports too) and named in the
+	// returned keys.
 	Settle(ctx context.Context, s ...*Settlement) (gone []mta.DeliveryKey, err error)
 	// Begin records durably that an attempt starts: Attempts is raised and Due
 	// set to next, so that a crash loop follows the retry schedule. Only used

@@ -80,6 +80,38 @@ func settleGone(e *env) {
 	e.checkCounts()
 }
 
+func settleAsItWas(e *env) {
+	sub := e.put(1, "x", "a@one.example", "b@one.example")
+	d := sub.Deliveries[0]
+	now := *d
+	for name, change := range map[string]func(n *mta.Delivery){
+		"attempts": func(n *mta.Delivery) { n.Attempts++ },
+		"due":      func(n *mta.Delivery) { n.Due = n.Due.Add(time.Millisecond) },
+		"state":    func(n *mta.Delivery) { n.State = mta.Held },
+		"notice":   func(n *mta.Delivery) { n.DelaySent = true },
+		"fewer":    func(n *mta.Delivery) { n.Recipients = n.Recipients[:1] },
+	} {
+		was := now
+		change(&now)
+		after := now
+		e.settle(&spool.Settlement{Delivery: d.Key(), Was: &was, Next: &after})
+		stale := &spool.Settlement{Delivery: d.Key(), Was: &was, Records: []*mta.Record{record(d, 0, mta.EventCancelled, at(5))}}
+		gone, err := e.s.Settle(e.ctx, stale)
+		e.must(err)
+		if len(gone) != 1 || gone[0] != d.Key() {
+			e.Errorf("%s: a delivery that has changed was settled (%v)", name, gone)
+		}
+		e.checkCounts()
+	}
+	got, err := e.s.Get(e.ctx, sub.Message.ID)
+	e.must(err)
+	e.equal(len(got), 1)
+	e.equal(len(e.records(spool.RecordFilter{ID: sub.Message.ID})), 2)
+	e.settle(&spool.Settlement{Delivery: d.Key(), Was: got[0]})
+	e.equal(len(e.list(spool.Filter{})), 0)
+	e.checkCounts()
+}
+
 func settleTwice(e *env) {
 	sub := e.put(1, "x", "a@one.example", "b@two.example")
 	d := sub.Deliveries[0]

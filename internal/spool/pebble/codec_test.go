@@ -116,7 +116,7 @@ func drawText(t *rapid.T) string {
 
 func drawRecord(t *rapid.T) *mta.Record {
 	r := &mta.Record{
-		Time: drawTime(t), Event: mta.Event(rapid.IntRange(0, int(mta.EventIdentity)).Draw(t, "event")),
+		Time: drawTime(t), Event: mta.Event(rapid.IntRange(0, int(mta.LastEvent)).Draw(t, "event")),
 		MessageID: drawText(t), Stream: drawText(t), Sender: drawText(t), Recipient: drawText(t), Destination: drawText(t),
 		Site: drawText(t), Host: drawText(t), IP: drawAddr(t), Source: drawAddr(t), Helo: drawText(t),
 		TLS:     mta.TLSFacts{Version: drawText(t), Cipher: drawText(t), Verified: drawText(t)},

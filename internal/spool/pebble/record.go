@@ -224,7 +224,7 @@ func (r *reader) tries() []mta.Try {
 func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 	rec.Event = mta.Event(r.byte())
 	f := r.uvarint()
-	if rec.Event > mta.EventIdentity || f > allFields {
+	if rec.Event > mta.LastEvent || f > allFields {
 		r.fail()
 		return
 	}

@@ -149,12 +149,16 @@ func (t *txn) settle(st *spool.Settlement) error {
 		return err
 	}
 	defer closer.Close()
-	h, _, _, r, err := decodeHead(v)
+	h, noticed, _, r, err := decodeHead(v)
 	if err != nil {
 		t.setAsideDelivery(k, v)
 		return fmt.Errorf("%w: %w", spool.ErrNotFound, spool.ErrCorrupt)
 	}
 	t.stored = decodeRecipients(&r, t.stored[:0])
+	if w := st.Was; w != nil && !(h.state == w.State && h.due == dueMS(w.Due) && h.attempts == uint64(w.Attempts) &&
+		len(t.stored) == len(w.Recipients) && noticed == w.DelaySent) {
+		return fmt.Errorf("%w: the delivery has changed", spool.ErrNotFound)
+	}
 	if err := t.settleRecords(st, &h); err != nil {
 		return err
 	}
