@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +110,10 @@ func changesOf(records *doctor.Plan) (out []dnsupdate.Change, guesses []dnsupdat
 				*to = append(*to, strings.TrimPrefix(rr.String(), rr.Header().String()))
 			}
 		}
+		if inner := innerAddress(change); inner != "" {
+			guesses = append(guesses, dnsupdate.ByHand{Change: change, Why: inner})
+			continue
+		}
 		if change.Type == "MX" {
 			guesses = append(guesses, dnsupdate.ByHand{Change: change, Why: "it is a guess: name the server that takes the domain's mail"})
 			continue
@@ -116,6 +121,17 @@ func changesOf(records *doctor.Plan) (out []dnsupdate.Change, guesses []dnsupdat
 		out = append(out, change)
 	}
 	return out, guesses, nil
+}
+
+// innerAddress says why an address is not published by itself: nobody outside has
+// seen such a one, and it would take the place of what receivers see.
+func innerAddress(c dnsupdate.Change) string {
+	for _, v := range c.Add {
+		if a, err := netip.ParseAddr(v); err == nil && doctor.InnerNetwork(a) != "" {
+			return v + " is " + doctor.InnerNetwork(a) + ", which receivers never see: find out the visible one first (mailout doctor --only address.public)"
+		}
+	}
+	return ""
 }
 
 func (p *publisher) say(format string, args ...any) {
@@ -150,7 +166,7 @@ func (p *publisher) show(plan dnsupdate.Plan, records *doctor.Plan) {
 		fmt.Fprintln(p.out)
 	}
 	for _, note := range records.Notes {
-		p.say("%s", note)
+		p.say("%s", clean(note))
 	}
 }
 

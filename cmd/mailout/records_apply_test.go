@@ -141,6 +141,24 @@ func TestRecordsApplyLeavesTheRestToTheOperator(t *testing.T) {
 	}
 }
 
+// TestRecordsApplyPublishesNoInnerAddress: what only an inner network sees never
+// takes the place of the address that receivers see.
+func TestRecordsApplyPublishesNoInnerAddress(t *testing.T) {
+	t.Parallel()
+	primary, file := applied(t)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, bytes.ReplaceAll(text, []byte("203.0.113.5"), []byte("10.0.0.5")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, status := apply(strings.NewReader(""), file, "--yes")
+	if got := primary.Records("mailout.ofc.widget.example", wire.TypeA); !slices.Equal(got, []string{"203.0.113.4"}) || status != exitFailure || !strings.Contains(out, "a private address") {
+		t.Errorf("%v, %d\n%s%s", got, status, out, errs)
+	}
+}
+
 func TestRecordsApplyNeedsLeave(t *testing.T) {
 	t.Parallel()
 	primary, file := applied(t)

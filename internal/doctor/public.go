@@ -286,6 +286,10 @@ func network(a netip.Addr) string {
 	return ""
 }
 
+// InnerNetwork names what kind of inner network an address is of; empty for one
+// that receivers on the internet can see.
+func InnerNetwork(a netip.Addr) string { return network(a) }
+
 // elsewhere reports a witness of this moment that sees another address; one
 // that sees an inner network does not count against a global address.
 func (f face) elsewhere(w way) bool {

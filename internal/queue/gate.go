@@ -29,9 +29,24 @@ type Span struct {
 	To   time.Time `json:"to,omitzero"` // zero: still
 }
 
-// keepSpans bounds how many are remembered; older ones are forgotten, and mail
-// from before them has less time.
+// keepSpans bounds how many are remembered. Beyond, the two with the shortest
+// time between them become one, so that mail gets a little more time, never less.
 const keepSpans = 32
+
+// joined bounds spans, which are this function's to change.
+func joined(spans []Span) []Span {
+	for len(spans) > keepSpans {
+		at := 1
+		for i := 2; i < len(spans); i++ {
+			if spans[i].From.Sub(spans[i-1].To) < spans[at].From.Sub(spans[at-1].To) {
+				at = i
+			}
+		}
+		spans[at-1].To = spans[at].To
+		spans = append(spans[:at], spans[at+1:]...)
+	}
+	return spans
+}
 
 // SetGuard tells that the guard holds some direct mail now, or none (any more),
 // or other sources than before: every route is planned anew. The planner must
@@ -63,8 +78,7 @@ func (l *loop) setGuard(holds bool) {
 	spans := append([]Span(nil), l.q.Guarded()...)
 	switch {
 	case holds && !l.guarded:
-		spans = append(spans, Span{From: l.now.UTC()})
-		spans = spans[max(0, len(spans)-keepSpans):]
+		spans = joined(append(spans, Span{From: l.now.UTC()}))
 	case !holds && l.guarded:
 		spans[len(spans)-1].To = l.now.UTC()
 	}

@@ -241,11 +241,17 @@ func TestGateOutlivesARestart(t *testing.T) {
 	})
 }
 
-// TestGateForgetsOldSpans: a guard that comes and goes for ever costs no memory.
-func TestGateForgetsOldSpans(t *testing.T) {
+// TestGateJoinsOldSpans: a guard that comes and goes for ever costs no memory,
+// and none of the time that it took from mail is forgotten.
+func TestGateJoinsOldSpans(t *testing.T) {
 	t.Parallel()
 	gated(t, func(g *gate) {
 		g.up()
+		m := &mta.Message{Arrived: time.Now()}
+		g.guard(true)
+		g.wait(2 * time.Hour)
+		g.guard(false)
+		g.wait(time.Minute)
 		for i := range 201 {
 			g.guard(i%2 == 0)
 			g.wait(time.Second)
@@ -253,6 +259,9 @@ func TestGateForgetsOldSpans(t *testing.T) {
 		spans := g.q.Guarded()
 		if len(spans) != keepSpans || !holding(spans) {
 			t.Errorf("%d spans, %+v", len(spans), spans[len(spans)-1])
+		}
+		if taken := g.q.arrived(m).Sub(m.Arrived); taken < 2*time.Hour+100*time.Second || taken > 2*time.Hour+201*time.Second {
+			t.Errorf("%s were taken from the mail", taken)
 		}
 	})
 }
