@@ -163,8 +163,17 @@ func printDelivery(w io.Writer, d *admin.Delivery) {
 	fmt.Fprintf(w, "%s  %-8s  %s old, %d bytes, %s → %s\n", d.ID, d.State, shownAge(d.AgeS), d.Size, shownSender(d.Sender), recipients(d.Recipients))
 	fmt.Fprintf(w, "    %s\n", d.Reason)
 	if d.Next != "" {
-		fmt.Fprintf(w, "    next try %s\n", d.Next)
+		fmt.Fprintf(w, "    next try %s\n", shownNext(d.Next, time.Now()))
 	}
+}
+
+// shownNext is when a delivery is tried next. Where that time has come, what
+// holds it is not a time: the identity's guard, or work before it.
+func shownNext(next string, now time.Time) string {
+	if t, err := time.Parse(mta.TimeLayout, next); err == nil && !t.After(now) {
+		return "as soon as nothing holds it (due since " + next + ")"
+	}
+	return next
 }
 
 // recipients names the first two and counts the rest.
@@ -212,7 +221,7 @@ func printMessage(w io.Writer, m *admin.Message) error {
 	for i := range deliveries {
 		d := &deliveries[i]
 		fmt.Fprintf(table, "\t\ndestination\t%s\nsite\t%s\nrecipients\t%s\nstate\t%s after %s\nnext\t%s\nreason\t%s\n",
-			d.Destination, d.Site, recipients(d.Recipients), d.State, counted(int64(d.Attempts), "attempt"), d.Next, d.Reason)
+			d.Destination, d.Site, recipients(d.Recipients), d.State, counted(int64(d.Attempts), "attempt"), shownNext(d.Next, time.Now()), d.Reason)
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -60,7 +60,7 @@ func readConfig(path string) ([]byte, error) {
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, one("does not exist; write it with at least "+example+" (this machine's full name, as other servers see it)", err)
+		return nil, one("does not exist; run \"mailout setup\", or write it with at least "+example+" (this machine's full name, as other servers see it)", err)
 	}
 	if err != nil {
 		return nil, one("cannot be read: "+reason(err), err)

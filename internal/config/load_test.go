@@ -359,7 +359,7 @@ func TestLoadMissingFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "mailout.toml")
 	_, err := Load(path)
-	want := path + ":1:1: file: does not exist; write it with at least " + example
+	want := path + ":1:1: file: does not exist; run \"mailout setup\", or write it with at least " + example
 	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want %s", err, want)
 	}
