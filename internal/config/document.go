@@ -98,7 +98,7 @@ func (d *document) syntaxError(p *unstable.Parser, err error) *complaint {
 	if len(parse.Highlight) > 0 {
 		at = int(p.Range(parse.Highlight).Offset)
 	}
-	return &complaint{at, parse.Message}
+	return &complaint{at, quotesHint(parse.Message)}
 }
 
 func (d *document) statement(p *unstable.Parser, n *unstable.Node) statement {

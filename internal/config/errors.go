@@ -73,3 +73,12 @@ var ErrUnknownKey = errors.New("unknown key")
 func keyError(key, format string, args ...any) error {
 	return Errors{{Key: key, Message: fmt.Sprintf(format, args...)}}
 }
+
+// quotesHint completes what TOML's reader says of a text without quotes, the
+// commonest mistake: its words depend on the letter that the text begins with.
+func quotesHint(text string) string {
+	if strings.HasPrefix(text, "expected keyword ") || strings.HasSuffix(text, " at start of value") {
+		text += " (a text stands in quotes)"
+	}
+	return text
+}

@@ -250,9 +250,9 @@ func (l *loader) secondOpinion() {
 	case err == nil:
 	case errors.As(err, &decode):
 		line, column := decode.Position()
-		l.errs = append(l.errs, &Error{File: l.name, Line: line, Column: column, Key: "syntax", Message: strings.TrimPrefix(err.Error(), "toml: ")})
+		l.errs = append(l.errs, &Error{File: l.name, Line: line, Column: column, Key: "syntax", Message: quotesHint(strings.TrimPrefix(err.Error(), "toml: "))})
 	default:
-		l.fail(0, "syntax", strings.TrimPrefix(err.Error(), "toml: "))
+		l.fail(0, "syntax", quotesHint(strings.TrimPrefix(err.Error(), "toml: ")))
 	}
 }
 

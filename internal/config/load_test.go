@@ -53,6 +53,8 @@ func TestErrorOfTheDesign(t *testing.T) {
 
 var syntaxFiles = []badFile{
 	{"no equals sign", host + "spool\n", []string{`f:2:6: syntax: expected '=' after key`}},
+	{"no quotes", "hostname = mailout.widget.com\n", []string{`f:1:12: syntax: unexpected character U+006D 'm' at start of value (a text stands in quotes)`}},
+	{"no quotes, and a keyword's first letter", host + "spool = foo\n", []string{`f:2:9: syntax: expected keyword "false" (a text stands in quotes)`}},
 	{"open string", host + "spool = \"/x\n", []string{`f:2:12: syntax: basic strings cannot have new lines`}},
 	{"earlier errors too", "hostname = \"localhost\"\n[dns\n", []string{
 		`f:1:12: hostname: "localhost" means every machine to itself (write the name that other servers are to see, such as "mailout.example.com")`,
