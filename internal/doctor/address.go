@@ -89,8 +89,8 @@ func (x *exam) judgePublic(f face, all []face) Check {
 	case carrierNAT.Contains(f.Local):
 		c.problem(Warn, AddressProvider, text+"; the interface has "+f.Local.String()+", "+network(f.Local), Fix{
 			Text: "The visible address is shared with other customers, and its reverse record can never be yours: ask the provider for an address of your own, or deliver through a router."})
-	case agree < 2 && outside == 0:
-		c.problem(Warn, You, text+"; nobody outside confirmed it", Fix{
+	case agree < 2 && !f.witnessed():
+		c.problem(Warn, You, text+"; nobody else confirmed it", Fix{
 			Text: "Name a service that tells, as identity.reflectors, so that a changed address is noticed; docs/doctor.md has examples."})
 	case f.Local != f.Visible:
 		c.Seen += "; behind NAT, the interface has " + f.Local.String()

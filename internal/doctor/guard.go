@@ -159,9 +159,11 @@ func (s *stance) hearsay() bool {
 }
 
 // witnessed reports that somebody outside sees the visible address now.
-func (s *stance) witnessed() bool {
-	return slices.ContainsFunc(s.face.Ways, func(w way) bool {
-		return w.Err == nil && w.kind.outside() && w.Visible == s.face.Visible
+func (s *stance) witnessed() bool { return s.face.witnessed() }
+
+func (f face) witnessed() bool {
+	return slices.ContainsFunc(f.Ways, func(w way) bool {
+		return w.Err == nil && w.kind.outside() && w.Visible == f.Visible
 	})
 }
 

@@ -2,18 +2,22 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	wire "github.com/miekg/dns"
 
 	"mailout/internal/dns"
+	"mailout/internal/mta"
 )
 
 // TestSilentReflectorLeavesNothingBehind: an HTTPS server that takes the
@@ -121,4 +125,70 @@ func TestLostDatagram(t *testing.T) {
 	r := examineFor(t, w, goodIdentity(), "address.record", "address.authoritative")
 	find(t, r, "address.record", "").mustBe(t, Pass)
 	find(t, r, "address.authoritative", "").mustBe(t, Pass)
+}
+
+// TestSlowServersEndWithTheTime: servers that drip, that never end a reply, and
+// that do not let go, cost no more than the time of the examination.
+func TestSlowServersEndWithTheTime(t *testing.T) {
+	drip := func(conn net.Conn, first, more string) {
+		go io.Copy(io.Discard, conn) //nolint:errcheck // until it is closed
+		fmt.Fprint(conn, first)
+		for i := 0; ; i = (i + 1) % len(more) {
+			time.Sleep(time.Second)
+			if _, err := conn.Write([]byte{more[i]}); err != nil {
+				return
+			}
+		}
+	}
+	for name, first := range map[string]string{
+		"a banner": "", "a reply to EHLO": "220 mx.example.net ESMTP\r\n250-mx\r\n", "after QUIT": "220 mx.example.net ESMTP\r\n250 mx\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, s, id := natted(t)
+				for _, at := range []string{"198.51.100.27:25", "198.51.100.28:80", "198.51.100.28:443"} {
+					s.net.Handle(netip.MustParseAddrPort(at), func(conn net.Conn) { drip(conn, first, "250-x\r\n") })
+				}
+				id.Probes = []string{"198.51.100.27"}
+				id.Reflectors = []string{"http://198.51.100.28/", "https://198.51.100.28/", "smtp:198.51.100.27"}
+				id.Router = Router{Host: "198.51.100.27", Port: 25, Use: "fallback", TLS: mta.TLSOpportunistic, Username: "u", Password: "p"}
+				w.publish("widget.com. 300 MX 10 mx.widget.com.", "mx.widget.com. 300 A 198.51.100.27")
+				start := time.Now()
+				r := examineFor(t, w, id)
+				if took := time.Since(start); took > DefaultTimeout {
+					t.Errorf("%s", took)
+				}
+				if c := find(t, r, "address.public", ""); c.Status != Unknown {
+					t.Errorf("%+v", c)
+				}
+			})
+		})
+	}
+}
+
+// TestSilentRouterEndsWithTheTime: also one that begins to authenticate.
+func TestSilentRouterEndsWithTheTime(t *testing.T) {
+	cert, roots := pki(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "smart.example. 60 A 203.0.113.25")
+		router := &fakeRouter{cert: cert, auth: "PLAIN", replies: map[string]string{"AUTH": "silence"}}
+		w.dial = router.dial
+		id := goodIdentity()
+		id.TrustedCA = roots
+		id.Router = Router{Host: "smart.example", Port: 25, Use: "always", TLS: mta.TLSRequired, Username: "widget", Password: "secret"}
+		leaf, err := x509.ParseCertificate(cert.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(leaf.NotBefore.Add(time.Minute)))
+		start := time.Now()
+		r := Examine(t.Context(), id, w.world(), Options{Only: []string{"router.auth"}, Timeout: 3 * time.Second})
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("%s", took)
+		}
+		find(t, r, "router.auth", "").mustBe(t, Unknown)
+		if !slices.Contains(router.heard, "AUTH") {
+			t.Errorf("it did not come to AUTH: %q", router.heard)
+		}
+	})
 }

@@ -226,13 +226,16 @@ func decide(ways []way) netip.Addr {
 }
 
 func elected(ways []way) netip.Addr {
-	for _, rank := range []func(wayKind) bool{
-		wayKind.outside,
-		func(k wayKind) bool { return k == wayLearned },
-		func(k wayKind) bool { return k == wayConfigured },
-		func(k wayKind) bool { return k == wayInterface },
+	only := func(kind wayKind) func(wayKind) bool { return func(k wayKind) bool { return k == kind } }
+	for _, rank := range []struct {
+		counts func(wayKind) bool
+		least  int // votes
+	}{
+		{wayKind.outside, 1},
+		{only(wayLearned), 2}, // anybody can be a receiver: one alone proves nothing
+		{only(wayConfigured), 1}, {only(wayInterface), 1}, {only(wayLearned), 1},
 	} {
-		if a := winner(ways, rank); a.IsValid() {
+		if a, votes := winner(ways, rank.counts); votes >= rank.least {
 			return a
 		}
 	}
@@ -240,20 +243,19 @@ func elected(ways []way) netip.Addr {
 }
 
 // winner counts the votes of some kinds; the first said wins a tie.
-func winner(ways []way, counts func(wayKind) bool) netip.Addr {
+func winner(ways []way, counts func(wayKind) bool) (best netip.Addr, most int) {
 	votes := map[netip.Addr]int{}
-	var best netip.Addr
 	for _, w := range ways {
 		if w.Err == nil && w.Visible.IsValid() && counts(w.kind) {
 			votes[w.Visible]++
 		}
 	}
 	for _, w := range ways {
-		if n := votes[w.Visible]; n > 0 && n > votes[best] {
-			best = w.Visible
+		if n := votes[w.Visible]; n > most {
+			best, most = w.Visible, n
 		}
 	}
-	return best
+	return best, most
 }
 
 // Networks that are no part of the public internet, beyond those that netip

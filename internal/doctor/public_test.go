@@ -69,7 +69,7 @@ func TestCheck_address_public(t *testing.T) {
 	t.Run("warn without anybody outside", func(t *testing.T) {
 		id := goodIdentity()
 		id.PublicIP = nil
-		public(t, newWorld(t), id, "192.0.2.10").mustBe(t, Warn, "nobody outside confirmed it", "identity.reflectors")
+		public(t, newWorld(t), id, "192.0.2.10").mustBe(t, Warn, "nobody else confirmed it", "identity.reflectors")
 	})
 	t.Run("warn at a private address", func(t *testing.T) {
 		w, _, id := natted(t)
@@ -110,6 +110,17 @@ func TestVisibleAddressIsLearntFromDeliveries(t *testing.T) {
 	}
 	find(t, examineFor(t, w, id, "address.public"), "address.public", "203.0.113.5").mustBe(t, Pass,
 		"203.0.113.5 (mx.example.org said 3 min ago in a delivery, mx.example.net said 12 min ago in a delivery); behind NAT")
+}
+
+// TestOneReceiverProvesNothing: whoever gets mail from us can say anything of our
+// address. One alone neither outweighs the configuration nor passes unnoticed.
+func TestOneReceiverProvesNothing(t *testing.T) {
+	w, _, id := natted(t)
+	id.Probes = nil
+	w.learned = []Learned{{Source: w.local[0], Visible: netip.MustParseAddr("203.0.113.66"), From: "mx.liar.example", Time: w.now}}
+	find(t, examineFor(t, w, id, "address.public"), "address.public", "203.0.113.66").mustBe(t, Warn, "nobody else confirmed it")
+	id.PublicIP = []netip.Addr{netip.MustParseAddr("203.0.113.5")}
+	find(t, examineFor(t, w, id, "address.public"), "address.public", "203.0.113.5").mustBe(t, Warn, "otherwise: mx.liar.example said", "203.0.113.66")
 }
 
 // TestTwoSourcesBehindOneNAT: each has a check of its own.

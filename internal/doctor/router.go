@@ -181,6 +181,8 @@ func routerSession(ctx context.Context, x *exam) []Check {
 		return []Check{secure, auth}
 	}
 	defer s.Quit()
+	stop := context.AfterFunc(ctx, s.Abort)
+	defer stop()
 	x.judgeAuth(s, &auth)
 	return []Check{secure, auth}
 }

@@ -74,6 +74,9 @@ func (r *fakeRouter) serve(conn net.Conn) {
 			say("221 bye")
 			return
 		default:
+			if r.replies[verb] == "silence" {
+				continue
+			}
 			say(r.reply(verb, "500 what"))
 		}
 	}
