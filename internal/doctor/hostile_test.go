@@ -187,6 +187,8 @@ func TestSilentRouterEndsWithTheTime(t *testing.T) {
 			t.Errorf("%s", took)
 		}
 		find(t, r, "router.auth", "").mustBe(t, Unknown)
+		router.mu.Lock()
+		defer router.mu.Unlock()
 		if !slices.Contains(router.heard, "AUTH") {
 			t.Errorf("it did not come to AUTH: %q", router.heard)
 		}
