@@ -123,16 +123,26 @@ func (l *loop) forgetEntry(e *entry) {
 // checkAt is when a delivery that merely waits owes a notice or expires.
 func (l *loop) checkAt(m *mta.Delivery) millis {
 	s := l.set.schedules.For(m.Destination.Stream)
-	at := ms(s.Overdue(l.q.arrived(m.Message), l.q.started))
+	arrived, since := l.q.arrived(m.Message), l.q.started
+	if l.releasedLate(m, s) && m.Due.After(since) {
+		since = m.Due
+	}
+	at := ms(s.Overdue(arrived, since))
 	if notice, ok := l.noticeAt(m, s); ok {
 		at = min(at, notice)
 	}
 	return at
 }
 
+// releasedLate reports that a delivery was made due by an operator past its
+// deadline (no attempt is planned there): it gets an attempt before it expires.
+func (l *loop) releasedLate(m *mta.Delivery, s retry.Schedule) bool {
+	return !m.Due.After(l.now) && m.Due.After(s.Deadline(l.q.arrived(m.Message)))
+}
+
 func (l *loop) noticeAt(m *mta.Delivery, s retry.Schedule) (millis, bool) {
-	if m.DelaySent || m.Message.Envelope.Sender == "" {
-		return 0, false // sent, or nobody to tell (RFC 3464 2)
+	if m.DelaySent || m.Message.Envelope.Sender == "" || l.releasedLate(m, s) {
+		return 0, false // sent, or nobody to tell (RFC 3464 2), or no delay any more
 	}
 	t, ok := s.NoticeWaiting(l.q.arrived(m.Message), l.q.started)
 	return ms(t), ok
@@ -167,7 +177,10 @@ func (l *loop) moveDue(d *dest) {
 		return
 	}
 	fresh := l.nowMS < d.routeUntil
+	order := l.standing(d.key)
 	switch {
+	case order != nil:
+		l.holdDue(d, order)
 	case d.gated(): // until SetGuard says otherwise
 	case d.plan == planRouted && fresh:
 		for len(d.due) > 0 && d.due.top().due <= l.nowMS {
@@ -241,6 +254,9 @@ func (l *loop) fly(e *entry) {
 
 // land takes an entry back out of flight that was not attempted.
 func (l *loop) land(e *entry, due millis) {
+	if l.comesBack(e, e.d) {
+		return
+	}
 	e.dest.flying--
 	l.flying--
 	l.enter(e, due)

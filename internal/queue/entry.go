@@ -43,6 +43,10 @@ type entry struct {
 	announced bool
 	settling  bool // in flight, attempted, waiting for the disk
 	routed    bool // in flight, by a router
+	guest     bool // in flight for an order, as it was read from outside memory
+	// doing is the order being stored, order the one that waits for the end of
+	// the flight.
+	doing, order *Order
 }
 
 func (e *entry) before(f *entry) bool {
@@ -115,6 +119,7 @@ type dest struct {
 	routeUntil millis // until when route or refusal counts
 	refusal    *mta.Attempt
 	failing    int // entries that clerks have because of the refusal
+	holding    int // entries that clerks have because the destination is held
 
 	site   *site
 	stream *stream // of the site; set while listed

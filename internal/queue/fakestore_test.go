@@ -146,6 +146,12 @@ func (s *fakeStore) Settle(_ context.Context, list ...*spool.Settlement) ([]mta.
 	}
 	var gone []mta.DeliveryKey
 	for _, x := range list {
+		old := s.mu.open[x.Delivery]
+		if w := x.Was; w != nil && old != nil && (old.State != w.State || !old.Due.Equal(w.Due) || old.Attempts != w.Attempts ||
+			len(old.Recipients) != len(w.Recipients) || old.DelaySent != w.DelaySent) {
+			gone = append(gone, x.Delivery)
+			continue
+		}
 		if !s.remove(x.Delivery) {
 			gone = append(gone, x.Delivery)
 			continue
@@ -280,4 +286,16 @@ func (s *fakeStore) CountByDestination(context.Context, mta.Destination) (spool.
 }
 func (s *fakeStore) Records(context.Context, spool.RecordFilter, func(*mta.Record) bool) error {
 	return errUnused
+}
+
+// failing makes settlements fail while broken says so.
+func (s *fakeStore) failing(broken func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = func(*spool.Settlement) error {
+		if broken() {
+			return errBroken
+		}
+		return nil
+	}
 }

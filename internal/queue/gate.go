@@ -96,10 +96,11 @@ func (l *loop) setGuard(holds bool) {
 // gated reports that the guard holds a destination's mail.
 func (d *dest) gated() bool { return d.plan == planRouted && d.route.HeldBy != "" }
 
-// timeless reports that a destination's waiting does not count now. Where
+// timeless reports that a destination's waiting does not count now: the guard or
+// an operator holds its mail. Where
 // nobody knows how it is routed it may be direct.
 func (l *loop) timeless(d *dest) bool {
-	return l.guarded && !(d.plan == planRouted && d.route.Router != "")
+	return l.standing(d.key) != nil || l.guarded && !(d.plan == planRouted && d.route.Router != "")
 }
 
 // arrived is a message's arrival as notices and expiry count it: later by the

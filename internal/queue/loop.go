@@ -69,6 +69,8 @@ type loop struct {
 	slots     slots
 	helpers   int // planners, pagers, clerks and the walk
 	flying    int // entries in flight
+	ordering  int // of these, for an order
+	holds     standing
 	down      int // settlers whose store fails
 	uncertain int64
 	stopping  bool
@@ -101,6 +103,7 @@ func newLoop(q *Queue) *loop {
 	l.nextWatch = l.nowMS + watchEvery.Milliseconds()
 	l.outlook = newOutlook(l.nowMS, l.set.limits)
 	l.guarded = holding(q.Guarded())
+	l.hold(q.Holds())
 	return l
 }
 

@@ -138,6 +138,8 @@ type Options struct {
 	// Guarded are the times in which the guard held direct mail before this
 	// start, as Queue.Guarded gave them; one without an end goes on.
 	Guarded []Span
+	// Holds are the destinations whose mail is held from the start on.
+	Holds []Hold
 	// Hostname is the EHLO name noted in records of attempts whose carrier
 	// named none.
 	Hostname string

@@ -61,22 +61,25 @@ func (c *chance) float() float64 {
 // Whatever arrives, whatever is answered, and however often the process is
 // killed: every recipient ends in exactly one final state, nothing is in
 // flight twice, no limit is exceeded, memory is bounded, and a recipient is
-// doubled at most once a crash or lost reply.
+// doubled at most once a crash or lost reply. So with an operator who holds,
+// releases, retries and cancels at random, by what was listed a while ago: and
+// then what is held is not attempted, and what is released is.
 func TestPromisesHoldInRandomWorlds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		crashes := rapid.IntRange(0, 3).Draw(rt, "crashes")
 		messages := rapid.IntRange(1, 150).Draw(rt, "messages")
+		orders := rapid.IntRange(0, 2).Draw(rt, "orders")
 		var problems []string
-		synctest.Test(t, func(t *testing.T) { problems = randomWorld(t, seed, crashes, messages) })
+		synctest.Test(t, func(t *testing.T) { problems = randomWorld(t, seed, crashes, messages, orders) })
 		for _, p := range problems {
 			rt.Error(p)
 		}
 	})
 }
 
-func randomWorld(t *testing.T, seed uint64, crashes, messages int) (problems []string) {
+func randomWorld(t *testing.T, seed uint64, crashes, messages, orders int) (problems []string) {
 	c := &chance{r: rand.New(rand.NewPCG(seed, 1))}
 	w := newWorld(t)
 	var mu sync.Mutex
@@ -102,7 +105,9 @@ func randomWorld(t *testing.T, seed uint64, crashes, messages int) (problems []s
 		}
 		return nil
 	}
+	op := &operator{w: w, c: c, many: orders}
 	w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) {
+		op.attempted(d)
 		took := time.Duration(c.n(3000)) * time.Millisecond
 		trouble := c.n(8)
 		if trouble == 0 || d.Destination.Domain == "d3.example" && w.since() < 2*time.Hour {
@@ -160,13 +165,17 @@ func randomWorld(t *testing.T, seed uint64, crashes, messages int) (problems []s
 			store = &mortalStore{fakeStore: w.store}
 			w.opts.Store = store
 			w.store.streak++
+			w.opts.Holds = op.holds
 			w.up()
 		}
+		op.act()
 		if p := w.memory(); p != "" {
 			problems = append(problems, p)
 		}
 	}
+	op.rest()
 	w.wait(2 * 24 * time.Hour)
+	problems = append(problems, op.problems...)
 	problems = append(problems, w.verdict(rcpts, accepted, lost)...)
 	if err := w.q.Stop(context.Background()); err != nil {
 		problems = append(problems, err.Error())
@@ -192,13 +201,13 @@ func (w *world) memory() string {
 	limits := w.opts.Limits
 	p := ""
 	_ = w.q.ask(context.Background(), func(l *loop) {
-		if len(l.entries) > limits.InMemory+len(l.dests) {
+		if len(l.entries) > limits.InMemory+len(l.dests)+l.ordering {
 			p = fmt.Sprintf("%d deliveries in memory of %d", len(l.entries), limits.InMemory)
 		}
 		flying := 0
 		for _, d := range l.dests {
 			flying += d.flying
-			if d.inMemory() > limits.PerDestination {
+			if d.inMemory() > limits.PerDestination+l.ordering {
 				p = fmt.Sprintf("%d deliveries of %s in memory of %d", d.inMemory(), d.key, limits.PerDestination)
 			}
 		}
@@ -213,7 +222,7 @@ func (w *world) verdict(rcpts []string, accepted, lost map[string]int) (problems
 	final := make(map[string]int)
 	for _, r := range w.store.history() {
 		switch r.Event {
-		case mta.EventDelivered, mta.EventRelayed, mta.EventFailed, mta.EventExpired:
+		case mta.EventDelivered, mta.EventRelayed, mta.EventFailed, mta.EventExpired, mta.EventCancelled:
 			final[r.Recipient]++
 		}
 	}

@@ -29,6 +29,7 @@ type Queue struct {
 	stop     chan struct{} // closed by Stop: no new work
 	running  atomic.Bool
 	guarded  atomic.Pointer[[]Span] // written by the loop, or before it runs
+	holds    atomic.Pointer[[]Hold] // the same
 	stopping atomic.Bool
 
 	// work ends when no new delivery may be taken, abandoned when open
@@ -50,6 +51,7 @@ func New(opts Options) *Queue {
 	}
 	q.settings.Store(&settings{schedules: opts.Schedules, limits: opts.Limits, hostname: opts.Hostname})
 	q.guarded.Store(&opts.Guarded)
+	q.holds.Store(&opts.Holds)
 	return q
 }
 

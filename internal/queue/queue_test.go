@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -213,7 +214,7 @@ func TestWhy(t *testing.T) {
 			}
 		}
 		s, err := w.q.Summary(context.Background())
-		if err != nil || s != (Summary{Queued: 3, Deferred: 1, Active: 1, Destinations: 2, Sites: 2, OldestS: 1}) {
+		if want := (Summary{Queued: 3, Deferred: 1, Active: 1, Destinations: 2, Sites: 2, OldestS: 1}); err != nil || !reflect.DeepEqual(s, want) {
 			t.Errorf("summary %+v %v", s, err)
 		}
 		sites, err := w.q.Sites(context.Background())

@@ -24,6 +24,9 @@ type outcome struct {
 	refused bool // the result of a failed plan
 	attempt bool
 
+	command   *command // whose order this is; nil for others
+	holdBatch bool     // of a destination that is held
+
 	// Who reported it, and the loop's note of when; nil for a clerk.
 	w   *worker
 	age int
@@ -298,19 +301,15 @@ func (l *loop) storeDown() bool { return l.down >= l.q.opts.Limits.Settlers }
 // onSettled forgets or reschedules a delivery whose outcome is durable.
 func (l *loop) onSettled(o *outcome) {
 	e, d := o.e, o.e.dest
-	l.flying--
-	d.flying--
 	if o.refused {
 		d.failing--
 	}
-	l.uncertain += int64(o.out.uncertain)
-	next := o.out.settlement.Next
-	switch {
-	case o.gone || next == nil || next.State == mta.Held:
-		l.forgetEntry(e)
-	default:
-		l.reschedule(e, next, o)
+	if o.holdBatch {
+		d.holding--
 	}
+	l.uncertain += int64(o.out.uncertain)
+	l.onOrdered(o)
+	l.comeBack(e, o)
 	if !o.gone {
 		for _, sub := range o.out.settlement.Reports {
 			for _, r := range sub.Deliveries {
@@ -322,11 +321,31 @@ func (l *loop) onSettled(o *outcome) {
 	l.advance(d)
 }
 
+// comeBack takes a delivery out of flight, unless there is an order for it.
+func (l *loop) comeBack(e *entry, o *outcome) {
+	next := o.out.settlement.Next
+	over := o.gone || next == nil
+	if !over && l.comesBack(e, next) {
+		return
+	}
+	l.flying--
+	e.dest.flying--
+	if e.doing != nil { // it is over
+		e.doing = nil
+		l.ordering--
+	}
+	if over || next.State == mta.Held {
+		l.forgetEntry(e)
+	} else {
+		l.reschedule(e, next, o)
+	}
+}
+
 // reschedule puts a deferred delivery back, in memory or outside.
 func (l *loop) reschedule(e *entry, next *mta.Delivery, o *outcome) {
 	d := e.dest
 	e.d = next
-	e.settling = false
+	e.settling, e.guest = false, false
 	if l.far(ms(next.Due)) || d.inMemory() >= l.set.limits.PerDestination {
 		d.outside(next.Due)
 		l.forgetEntry(e)

@@ -31,6 +31,8 @@ type Summary struct {
 	Sites        int64 `json:"sites"`        // known to be theirs
 	OldestS      int64 `json:"oldest_s"`     // age of the oldest message, in seconds
 	Uncertain    int64 `json:"uncertain"`    // final replies lost since the start
+	// Holds are the destinations whose mail is held, also what comes later.
+	Holds []Hold `json:"holds,omitempty"`
 }
 
 // SiteState is one site × source as the scheduler sees it.
@@ -73,7 +75,7 @@ func (q *Queue) WhyAll(ctx context.Context, list []*mta.Delivery) ([]Explanation
 func (q *Queue) Summary(ctx context.Context) (Summary, error) {
 	var s Summary
 	err := q.ask(ctx, func(l *loop) {
-		s.Active = int64(l.flying)
+		s.Active = int64(l.flying - l.ordering)
 		s.Uncertain = l.uncertain
 		// Counted, not looked through: with a million of them that would hold
 		// every delivery up for half a second.
@@ -92,6 +94,7 @@ func (q *Queue) Summary(ctx context.Context) (Summary, error) {
 		return Summary{}, fmt.Errorf("counting the spool: %w", err)
 	}
 	s.Queued, s.Deferred, s.Held = stats.Queued, stats.Deferred, stats.Held
+	s.Holds = q.Holds()
 	if !stats.Oldest.IsZero() {
 		s.OldestS = max(int64(q.opts.Now().Sub(stats.Oldest).Seconds()), 0)
 	}
@@ -138,7 +141,11 @@ func (l *loop) why(m *mta.Delivery) Explanation {
 	case e.phase == phaseFlight:
 		x.Active = true
 		x.Reason = "being delivered to " + x.Site
-		if e.settling {
+		switch {
+		case e.doing != nil:
+			x.Active = false
+			x.Reason = "an operator's " + e.doing.Verb.String() + " is being stored"
+		case e.settling:
 			x.Reason = "attempted; the outcome is being stored"
 		}
 	case e.phase == phaseReady:
@@ -146,6 +153,8 @@ func (l *loop) why(m *mta.Delivery) Explanation {
 	case e.due > l.nowMS:
 		x.Next = time.UnixMilli(e.due).UTC()
 		x.Reason = deferredBecause(m)
+	case l.standing(d.key) != nil:
+		x.Reason = l.standing(d.key).Reason
 	case d.gated():
 		whyGated(&x, d)
 	default:

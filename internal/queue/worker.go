@@ -182,6 +182,7 @@ func (q *Queue) giveBack(e *entry, after time.Duration) {
 func (l *loop) vanish(e *entry) {
 	e.dest.flying--
 	l.flying--
+	e.order = nil
 	l.forgetEntry(e)
 	l.advance(e.dest)
 }
