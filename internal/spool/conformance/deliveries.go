@@ -326,19 +326,32 @@ func listFilters(e *env) {
 	b.Deliveries[0].State = mta.Deferred
 	e.must(e.s.Put(e.ctx, b))
 	a0, a1, b0 := a.Deliveries[0].Key(), a.Deliveries[1].Key(), b.Deliveries[0].Key()
-	state := mta.Deferred
+	c := e.sub(3, "x", "c@one.example")
+	c.Deliveries[0].State = mta.Held
+	e.must(e.s.Put(e.ctx, c))
+	h0 := c.Deliveries[0].Key()
+	state, held := mta.Deferred, mta.Held
 	for _, c := range []struct {
 		f    spool.Filter
 		want []mta.DeliveryKey
 	}{
-		{spool.Filter{}, []mta.DeliveryKey{a0, a1, b0}},
+		{spool.Filter{}, []mta.DeliveryKey{a0, a1, b0, h0}},
 		{spool.Filter{ID: a.Message.ID}, []mta.DeliveryKey{a0, a1}},
-		{spool.Filter{Destination: "one.example"}, []mta.DeliveryKey{a0, b0}},
+		{spool.Filter{Destination: "one.example"}, []mta.DeliveryKey{a0, b0, h0}},
 		{spool.Filter{Stream: "alerts"}, []mta.DeliveryKey{b0}},
 		{spool.Filter{Sender: "other@APP.example"}, []mta.DeliveryKey{b0}},
 		{spool.Filter{Recipient: "ANN@one.example"}, []mta.DeliveryKey{a0, b0}},
 		{spool.Filter{State: &state}, []mta.DeliveryKey{b0}},
 		{spool.Filter{Destination: "two.example", Stream: "alerts"}, nil},
+		{spool.Filter{Destination: "one.exampl"}, nil},
+		{spool.Filter{Destination: "ONE.example", Stream: "alerts"}, []mta.DeliveryKey{b0}},
+		{spool.Filter{Destination: "one.example", Stream: mta.DefaultStream}, []mta.DeliveryKey{a0, h0}},
+		{spool.Filter{Destination: "one.example", State: &state}, []mta.DeliveryKey{b0}},
+		{spool.Filter{Destination: "one.example", State: &held}, []mta.DeliveryKey{h0}},
+		{spool.Filter{Destination: "one.example", Sender: "other@app.example"}, []mta.DeliveryKey{b0}},
+		{spool.Filter{Destination: "one.example", Recipient: "c@one.example"}, []mta.DeliveryKey{h0}},
+		{spool.Filter{State: &held}, []mta.DeliveryKey{h0}},
+		{spool.Filter{State: &held, Stream: "alerts"}, nil},
 	} {
 		e.equal(e.list(c.f), c.want)
 	}

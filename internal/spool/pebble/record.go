@@ -54,7 +54,8 @@ const (
 	hasDestination // differs from the recipient's domain and stream
 	hasSize
 	hasHostPlace // place in the site's comma-separated names, instead of hasHost
-	allFields    = 1<<iota - 1
+	hasUser
+	allFields = 1<<iota - 1
 )
 
 // destinationOf is the destination that a record most likely has.
@@ -85,6 +86,9 @@ func differs(r, p *mta.Record) (fields uint64) {
 		if on {
 			fields |= 1 << i
 		}
+	}
+	if r.User != p.User {
+		fields |= hasUser
 	}
 	return fields
 }
@@ -162,6 +166,9 @@ func appendRecord(b []byte, r, p *mta.Record, watermark int64, place uint32) []b
 	b = appendRecordTail(b, f, r, watermark)
 	if f&hasHostPlace != 0 {
 		b = binary.AppendUvarint(b, uint64(host))
+	}
+	if f&hasUser != 0 {
+		b = appendString(b, r.User)
 	}
 	return b
 }
@@ -269,6 +276,9 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 	r.recordTail(rec, f, watermark)
 	if f&hasHostPlace != 0 {
 		rec.Host = hostInSite(rec.Site, r.uvarint())
+	}
+	if f&hasUser != 0 {
+		rec.User = r.string()
 	}
 }
 
