@@ -210,8 +210,22 @@ func writeJSON(w io.Writer, v any) error {
 	if err := enc.Encode(v); err != nil {
 		return fail(exitSoftware, "%v", err)
 	}
-	_, err := w.Write(b.Bytes())
+	_, err := w.Write(plainJSON(b.Bytes()))
 	return err
+}
+
+// plainJSON escapes DEL and the control characters of U+0080 to U+009F, which
+// JSON lets stand and terminals obey: texts from DNS are others'.
+func plainJSON(b []byte) []byte {
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] == 0x7f:
+			b = slices.Replace(b, i, i+1, []byte(`\u007f`)...)
+		case b[i] == 0xc2 && i+1 < len(b) && b[i+1] < 0xa0:
+			b = slices.Replace(b, i, i+2, fmt.Appendf(nil, `\u%04x`, b[i+1])...)
+		}
+	}
+	return b
 }
 
 // showProgress says on a terminal what takes the time.

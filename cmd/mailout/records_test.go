@@ -44,7 +44,7 @@ func printed(t *testing.T, cmd recordsCmd) (out, errs string) {
 
 // TestRecordsOfOthersSayNothingToTheTerminal: what stands in DNS is others' text.
 func TestRecordsOfOthersSayNothingToTheTerminal(t *testing.T) {
-	const evil = "v=spf1 x=\x1b]0;owned\a\u009b2J\n\revil -all"
+	const evil = "v=spf1 x=\x1b]0;owned\a\u009b2J\x7f\n\revil é -all"
 	r := doctor.Record{Name: "widget.com", Type: "TXT", Value: evil, For: "SPF", Status: doctor.RecordDiffers, Zone: "widget.com", Now: []string{evil}}
 	plan := &doctor.Plan{Records: []doctor.Record{r}, Reverse: []doctor.Reverse{{Record: doctor.Record{Name: "x", Type: "PTR", Value: "x"}, Words: evil}}, Notes: []string{evil}}
 	for _, cmd := range []recordsCmd{{}, {Zone: true}, {JSON: true}} {
@@ -52,8 +52,12 @@ func TestRecordsOfOthersSayNothingToTheTerminal(t *testing.T) {
 		if err := cmd.print(&globals{Stdout: &o, Stderr: &e}, plan); err != nil {
 			t.Fatal(err)
 		}
-		if out := o.String() + e.String(); strings.ContainsAny(out, "\x1b\a\r\u009b") && !cmd.JSON || strings.ContainsAny(e.String(), "\x1b\a") {
+		if out := o.String() + e.String(); strings.ContainsAny(out, "\x1b\a\r\u009b\x7f") {
 			t.Errorf("%+v: %q", cmd, out)
+		}
+		var list []doctor.Record
+		if cmd.JSON && (json.Unmarshal(o.Bytes(), &list) != nil || list[0].Value != evil) {
+			t.Errorf("%s", o.String())
 		}
 		if cmd.Zone && strings.Contains(o.String(), "\nevil") {
 			t.Errorf("%q", o.String())
