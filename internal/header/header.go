@@ -83,9 +83,7 @@ func (h *Header) Feed(p []byte) (int, error) {
 		if n == 0 {
 			n = len(p)
 		}
-		if err := h.grow(p[:n]); err != nil {
-			return 0, err
-		}
+		h.buf = append(h.buf, p[:n]...)
 		used = n
 		if err := h.partial(); err != nil || h.end != EndOpen {
 			return used, err
@@ -109,6 +107,9 @@ func (h *Header) partial() error {
 		h.rest = bytes.Clone(line)
 		h.buf = h.buf[:h.line]
 		h.end = EndMalformed
+	case kind == lineUndecided: // may be none of ours; a name is short
+	case len(h.buf) > h.maxSize():
+		return ErrTooLarge
 	case line[len(line)-1] == '\n':
 		if err := h.take(kind, h.line, name, colon); err != nil {
 			return err
@@ -143,9 +144,10 @@ func (h *Header) lines(p []byte, used int) (int, error) {
 		}
 		used += n
 	}
-	if err := h.grow(p[first:]); err != nil {
+	if err := h.grow(p[first:used]); err != nil {
 		return used, err
 	}
+	h.buf = append(h.buf, p[used:]...)
 	h.line = base + used
 	if h.line < len(h.buf) {
 		return len(p), h.partial()
