@@ -114,6 +114,11 @@ func (s *sentinel) start(ctx context.Context) error {
 	if len(s.before.Guarded) > 0 || len(s.mu.held) > 0 {
 		s.queue.SetGuard(len(s.mu.held) > 0) // the guard may have been taken away meanwhile
 	}
+	if len(s.mu.held) != len(s.before.Holds) { // what is held no more must not come back with a later start
+		if err := s.save(); err != nil {
+			s.log.Warn("what identity.guard holds could not be kept for a restart", mta.KeyPath, s.file, mta.KeyError, err)
+		}
+	}
 	for _, h := range s.mu.held {
 		s.log.Warn("mail is held since before the start", mta.KeySource, heldSource(h), mta.KeyReason, smtp.Harmless(h.Reason()))
 	}

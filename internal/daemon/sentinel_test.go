@@ -3,6 +3,8 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"mailout/internal/config"
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
 	"mailout/internal/spool"
@@ -84,5 +87,36 @@ func TestGuardStateIsReadWithCare(t *testing.T) {
 		if told != (log.Len() > 0) || told != (len(s.Holds) == 0) {
 			t.Errorf("%s: %+v %s", text, s, &log)
 		}
+	}
+}
+
+// TestGuardTakenAwayStaysAway: a start with identity.guard = "warn" forgets what
+// was held, or a later start with "hold" would hold for a reason of long ago.
+func TestGuardTakenAwayStaysAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, store := filepath.Join(dir, "mailout.toml"), filepath.Join(dir, "spool")
+	text := fmt.Sprintf("hostname = \"mail.example.com\"\nspool = %q\n[dns]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"100ms\"\nhosts_file = \"\"\n[identity]\nreflectors = []\nprobes = []\nblocklists = []\n", store)
+	old := `{"holds":[{"source":"","ipv6":false,"hostname":"mail.example.com","check":{"id":"address.record","status":"fail"},"since":"2026-01-01T00:00:00Z"}],"guarded":[{"from":"2026-01-01T00:00:00Z"}]}`
+	if err := errors.Join(os.Mkdir(store, 0o700), os.WriteFile(path, []byte(text), 0o600), os.WriteFile(filepath.Join(store, guardFile), []byte(old), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	if k := readGuardState(filepath.Join(store, guardFile), log); len(k.Holds) != 1 {
+		t.Fatalf("%+v", k)
+	}
+	d := New(Options{ConfigPath: path, Config: c, Logger: log})
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if k := readGuardState(filepath.Join(store, guardFile), log); len(k.Holds) != 0 || len(k.Guarded) != 1 || k.Guarded[0].To.IsZero() {
+		t.Errorf("%+v", k)
 	}
 }
