@@ -20,6 +20,7 @@ const (
 	KeyCount       = "count"
 	KeySize        = "size"
 	KeyPeer        = "peer"
+	KeyUser        = "user"
 	KeyListener    = "listener"
 	KeyPath        = "path"
 	KeyServer      = "server"

@@ -96,6 +96,8 @@ type Record struct {
 	// Report is the ID of the message that the event made (bounced), or, on
 	// that message's accepted record, the ID of the message it reports.
 	Report ID `json:"report,omitzero"`
+	// User has signed in to hand the message over; of accepted records.
+	User string `json:"user,omitempty"`
 	Durations
 }
 
