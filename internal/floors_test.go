@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"internal/shape":    0,
 	"internal/spf":      0,
 
+	"internal/account":           1,
 	"internal/dkim":              1,
 	"internal/dns":               1,
 	"internal/dnsupdate":         1,

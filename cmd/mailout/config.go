@@ -15,11 +15,12 @@ import (
 )
 
 type configCmd struct {
-	Check  configCheckCmd  `cmd:"" help:"Check the file; prints every error with its place."`
-	Show   configShowCmd   `cmd:"" help:"The effective configuration, with the defaults marked."`
-	Get    configGetCmd    `cmd:"" help:"The effective value of a key, such as delivery.expire or route.1.host."`
-	Set    configSetCmd    `cmd:"" help:"Change keys in the file; \"set router none\" delivers directly again."`
-	Reload configReloadCmd `cmd:"" help:"Make the daemon read the file again."`
+	Check    configCheckCmd    `cmd:"" help:"Check the file; prints every error with its place."`
+	Show     configShowCmd     `cmd:"" help:"The effective configuration, with the defaults marked."`
+	Get      configGetCmd      `cmd:"" help:"The effective value of a key, such as delivery.expire or route.1.host."`
+	Set      configSetCmd      `cmd:"" help:"Change keys in the file; \"set router none\" delivers directly again."`
+	Password configPasswordCmd `cmd:"" help:"Read a password and print its hash for [[user]]."`
+	Reload   configReloadCmd   `cmd:"" help:"Make the daemon read the file again."`
 }
 
 type configCheckCmd struct{}

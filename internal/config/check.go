@@ -42,6 +42,8 @@ func (l *loader) contradictions() {
 	l.socketFits()
 	l.selectorsOnce()
 	l.updateComplete()
+	l.listenersSecure()
+	l.usersComplete()
 }
 
 // journalCoversExpiry: a message that still waits must not lose its history.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"mailout/internal/account"
 	"mailout/internal/mta"
 )
 
@@ -21,6 +22,7 @@ type Config struct {
 	Router   Router
 	Routes   []Route // first match wins, before Router
 	Listen   []Listener
+	Users    []User
 	HTTP     HTTP
 	Sources  []mta.Source // at most one an address family
 	Delivery Delivery
@@ -88,6 +90,44 @@ type Listener struct {
 	Recipients         int            // of one message
 	Connections        int            // at once
 	ConnectionsPerPeer int            // at once from one address
+
+	TLS    ListenTLS
+	TLSMin uint16         // oldest version: crypto/tls.VersionTLS12, …
+	Cert   string         // PEM file of the certificate and those that lead to its root; empty: none
+	Key    string         // PEM file of its private key
+	Auth   ListenAuth     // where AUTH is offered
+	Proxy  []netip.Prefix // balancers whose connections begin with a PROXY header
+}
+
+// ListenTLS says how TLS begins at a listener.
+type ListenTLS uint8
+
+// The ways to TLS at a listener.
+const (
+	ListenClear    ListenTLS = iota // never
+	ListenOffered                   // by STARTTLS, if the client likes
+	ListenRequired                  // by STARTTLS, and no mail without it
+	ListenImplicit                  // at once
+)
+
+// ListenAuth says where AUTH is offered at a listener.
+type ListenAuth uint8
+
+// The places of AUTH.
+const (
+	ListenAuthTLS    ListenAuth = iota // under TLS
+	ListenAuthAlways                   // in clear text too
+	ListenAuthNever
+)
+
+// User is one who may send after signing in.
+type User struct {
+	Name         string
+	Password     account.Verifier // that of PasswordFile, when Load has read it
+	PasswordFile string           // its only line is the hash; empty: Password stands in the file
+	From         account.Senders
+	Stream       string // of its messages; empty: mta.DefaultStream
+	Rate         account.Rate
 }
 
 // HTTP is where the control interface listens.

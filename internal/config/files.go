@@ -23,6 +23,8 @@ func (l *loader) checkFiles() {
 			l.accuse("identity.dns_update", "key_secret_file", 0, err.Error())
 		}
 	}
+	l.checkListenerFiles()
+	l.readPasswords()
 	// The default may be missing: not every system has a hosts file.
 	if file := l.cfg.DNS.HostsFile; file != "" && l.cfg.given["dns.hosts_file"] {
 		if _, err := os.Stat(file); err != nil {

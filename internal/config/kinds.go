@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -384,5 +385,7 @@ var (
 	bareLFs    = words[bool]{{"refuse", false}, {"repair", true}}
 	peerTLS    = words[mta.TLSRequirement]{{"opportunistic", mta.TLSOpportunistic}, {"required", mta.TLSRequired}, {"implicit", mta.TLSImplicit}, {"none", mta.TLSNone}}
 	directTLS  = words[mta.TLSRequirement]{{"opportunistic", mta.TLSOpportunistic}, {"required", mta.TLSRequired}, {"none", mta.TLSNone}}
-	listenTLS  = words[struct{}]{{"none", struct{}{}}}
+	listenTLS  = words[ListenTLS]{{"none", ListenClear}, {"offered", ListenOffered}, {"required", ListenRequired}, {"implicit", ListenImplicit}}
+	listenAuth = words[ListenAuth]{{"tls", ListenAuthTLS}, {"always", ListenAuthAlways}, {"never", ListenAuthNever}}
+	listenMin  = words[uint16]{{"1.0", tls.VersionTLS10}, {"1.1", tls.VersionTLS11}, {"1.2", tls.VersionTLS12}, {"1.3", tls.VersionTLS13}}
 )

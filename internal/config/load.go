@@ -266,6 +266,12 @@ func (l *loader) resolve() {
 	for i := range l.cfg.DKIM {
 		paths = append(paths, &l.cfg.DKIM[i].Key)
 	}
+	for i := range l.cfg.Listen {
+		paths = append(paths, &l.cfg.Listen[i].Cert, &l.cfg.Listen[i].Key)
+	}
+	for i := range l.cfg.Users {
+		paths = append(paths, &l.cfg.Users[i].PasswordFile)
+	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -96,7 +97,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [http], [[source]], [delivery], [[stream]], [tls], [limits], [journal], [[dkim]], [identity], [identity.dns_update])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [[source]], [delivery], [[stream]], [tls], [limits], [journal], [[dkim]], [identity], [identity.dns_update])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -190,15 +191,10 @@ var unservedFiles = []badFile{
 		`f:4:1: [router] password: is not served by this version: a router is used without AUTH`,
 		`f:5:1: [router] password_file: is not served by this version: a router is used without AUTH`,
 	}},
-	{"listener TLS", host + "[[listen]]\naddress = \"127.0.0.1:25\"\ntls = \"offered\"\ncert = \"\"\n", []string{
-		`f:4:7: [[listen]] tls: "offered" is not served by this version (write "none")`,
-		`f:5:1: [[listen]] cert: is not served by this version: a listener takes clear text only`,
-	}},
 	{"http address", host + "[http]\naddress = \"127.0.0.1:8025\"\n", []string{`f:3:1: [http] address: is not served by this version: no TCP port is opened for HTTP; the command line uses the socket`}},
-	{"tables, once each", host + "[[user]]\nname = \"erp\"\n[[user]]\n[[pool]]\n[[shape]]\nmx = [3]\n", []string{
-		`f:2:1: [[user]]: is not served by this version: AUTH and HTTP users are a later version's; machines that may send stand in [[listen]] trusted`,
-		`f:5:1: [[pool]]: is not served by this version: one [[source]] an address family is used`,
-		`f:6:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
+	{"tables, once each", host + "[[pool]]\nname = \"erp\"\n[[pool]]\n[[shape]]\nmx = [3]\n", []string{
+		`f:2:1: [[pool]]: is not served by this version: one [[source]] an address family is used`,
+		`f:5:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
 	}},
 	{"sts_port", host + "[tls]\nsts_port = 443\n", []string{`f:3:1: [tls] sts_port: is not served by this version: MTA-STS policies are not fetched`}},
 }
@@ -334,13 +330,14 @@ func TestEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, pair := range map[string][2]any{
-		"spool":    {c.Spool, "/etc/x/spool"},
-		"socket":   {c.HTTP.Socket, "/etc/x/spool/mailout.sock"},
-		"dns":      {c.DNS, DNS{[]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")}, 5 * time.Second, ""}},
-		"router":   {c.Router, Router{"smarthost", 465, UseUnresolved, mta.TLSImplicit, 14}},
-		"route 1":  {c.Routes[0], Route{[]string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, "10.1.2.3", 2525, mta.TLSOpportunistic, 18}},
-		"route 2":  {c.Routes[1], Route{[]string{"d.example"}, "", 26, mta.TLSRequired, 22}},
-		"listen 1": {c.Listen[0], Listener{netip.MustParseAddrPort("127.0.0.1:25"), []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::/8")}, true, 50e6, 112, 1000, 1000}},
+		"spool":   {c.Spool, "/etc/x/spool"},
+		"socket":  {c.HTTP.Socket, "/etc/x/spool/mailout.sock"},
+		"dns":     {c.DNS, DNS{[]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")}, 5 * time.Second, ""}},
+		"router":  {c.Router, Router{"smarthost", 465, UseUnresolved, mta.TLSImplicit, 14}},
+		"route 1": {c.Routes[0], Route{[]string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, "10.1.2.3", 2525, mta.TLSOpportunistic, 18}},
+		"route 2": {c.Routes[1], Route{[]string{"d.example"}, "", 26, mta.TLSRequired, 22}},
+		"listen 1": {c.Listen[0], Listener{Address: netip.MustParseAddrPort("127.0.0.1:25"), Trusted: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::/8")},
+			RepairBareLF: true, MessageSize: 50e6, Recipients: 112, Connections: 1000, ConnectionsPerPeer: 1000, TLSMin: tls.VersionTLS12, Proxy: []netip.Prefix{}}},
 		"listen 2": {c.Listen[1].Address, netip.MustParseAddrPort("[::]:2525")},
 		"sources":  {c.Sources, []mta.Source{{IP: netip.MustParseAddr("192.0.2.10"), Hostname: "out.example.com"}, {IP: netip.MustParseAddr("2001:db8::10"), Hostname: "six.example.com"}}},
 		"retry":    {c.Delivery.Retry, []time.Duration{time.Second, 90 * time.Minute}},

@@ -143,10 +143,9 @@ var schema = newSchema()
 
 func newSchema() []*table {
 	tables := []*table{
-		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), httpTable(), sourceTable(),
+		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sourceTable(),
 		deliveryTable(), streamTable(), tlsTable(), limitsTable(), journalTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(),
-		{name: "user", array: true, unserved: "AUTH and HTTP users are a later version's; machines that may send stand in [[listen]] trusted"},
 		{name: "pool", array: true, unserved: "one [[source]] an address family is used"},
 		{name: "shape", array: true, unserved: "[delivery] connections and messages_per_connection hold for every site"},
 	}

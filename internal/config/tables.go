@@ -1,12 +1,16 @@
 package config
 
 import (
+	"errors"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"mailout/internal/account"
 	"mailout/internal/mta"
 )
 
@@ -73,11 +77,19 @@ func listenTable() *table {
 			newKey("address", endpoint(), func(c *Config, i int) *netip.AddrPort { return &at(c, i).Address }).
 				needs(`address = "127.0.0.1:25"`, "IP address and TCP port.").restart(),
 			newKey("trusted", list(network(), 0, maxList, `["127.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Trusted }).
-				is(`["127.0.0.0/8", "::1/128"]`, "Networks whose machines may send mail to anybody without AUTH. Nobody else may."),
-			newKey("tls", word(listenTLS, "offered", "required", "implicit"), func(*Config, int) *struct{} { return new(struct{}) }).
-				is(`"none"`, "Only `none` is served: clear text.").restart(),
-			unservedKey("cert", "a listener takes clear text only"),
-			unservedKey("key", "a listener takes clear text only"),
+				is(`["127.0.0.0/8", "::1/128"]`, "Networks whose machines may send mail to anybody without AUTH. Others have to sign in as a `[[user]]`."),
+			newKey("tls", word(listenTLS), func(c *Config, i int) *ListenTLS { return &at(c, i).TLS }).
+				derives("`offered` with `cert`, else `none`", listenerTLS, "`none`: clear text; `offered`: STARTTLS for clients that like; `required`: STARTTLS, and no mail without it; `implicit`: TLS from the first octet, as on port 465."),
+			newKey("tls_min", word(listenMin), func(c *Config, i int) *uint16 { return &at(c, i).TLSMin }).
+				is(`"1.2"`, "Oldest version of TLS. Below `1.2` only the networks in `trusted` are served, and old ciphers are taken too: for devices that know nothing better."),
+			newKey("cert", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).Cert }).
+				is(`""`, "PEM file of the certificate, followed by those that lead to its root. A changed file is taken within a minute."),
+			newKey("key", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).Key }).
+				is(`""`, "PEM file of the certificate's private key; not readable by everybody."),
+			newKey("auth", word(listenAuth), func(c *Config, i int) *ListenAuth { return &at(c, i).Auth }).
+				is(`"tls"`, "Where the users of `[[user]]` may sign in: under `tls`, `always` (passwords cross the network in clear text), or `never`."),
+			newKey("proxy", list(network(), 0, maxList, `["10.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Proxy }).
+				is(`[]`, "Networks of load balancers. Their connections must begin with a PROXY protocol header, version 1 or 2, and count as their client's; others' must not."),
 			newKey("bare_lf", word(bareLFs), func(c *Config, i int) *bool { return &at(c, i).RepairBareLF }).
 				is(`"refuse"`, "A line end in a message that is not CRLF: `refuse` the message, or `repair` it to CRLF."),
 			newKey("message_size", size(1e3, 10e9, "50MB"), func(c *Config, i int) *int64 { return &at(c, i).MessageSize }).
@@ -89,6 +101,101 @@ func listenTable() *table {
 			newKey("connections_per_peer", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).ConnectionsPerPeer }).
 				derives("`[limits] connections_per_peer`", func(c *Config, i int) { at(c, i).ConnectionsPerPeer = c.Limits.ConnectionsPerPeer }, "Most connections here at once from one address."),
 		}}
+}
+
+func listenerTLS(c *Config, i int) {
+	if l := &c.Listen[i]; l.Cert != "" {
+		l.TLS = ListenOffered
+	}
+}
+
+func userTable() *table {
+	at := func(c *Config, i int) *User { return &c.Users[i] }
+	return &table{name: "user", array: true, live: true,
+		count: func(c *Config) int { return len(c.Users) },
+		grow:  func(c *Config) { c.Users = append(c.Users, User{}) },
+		doc:   "Who may send mail to anybody after signing in with AUTH, from wherever.", keys: []*key{
+			newKey("name", text("user name", checkUser), func(c *Config, i int) *string { return &at(c, i).Name }).
+				needs(`name = "erp"`, "Name to sign in with: letters, digits and . _ - + @, at most 128."),
+			secretKey(newKey("password", passwordHash(), func(c *Config, i int) *account.Verifier { return &at(c, i).Password })).
+				is(`""`, "Hash of the password, from `mailout config password`."),
+			newKey("password_file", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).PasswordFile }).
+				is(`""`, "File whose only line is the hash, instead of `password`; not readable by everybody."),
+			newKey("from", list(sender(), 1, maxList, `["*@example.com"]`), func(c *Config, i int) *[]string { return (*[]string)(&at(c, i).From) }).
+				needs(`from = ["*@example.com"]`, "Addresses that the user may send from, in the envelope and in the From field: `erp@example.com`, `*@example.com`, `*@*.example.com` (domains under it), or `*` for any."),
+			newKey("stream", text("stream name", optionalStream), func(c *Config, i int) *string { return &at(c, i).Stream }).
+				is(`""`, "Stream of the user's messages; empty: `default`."),
+			newKey("rate", messageRate(), func(c *Config, i int) *account.Rate { return &at(c, i).Rate }).
+				is(`""`, "Most messages in a time, such as `1000/h` (`/s`, `/m`, `/h`, `/d`); more are answered 450. Empty: no bound."),
+		}}
+}
+
+// secretKey says that show hides the key.
+func secretKey(k *key) *key {
+	k.secret = true
+	return k
+}
+
+func passwordHash() kind[account.Verifier] {
+	return scalar("password hash", func(v *value) (account.Verifier, string) {
+		if v.kind == unstable.String && v.text == "" {
+			return account.Verifier{}, ""
+		}
+		h, err := account.ParseVerifier(v.text)
+		if v.kind != unstable.String || err != nil { // without the text: it may be a password
+			if err == nil {
+				return h, "is not a text"
+			}
+			return h, err.Error()
+		}
+		return h, ""
+	}, account.Verifier.String)
+}
+
+func sender() kind[string] {
+	return mapped("address or pattern", func(s string) (string, string) {
+		p, err := account.ParseSender(s)
+		if err != nil {
+			return "", shown(s) + " " + err.Error()
+		}
+		return p, ""
+	}, keep)
+}
+
+func messageRate() kind[account.Rate] {
+	return scalar("rate", func(v *value) (account.Rate, string) {
+		r, err := account.ParseRate(v.text)
+		if v.kind != unstable.String {
+			err = errRate
+		}
+		if err != nil {
+			return r, v.shown() + " " + err.Error()
+		}
+		return r, ""
+	}, account.Rate.String)
+}
+
+var errRate = errors.New(`is not a rate (write for example "1000/h")`)
+
+// checkUser says why s is not a user's name; empty when it is one.
+func checkUser(s string) string {
+	const most = 128
+	if s == "" || len(s) > most {
+		return shown(s) + " is not a user name (1 to 128 letters, digits, and . _ - + @)"
+	}
+	for i := range len(s) {
+		if c := s[i]; !isLetterDigit(c) && strings.IndexByte("._-+@", c) < 0 {
+			return shown(s) + " is not a user name: it contains " + shown(string(rune(c)))
+		}
+	}
+	return ""
+}
+
+func optionalStream(s string) string {
+	if s == "" {
+		return ""
+	}
+	return checkStream(s)
 }
 
 func httpTable() *table {

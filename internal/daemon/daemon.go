@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"mailout/internal/account"
 	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/dns"
@@ -46,6 +47,7 @@ type Daemon struct {
 	queue    *queue.Queue
 	intake   *submit.Intake
 	admin    *admin.Server
+	users    *account.Book
 	doors    []door
 	sentinel *sentinel
 
@@ -60,8 +62,9 @@ type Daemon struct {
 
 // door is one [[listen]].
 type door struct {
-	listener config.Listener
-	server   *smtpd.Server
+	listener    config.Listener
+	server      *smtpd.Server
+	certificate *certificate
 }
 
 // New makes a daemon; nothing runs and no file is touched before Start.
@@ -160,9 +163,20 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.admin = admin.New(admin.Options{
 		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Doctor: d.sentinel, Explain: d.Explain, Logger: d.log,
 	})
+	return d.buildDoors(c)
+}
+
+// buildDoors makes the SMTP doors and the users who may come in by them.
+func (d *Daemon) buildDoors(c *config.Config) error {
+	d.users = account.NewBook(nil)
+	d.users.Configure(users(c))
 	for _, l := range c.Listen {
-		d.doors = append(d.doors, door{listener: l, server: smtpd.New(smtpd.Options{
-			Address: l.Address.String(), Acceptor: d.intake, Logger: d.log, Settings: doorSettings(c, l),
+		own := &certificate{}
+		if err := own.use(c.Hostname, l, d.log); err != nil {
+			return err
+		}
+		d.doors = append(d.doors, door{listener: l, certificate: own, server: smtpd.New(smtpd.Options{
+			Address: l.Address.String(), Acceptor: d.intake, Logger: d.log, Settings: secureDoor(doorSettings(c, l), l, own, d.users),
 		})})
 	}
 	return nil
@@ -233,6 +247,7 @@ func (d *Daemon) startHousekeeping() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stopped = cancel
 	d.housekeeping.Go(func() { d.watchStore(ctx, d.store.Failed()) })
+	d.housekeeping.Go(func() { d.watchCertificates(ctx) })
 	d.housekeeping.Go(func() {
 		tick := time.NewTicker(pruneEvery)
 		defer tick.Stop()

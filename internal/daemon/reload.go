@@ -38,6 +38,9 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := d.loadCertificates(c); err != nil {
+		return err
+	}
 	if err := d.planner.Reconfigure(routeSettings(c)); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -50,12 +53,22 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.queue.Reconfigure(schedules(c), queueLimits(c), c.Hostname)
 	d.queue.Replan()
 	d.sentinel.configure(c)
+	d.users.Configure(users(c))
 	for _, door := range d.doors {
-		for _, l := range c.Listen {
-			if l.Address == door.listener.Address {
-				door.server.Reconfigure(doorSettings(c, l))
-			}
+		if l, there := listenerOf(c, door); there {
+			door.server.Reconfigure(secureDoor(doorSettings(c, l), l, door.certificate, d.users))
 		}
 	}
 	return nil
+}
+
+// listenerOf finds a door's [[listen]]; one that is gone from the file lives on
+// as it is until the restart.
+func listenerOf(c *config.Config, d door) (config.Listener, bool) {
+	for _, l := range c.Listen {
+		if l.Address == d.listener.Address {
+			return l, true
+		}
+	}
+	return config.Listener{}, false
 }

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strings"
 
+	"mailout/internal/account"
 	"mailout/internal/config"
 	"mailout/internal/dns"
 	"mailout/internal/header"
@@ -111,6 +114,57 @@ func doorSettings(c *config.Config, l config.Listener) smtpd.Settings {
 		s.LineEnds = submit.RepairBare
 	}
 	return s
+}
+
+// secureDoor adds what a door knows of TLS, users and balancers; certificate is
+// nil for a listener without one.
+func secureDoor(s smtpd.Settings, l config.Listener, certificate *certificate, users *account.Book) smtpd.Settings {
+	s.Users, s.Proxies = users, l.Proxy
+	switch l.Auth {
+	case config.ListenAuthAlways:
+		s.Auth = smtpd.AuthAlways
+	case config.ListenAuthNever:
+		s.Auth = smtpd.AuthNever
+	}
+	if certificate == nil || l.TLS == config.ListenClear {
+		return s
+	}
+	switch l.TLS {
+	case config.ListenRequired:
+		s.TLSMode = smtpd.TLSRequired
+	case config.ListenImplicit:
+		s.TLSMode = smtpd.TLSImplicit
+	}
+	s.TLS = doorTLS(l.TLSMin, certificate)
+	s.TrustedOnly = l.TLSMin < tls.VersionTLS12
+	return s
+}
+
+// doorTLS makes the rules of a listener. Devices that know nothing newer than
+// TLS 1.1 have no newer ciphers either: for them the ones without forward
+// secrecy are taken too, but not RC4.
+func doorTLS(oldest uint16, c *certificate) *tls.Config {
+	t := &tls.Config{MinVersion: oldest, GetCertificate: c.get}
+	if oldest >= tls.VersionTLS12 {
+		return t
+	}
+	for _, suites := range [][]*tls.CipherSuite{tls.CipherSuites(), tls.InsecureCipherSuites()} {
+		for _, suite := range suites {
+			if !strings.Contains(suite.Name, "_RC4_") {
+				t.CipherSuites = append(t.CipherSuites, suite.ID)
+			}
+		}
+	}
+	return t
+}
+
+// users makes the Book's users.
+func users(c *config.Config) []account.User {
+	out := make([]account.User, 0, len(c.Users))
+	for _, u := range c.Users {
+		out = append(out, account.User{Name: u.Name, Password: u.Password, From: u.From, Stream: u.Stream, Rate: u.Rate})
+	}
+	return out
 }
 
 // roots gives the certificates that verify servers: the system's, and those of

@@ -211,6 +211,12 @@ func (m *Mail) parameter(key, value string, hasValue bool) (err error) {
 		}
 	case strings.EqualFold(key, "ENVID"):
 		m.EnvID, err = parseEnvID(value)
+	case strings.EqualFold(key, "AUTH"):
+		// RFC 4954 5: who submitted the message at first. Any value may be taken
+		// for "<>", which says nothing.
+		if _, xerr := DecodeXtext(value); value == "" || xerr != nil {
+			err = badParameter("AUTH is an address in xtext, or <>")
+		}
 	default:
 		err = unknownParameter("this MAIL parameter is not known")
 	}

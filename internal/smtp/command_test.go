@@ -74,7 +74,9 @@ func TestParseMail(t *testing.T) {
 		{in: "FROM:<> ENVID=" + strings.Repeat("a", 101), code: "5.5.4", num: 501},
 		{in: "FROM:<> SMTPUTF8=1", code: "5.5.4", num: 555},
 		{in: "FROM:<> XYZ=1", code: "5.5.4", num: 555},
-		{in: "FROM:<> AUTH=<>", code: "5.5.4", num: 555},
+		{in: "FROM:<> AUTH=<>"},
+		{in: "FROM:<> AUTH=a+40b.example"},
+		{in: "FROM:<> AUTH=", code: "5.5.4", num: 501},
 		{in: "FROM:<> NOTIFY=NEVER", code: "5.5.4", num: 555},
 	} {
 		got, err := ParseMail(c.in)

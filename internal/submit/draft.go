@@ -277,6 +277,9 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 			if f.Blank() {
 				continue
 			}
+			if err := checkFrom(d.request.User, f); err != nil {
+				return nil, err
+			}
 			from = true
 		case header.MessageID:
 			if f.Blank() {

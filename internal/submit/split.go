@@ -70,7 +70,7 @@ func accepted(sub *spool.Submission, at time.Time) []*mta.Record {
 			all = append(all, mta.Record{
 				Time: at, Event: mta.EventAccepted, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream,
 				Sender: m.Envelope.Sender, Recipient: d.Recipients[i].Address,
-				Destination: d.Destination.Domain, Size: m.Size,
+				Destination: d.Destination.Domain, Size: m.Size, User: m.Origin.User,
 			})
 			out = append(out, &all[len(all)-1])
 		}

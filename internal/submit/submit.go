@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 
+	"mailout/internal/account"
 	"mailout/internal/mta"
 )
 
@@ -29,6 +30,9 @@ type Request struct {
 	Recipients []mta.Recipient // addresses as smtp.ParseMailbox made them
 	Stream     string          // empty: mta.DefaultStream
 	LineEnds   LineEnds
+	// User has signed in; the message is refused when the From field names an
+	// address that the user may not send from. nil: any may stand there.
+	User *account.User
 	// Declared size (SIZE=), 0 when unknown; refused early when too large.
 	DeclaredSize int64
 }

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"strconv"
+	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/smtp"
@@ -59,6 +60,12 @@ func (s *session) openSink() (*sink, error) {
 	}
 	k := &sink{limit: s.set.Limits.MessageSize}
 	s.tx.sink = k // whatever ends the transaction now ends the draft and the business
+	if s.user != nil {
+		if wait := s.user.Spend(time.Now()); wait > 0 {
+			k.err = overRate(s.user, wait)
+			return k, nil
+		}
+	}
 	draft, err := s.server.opts.Acceptor.Begin(s.server.base, s.tx.request)
 	if err != nil {
 		k.err = err

@@ -16,6 +16,7 @@ import (
 //
 //	# comment
 //	@ends repair | @size N | @recipients N | @errors N | @commands N | @line N
+//	@users argon|scram | @auth always|tls|never | @tls offered|required|implicit
 //	@peer ADDRESS | @postmaster none | @refuse STEP REPLY   (before the first C or S)
 //	C: text    send text and CRLF; Go's escapes, and {N} for N letters x
 //	C> text    send text alone
@@ -105,6 +106,13 @@ func (d *dialogue) directive(words []string) {
 		d.from = netip.MustParseAddr(words[1]).String()
 	case "postmaster":
 		d.set.Postmaster = ""
+	case "users":
+		d.set.Users = testUsers(d.t, words[1] == "scram")
+	case "auth":
+		d.set.Auth = map[string]AuthMode{"tls": AuthTLS, "always": AuthAlways, "never": AuthNever}[words[1]]
+	case "tls":
+		d.set.TLS, _ = testTLS(d.t)
+		d.set.TLSMode = map[string]TLSMode{"offered": TLSOffered, "required": TLSRequired, "implicit": TLSImplicit}[words[1]]
 	case "refuse":
 		d.intake.fail[words[1]] = refusal(words[2])
 	default:

@@ -313,6 +313,12 @@ func describe(m taken) string {
 	if e.Body8Bit {
 		b.WriteString(" 8bit")
 	}
+	if m.request.User != nil {
+		fmt.Fprintf(&b, " user=%s", m.request.Origin.User)
+	}
+	if m.request.Stream != "" {
+		fmt.Fprintf(&b, " stream=%s", m.request.Stream)
+	}
 	if m.request.DeclaredSize != 0 {
 		fmt.Fprintf(&b, " size=%d", m.request.DeclaredSize)
 	}

@@ -1,11 +1,14 @@
 package smtpd
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
+	"mailout/internal/account"
 	"mailout/internal/submit"
 )
 
@@ -33,7 +36,36 @@ type Settings struct {
 	LineEnds   submit.LineEnds // bare CR and LF in commands and content
 	Stream     string          // of messages taken here; empty: mta.DefaultStream
 	Limits     Limits
+
+	TLS     *tls.Config    // our certificate and versions; nil: clear text only
+	TLSMode TLSMode        // how TLS begins; unused without TLS
+	Users   *account.Book  // who may sign in; nil or empty: AUTH is not offered
+	Auth    AuthMode       // where it is
+	Proxies []netip.Prefix // balancers whose connections begin with a PROXY header
+	// TrustedOnly turns away everybody whom Trusted does not name, signed in or
+	// not: for listeners with versions of TLS that are broken.
+	TrustedOnly bool
 }
+
+// TLSMode says how TLS begins.
+type TLSMode uint8
+
+// The ways to TLS.
+const (
+	TLSOffered  TLSMode = iota // by STARTTLS, if the client likes (RFC 3207)
+	TLSRequired                // by STARTTLS, and no mail without it
+	TLSImplicit                // at once (RFC 8314 3.3)
+)
+
+// AuthMode says where AUTH is offered.
+type AuthMode uint8
+
+// The places of AUTH.
+const (
+	AuthTLS    AuthMode = iota // in sessions under TLS only
+	AuthAlways                 // in clear text too
+	AuthNever                  // nowhere
+)
 
 // Limits bound what a peer may ask for. Zero values mean the defaults given.
 type Limits struct {
@@ -100,6 +132,7 @@ type settings struct {
 	Settings
 	greeting []byte // 220 line
 	ehlo     []byte // whole reply to EHLO
+	ehloTLS  []byte // the same under TLS
 	helo     []byte
 }
 
@@ -109,17 +142,31 @@ func newSettings(in Settings) *settings {
 	s := &settings{Settings: in}
 	s.greeting = []byte("220 " + in.Hostname + " ESMTP mailout\r\n")
 	s.helo = []byte("250 " + in.Hostname + "\r\n")
-	s.ehlo = ehloReply(in.Hostname, in.Limits.MessageSize)
+	s.Proxies = slices.Clone(in.Proxies)
+	s.ehlo, s.ehloTLS = s.ehloReply(false), s.ehloReply(true)
 	return s
 }
 
+// auth reports whether AUTH is offered in a session, under TLS or not.
+func (s *settings) auth(secure bool) bool {
+	return s.Users != nil && (s.Auth == AuthAlways || s.Auth == AuthTLS && secure) && s.Users.Len() > 0
+}
+
+// startTLS reports whether STARTTLS is offered in clear text.
+func (s *settings) startTLS() bool { return s.TLS != nil && s.TLSMode != TLSImplicit }
+
 // trusts reports whether addr may relay through us.
-func (s *settings) trusts(addr netip.Addr) bool {
+func (s *settings) trusts(addr netip.Addr) bool { return within(s.Trusted, addr) }
+
+// proxied reports whether connections from addr begin with a PROXY header.
+func (s *settings) proxied(addr netip.Addr) bool { return within(s.Proxies, addr) }
+
+func within(networks []netip.Prefix, addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
 	addr = addr.WithZone("")
-	for _, p := range s.Trusted {
+	for _, p := range networks {
 		if p.Contains(addr) {
 			return true
 		}

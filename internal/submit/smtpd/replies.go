@@ -15,7 +15,7 @@ const (
 	replyGoAhead         = "354 End data with <CR><LF>.<CR><LF>\r\n"
 	replyBye             = "221 2.0.0 Bye\r\n"
 	replyVrfy            = "252 2.0.0 Addresses are not verified here; send the message and it is tried\r\n"
-	replyHelp            = "214 2.0.0 Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\r\n"
+	replyHelp            = "214 2.0.0 Commands: HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\r\n"
 	replyQueued          = "250 2.0.0 queued as "
 	replyUnknown         = "500 5.5.2 Command not known\r\n"
 	replyNotOffered      = "502 5.5.1 Command not offered here\r\n"
@@ -42,12 +42,46 @@ const (
 	replyNoPostmaster    = "550 5.1.1 No postmaster is configured here\r\n"
 )
 
-// ehloReply names the extensions. STARTTLS and AUTH depend on the session and
-// are not offered yet.
-func ehloReply(hostname string, size int64) []byte {
-	b := append([]byte("250-"), hostname...)
+// The replies of TLS and AUTH, and before them.
+const (
+	replyTooManyFromPeer = "421 4.7.0 too many connections from your address, try again later\r\n"
+
+	replyReadyTLS      = "220 2.0.0 Ready to start TLS\r\n"
+	replyHaveTLS       = "503 5.5.1 TLS is on already\r\n"
+	replyTLSArgument   = "501 5.5.4 STARTTLS has no argument\r\n"
+	replyTLSPipelined  = "421 4.7.0 Commands came behind STARTTLS in clear text; closing\r\n"
+	replyTLSFirst      = "530 5.7.0 Must issue a STARTTLS command first\r\n"               // RFC 3207 4
+	replyAuthFirst     = "530 5.7.0 Authentication required\r\n"                           // RFC 4954 6
+	replyAuthNeedsTLS  = "538 5.7.11 Encryption required for authentication\r\n"           // RFC 4954 6
+	replyAuthEhlo      = "503 5.5.1 Say EHLO before AUTH\r\n"                              // RFC 4954 4
+	replyAuthNested    = "503 5.5.1 AUTH is not permitted in a transaction\r\n"            // RFC 4954 4
+	replyAuthTwice     = "503 5.5.1 Signed in already\r\n"                                 // RFC 4954 4
+	replyAuthMechanism = "504 5.5.4 This mechanism is not offered\r\n"                     // RFC 4954 4
+	replyAuthCancelled = "501 5.7.0 Authentication cancelled\r\n"                          // RFC 4954 4
+	replyAuthBase64    = "501 5.5.2 This is not base64\r\n"                                // RFC 4954 4
+	replyAuthForm      = "501 5.5.2 This is not a response of the mechanism\r\n"           // RFC 4954 6
+	replyAuthDenied    = "535 5.7.8 Authentication credentials invalid\r\n"                // RFC 4954 6
+	replyAuthBusy      = "454 4.7.0 Temporary authentication failure, try again later\r\n" // RFC 4954 6
+	replyAuthOK        = "235 2.7.0 Authentication successful\r\n"                         // RFC 4954 6
+	replyAuthTooMany   = "421 4.7.0 Too many failed sign-ins\r\n"
+	replyTrustedOnly   = "554 5.7.1 Only the trusted networks of this listener are served here\r\n" // RFC 5321 3.1
+)
+
+// ehloReply names the extensions that are offered, under TLS or not.
+func (s *settings) ehloReply(secure bool) []byte {
+	b := append([]byte("250-"), s.Hostname...)
 	b = append(b, "\r\n250-PIPELINING\r\n250-SIZE "...)
-	b = strconv.AppendInt(b, size, 10)
+	b = strconv.AppendInt(b, s.Limits.MessageSize, 10)
+	if s.startTLS() && !secure {
+		b = append(b, "\r\n250-STARTTLS"...)
+	}
+	if s.auth(secure) {
+		b = append(b, "\r\n250-AUTH "...)
+		if s.Users.SCRAM() {
+			b = append(b, "SCRAM-SHA-256 "...)
+		}
+		b = append(b, "PLAIN LOGIN"...)
+	}
 	return append(b, "\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250 CHUNKING\r\n"...)
 }
 

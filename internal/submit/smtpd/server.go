@@ -24,6 +24,8 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	counters counters
 	relayLog rate.Sometimes // refusals to relay are told at most every 10 s
+	openLog  rate.Sometimes // and so are broken handshakes and PROXY headers
+	authLog  *rate.Limiter  // and failed sign-ins
 	// refusalLog bounds the lines about refused messages: a full disk and
 	// pushing clients make thousands a second, maybe onto the same disk.
 	refusalLog *rate.Limiter
@@ -56,7 +58,8 @@ func New(o Options) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{opts: o, log: o.Logger, stop: make(chan struct{}), relayLog: rate.Sometimes{First: 3, Interval: 10 * time.Second},
-		refusalLog: rate.NewLimiter(refusalLines, refusalBurst)}
+		openLog: rate.Sometimes{First: 3, Interval: 10 * time.Second},
+		authLog: rate.NewLimiter(refusalLines, refusalBurst), refusalLog: rate.NewLimiter(refusalLines, refusalBurst)}
 	s.settings.Store(newSettings(o.Settings))
 	s.mu.open = make(map[*session]struct{})
 	s.mu.perPeer = make(map[netip.Addr]int)
@@ -164,7 +167,7 @@ func (s *Server) cutAll() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for sess := range s.mu.open {
-		sess.conn.Close()
+		sess.raw.Close()
 	}
 	return len(s.mu.open)
 }
@@ -199,6 +202,11 @@ func (s *Server) admit(conn net.Conn) {
 	set := s.settings.Load()
 	peer := peerOf(conn)
 	sess := newSession(s, conn, peer, set)
+	if set.proxied(peer) {
+		// The client is told by the header; until then it is nobody, and the
+		// connections of the balancer itself are not bounded.
+		sess.proxied, sess.peer, peer = true, netip.Addr{}, netip.Addr{}
+	}
 	s.mu.Lock()
 	var why string
 	switch {
@@ -206,8 +214,8 @@ func (s *Server) admit(conn net.Conn) {
 		why = "421 4.3.2 shutting down, try again later\r\n"
 	case len(s.mu.open) >= set.Limits.Connections:
 		why = "421 4.7.0 too many connections, try again later\r\n"
-	case s.mu.perPeer[peer] >= set.Limits.PeerConnections:
-		why = "421 4.7.0 too many connections from your address, try again later\r\n"
+	case !sess.proxied && s.mu.perPeer[peer] >= set.Limits.PeerConnections:
+		why = replyTooManyFromPeer
 	default:
 		s.mu.open[sess] = struct{}{}
 		s.mu.perPeer[peer]++
@@ -228,13 +236,31 @@ func (s *Server) admit(conn net.Conn) {
 	go sess.run()
 }
 
+// adopt makes peer the client of a session; false when it has too many already.
+func (s *Server) adopt(sess *session, peer netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.perPeer[peer] >= sess.set.Limits.PeerConnections {
+		return false
+	}
+	s.drop(sess.peer)
+	sess.peer = peer
+	s.mu.perPeer[peer]++
+	return true
+}
+
+// drop counts a connection of peer out; s.mu is held.
+func (s *Server) drop(peer netip.Addr) {
+	if s.mu.perPeer[peer]--; s.mu.perPeer[peer] <= 0 {
+		delete(s.mu.perPeer, peer)
+	}
+}
+
 // leave forgets an ended session.
 func (s *Server) leave(sess *session) {
 	s.mu.Lock()
 	delete(s.mu.open, sess)
-	if s.mu.perPeer[sess.peer]--; s.mu.perPeer[sess.peer] <= 0 {
-		delete(s.mu.perPeer, sess.peer)
-	}
+	s.drop(sess.peer)
 	s.mu.Unlock()
 	s.counters.active.Add(-1)
 	s.sessions.Done()

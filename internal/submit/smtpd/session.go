@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"mailout/internal/account"
 	"mailout/internal/mta"
 	"mailout/internal/smtp"
 	"mailout/internal/submit"
@@ -38,13 +39,20 @@ var (
 	errLimit    = errors.New("session limit") // the 421 or 5xx is written already
 )
 
-// session is one connection. Its fields belong to its goroutine except conn,
-// whose Close and deadlines others may use, and mu.
+// session is one connection. Its fields belong to its goroutine except raw,
+// whose Close and deadlines others may use, peer, which the server's lock
+// guards while it changes, and mu.
 type session struct {
-	server *Server
-	conn   net.Conn
-	peer   netip.Addr
-	set    *settings // of the current transaction
+	server  *Server
+	raw     net.Conn   // as accepted
+	conn    net.Conn   // what the session speaks over: raw, or TLS over it
+	peer    netip.Addr // the client; invalid when it is not known
+	proxied bool       // a PROXY header comes first
+	set     *settings  // of the current transaction
+
+	secure  bool          // under TLS
+	user    *account.User // who has signed in; nil: nobody
+	denials int           // failed sign-ins
 
 	in       input
 	skipping bool      // inside a command line that is too long
@@ -65,13 +73,13 @@ type session struct {
 }
 
 func newSession(s *Server, conn net.Conn, peer netip.Addr, set *settings) *session {
-	return &session{server: s, conn: conn, peer: peer, set: set}
+	return &session{server: s, raw: conn, conn: conn, peer: peer, set: set}
 }
 
 // run is the session's goroutine.
 func (s *session) run() {
 	defer s.server.leave(s)
-	defer s.conn.Close()
+	defer func() { s.conn.Close() }() // as it is then
 	s.in.init()
 	defer s.in.release()
 	defer s.forget()
@@ -86,6 +94,9 @@ func (s *session) run() {
 
 // serve greets and obeys until the session ends, and says why it did.
 func (s *session) serve() error {
+	if err := s.open(); err != nil {
+		return err
+	}
 	s.out = append(s.out, s.set.greeting...)
 	for {
 		if s.server.stopping.Load() && !s.tx.open() {
@@ -141,7 +152,7 @@ func (s *session) interrupt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.mu.busy {
-		s.conn.SetReadDeadline(time.Unix(1, 0))
+		s.raw.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -274,11 +285,11 @@ func (s *session) command(line []byte) error {
 		s.out = append(s.out, replyBye...)
 		return errQuit
 	}
-	return s.minor(verb, line)
+	return s.minor(verb, arg, line)
 }
 
 // minor obeys the commands that no message needs.
-func (s *session) minor(verb smtp.Verb, line []byte) error {
+func (s *session) minor(verb smtp.Verb, arg, line []byte) error {
 	switch verb {
 	case smtp.VerbRset:
 		s.reset()
@@ -289,7 +300,12 @@ func (s *session) minor(verb smtp.Verb, line []byte) error {
 		return s.say(replyVrfy)
 	case smtp.VerbHelp:
 		return s.say(replyHelp)
-	case smtp.VerbExpn, smtp.VerbStartTLS, smtp.VerbAuth:
+	case smtp.VerbStartTLS:
+		return s.startTLS(arg)
+	case smtp.VerbAuth:
+		defer clear(arg) // maybe a password, in a buffer that goes on to others
+		return s.auth(string(arg))
+	case smtp.VerbExpn:
 		return s.fault(replyNotOffered)
 	}
 	if isHTTP(line) {
@@ -347,9 +363,12 @@ func (s *session) hello(arg string, extended bool) error {
 	}
 	s.reset()
 	s.helo, s.extended = name, extended
-	if extended {
+	switch {
+	case extended && s.secure:
+		s.out = append(s.out, s.set.ehloTLS...)
+	case extended:
 		s.out = append(s.out, s.set.ehlo...)
-	} else {
+	default:
 		s.out = append(s.out, s.set.helo...)
 	}
 	return nil

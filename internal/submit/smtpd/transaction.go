@@ -52,6 +52,9 @@ func (s *session) mail(arg string) error {
 		return s.fault(replyNested)
 	}
 	s.reset()
+	if reply := s.gate(); reply != "" {
+		return s.fault(reply)
+	}
 	m, err := smtp.ParseMail(arg)
 	if err != nil {
 		return s.syntax(err)
@@ -63,6 +66,12 @@ func (s *session) mail(arg string) error {
 		return s.say(replyTooLarge)
 	}
 	r := s.newRequest(&m)
+	if s.user != nil {
+		if refusal := s.mayMail(r); refusal != nil {
+			s.refuse(refusal)
+			return nil
+		}
+	}
 	if err := s.server.opts.Acceptor.Check(s.server.base, r); err != nil {
 		s.refuse(err)
 		return nil
@@ -73,15 +82,8 @@ func (s *session) mail(arg string) error {
 }
 
 func (s *session) newRequest(m *smtp.Mail) *submit.Request {
-	protocol := "SMTP"
-	switch {
-	case m.SMTPUTF8:
-		protocol = "UTF8SMTP" // RFC 6531 4.3
-	case s.extended:
-		protocol = "ESMTP"
-	}
 	return &submit.Request{
-		Origin: mta.Origin{Door: "smtp", Protocol: protocol, Peer: s.peer, Helo: s.helo},
+		Origin: mta.Origin{Door: "smtp", Protocol: s.protocol(m.SMTPUTF8), Peer: s.peer, Helo: s.helo},
 		Envelope: mta.Envelope{
 			Sender:   m.Sender.String(),
 			Ret:      m.Ret,
@@ -102,7 +104,7 @@ func (s *session) rcpt(arg string) error {
 		return s.fault(replyNoMail)
 	case s.tx.sink != nil:
 		return s.fault(replyInChunks)
-	case !s.set.trusts(s.peer):
+	case s.user == nil && !s.set.trusts(s.peer):
 		s.tx.refused++
 		return s.denyRelay()
 	}

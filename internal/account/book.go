@@ -1,0 +1,278 @@
+package account
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdg-go/scram"
+	"golang.org/x/time/rate"
+)
+
+// User is one who may send after signing in. It is never changed.
+type User struct {
+	Name     string
+	Password Verifier
+	From     Senders // of the envelope and of the From field
+	Stream   string  // of its messages; empty: the door's
+	Rate     Rate    // messages; zero: no bound
+
+	limiter *rate.Limiter
+	proof   *atomic.Pointer[[sha256.Size]byte]
+}
+
+// ErrDenied says that user and password do not fit, not which of them is wrong.
+var ErrDenied = errors.New("user name or password is wrong")
+
+// WaitError says that there were too many failures from an address; the
+// password was not looked at.
+type WaitError struct{ After time.Duration }
+
+// Error implements error.
+func (e *WaitError) Error() string {
+	return "too many failed sign-ins, try again in " + seconds(e.After)
+}
+
+func seconds(d time.Duration) string {
+	return (max(d, time.Second) + time.Second - 1).Truncate(time.Second).String()
+}
+
+// maxChecks bounds the passwords that are checked at once: each takes the
+// memory and a core that its hash asks for.
+const maxChecks = 2
+
+// Book holds the users. One serves all doors, so that rates and failures count
+// wherever a user comes in.
+type Book struct {
+	guard   *Guard
+	now     func() time.Time
+	secret  [32]byte // keys what is remembered of good passwords
+	checks  chan struct{}
+	current atomic.Pointer[page]
+	writing sync.Mutex // one Configure at a time
+}
+
+// page is one immutable set of users.
+type page struct {
+	users map[string]*User
+	scram bool     // every user can use SCRAM
+	decoy Verifier // what an unknown name is checked against
+	salt  [32]byte // makes the salts of unknown names, the same after a restart
+}
+
+// NewBook makes an empty Book; now is the clock, nil: time.Now.
+func NewBook(now func() time.Time) *Book {
+	b := &Book{guard: NewGuard(), now: now, checks: make(chan struct{}, maxChecks)}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	rand.Read(b.secret[:]) // never fails (crypto/rand)
+	b.Configure(nil)
+	return b
+}
+
+// Configure replaces the users. One whose rate is as before goes on with what
+// is left of it.
+func (b *Book) Configure(users []User) {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	next := &page{users: make(map[string]*User, len(users)), scram: len(users) > 0}
+	old := b.current.Load()
+	seed := sha256.New()
+	for i := range users {
+		u := users[i]
+		u.limiter, u.proof = u.Rate.limiter(), new(atomic.Pointer[[sha256.Size]byte])
+		if old != nil {
+			if before := old.users[u.Name]; before != nil && before.Rate == u.Rate {
+				u.limiter = before.limiter
+			}
+		}
+		next.users[u.Name] = &u
+		next.scram = next.scram && u.Password.SCRAM()
+		if i == 0 {
+			next.decoy = u.Password
+		}
+		seed.Write([]byte(u.Password.String()))
+	}
+	seed.Sum(next.salt[:0])
+	b.current.Store(next)
+}
+
+// Len is how many users there are.
+func (b *Book) Len() int { return len(b.current.Load().users) }
+
+// SCRAM reports whether SCRAM-SHA-256 works for every user: only then it may be
+// offered, for a client takes the strongest that is offered, and would fail for
+// the others.
+func (b *Book) SCRAM() bool { return b.current.Load().scram }
+
+// User gives a user by name as it is now; nil when there is none.
+func (b *Book) User(name string) *User { return b.current.Load().users[name] }
+
+// Still gives what a user who signed in earlier is now; nil when it is gone or
+// has another password.
+func (b *Book) Still(u *User) *User {
+	now := b.User(u.Name)
+	if now == nil || now.Password.String() != u.Password.String() {
+		return nil
+	}
+	return now
+}
+
+// SignIn checks a password. The error is ErrDenied, a *WaitError, or that of
+// ctx, which bounds the wait for others' checks.
+func (b *Book) SignIn(ctx context.Context, peer netip.Addr, name, password string) (*User, error) {
+	p := b.current.Load()
+	if wait := b.guard.Wait(peer, name, b.now()); wait > 0 {
+		return nil, &WaitError{wait}
+	}
+	u := p.users[name]
+	if u != nil && u.remembers(b.proof(u, password)) {
+		return u, nil
+	}
+	select {
+	case b.checks <- struct{}{}:
+		defer func() { <-b.checks }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	// Others may have failed while this one waited for its turn.
+	if wait := b.guard.Wait(peer, name, b.now()); wait > 0 {
+		return nil, &WaitError{wait}
+	}
+	verifier := p.decoy
+	if u != nil {
+		verifier = u.Password
+	}
+	if !verifier.Check(password) || u == nil { // the same work for a name that is none
+		b.guard.Failed(peer, name, b.now())
+		return nil, ErrDenied
+	}
+	proof := b.proof(u, password)
+	u.proof.Store(&proof)
+	return u, nil
+}
+
+// proof is a keyed hash of a password, for remembering that it was good without
+// keeping it: a busy client signs in for each connection, and an argon2id hash
+// takes 20 ms.
+func (b *Book) proof(u *User, password string) (sum [sha256.Size]byte) {
+	h := hmac.New(sha256.New, b.secret[:])
+	h.Write([]byte(u.Password.String()))
+	h.Write([]byte{0})
+	h.Write([]byte(password))
+	h.Sum(sum[:0])
+	return sum
+}
+
+func (u *User) remembers(proof [sha256.Size]byte) bool {
+	good := u.proof.Load()
+	return good != nil && hmac.Equal(good[:], proof[:])
+}
+
+// SCRAMExchange is one SCRAM-SHA-256 exchange (RFC 5802).
+type SCRAMExchange struct {
+	book *Book
+	page *page
+	peer netip.Addr
+	conv *scram.ServerConversation
+	user *User
+	wait time.Duration
+}
+
+// SCRAMSignIn begins an exchange.
+func (b *Book) SCRAMSignIn(peer netip.Addr) (*SCRAMExchange, error) {
+	x := &SCRAMExchange{book: b, page: b.current.Load(), peer: peer}
+	server, err := scram.SHA256.NewServer(x.credentials)
+	if err != nil {
+		return nil, err
+	}
+	x.conv = server.NewConversation()
+	return x, nil
+}
+
+// errPutOff leaves an exchange that the guard puts off.
+var errPutOff = errors.New("put off")
+
+// credentials looks a name up for the library. A name that is none gets keys
+// that nothing fits, with a salt that stays the same (RFC 5802 9).
+func (x *SCRAMExchange) credentials(name string) (scram.StoredCredentials, error) {
+	if x.wait = x.book.guard.Wait(x.peer, name, x.book.now()); x.wait > 0 {
+		return scram.StoredCredentials{}, errPutOff
+	}
+	if u := x.page.users[name]; u != nil && u.Password.SCRAM() {
+		x.user = u
+		return *u.Password.scram, nil
+	}
+	fake := hmac.New(sha256.New, x.page.salt[:])
+	fake.Write([]byte(name))
+	sum := fake.Sum(nil)
+	iterations := scramIterations
+	if x.page.decoy.scram != nil {
+		iterations = x.page.decoy.scram.Iters
+	}
+	return scram.StoredCredentials{
+		KeyFactors: scram.KeyFactors{Salt: string(sum[:saltOctets]), Iters: iterations},
+		StoredKey:  make([]byte, sha256.Size), ServerKey: make([]byte, sha256.Size),
+	}, nil
+}
+
+// Step takes a message of the client and gives the answer. The error is
+// ErrDenied or a *WaitError; a failure that names a user counts as its.
+func (x *SCRAMExchange) Step(message string) (string, error) {
+	answer, err := x.conv.Step(message)
+	if err != nil {
+		if x.wait > 0 {
+			return "", &WaitError{x.wait}
+		}
+		x.book.guard.Failed(x.peer, x.conv.Username(), x.book.now())
+		return "", ErrDenied
+	}
+	return answer, nil
+}
+
+// Name is the name that the client claims; empty before its first message.
+func (x *SCRAMExchange) Name() string { return x.conv.Username() }
+
+// Done gives the user after the last step that was right; else ErrDenied.
+func (x *SCRAMExchange) Done() (*User, error) {
+	if !x.conv.Valid() || x.user == nil {
+		return nil, ErrDenied
+	}
+	// An identity to act as other than one's own (RFC 5802 5.1) is not given.
+	if z := x.conv.AuthzID(); z != "" && z != x.user.Name {
+		return nil, ErrDenied
+	}
+	return x.user, nil
+}
+
+// Spend takes one message of the user's rate. When none is left it gives the
+// time until there is, and takes nothing.
+func (u *User) Spend(now time.Time) (wait time.Duration) {
+	if u.limiter == nil {
+		return 0
+	}
+	r := u.limiter.ReserveN(now, 1)
+	if wait = r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// Left is the time until the user may send again; 0: now.
+func (u *User) Left(now time.Time) time.Duration {
+	if u.limiter == nil {
+		return 0
+	}
+	missing := 1 - u.limiter.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	return max(time.Nanosecond, time.Duration(missing/float64(u.limiter.Limit())*float64(time.Second)))
+}
