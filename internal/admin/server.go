@@ -143,6 +143,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/deliveries", s.deliveries)
 	mux.HandleFunc("GET /v1/messages/{id}", s.message)
 	mux.HandleFunc("POST /v1/messages", s.submit)
+	mux.HandleFunc("POST /v1/handover", s.handover)
 	mux.HandleFunc("GET /v1/trace", s.trace)
 	mux.HandleFunc("POST /v1/config/reload", s.reload)
 	mux.Handle("GET /metrics", s.metrics())

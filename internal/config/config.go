@@ -24,6 +24,7 @@ type Config struct {
 	Listen   []Listener
 	Users    []User
 	HTTP     HTTP
+	Sendmail Sendmail
 	Sources  []mta.Source // at most one an address family
 	Delivery Delivery
 	Streams  []Stream

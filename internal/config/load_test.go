@@ -97,7 +97,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [[source]], [delivery], [[stream]], [tls], [limits], [journal], [[dkim]], [identity], [identity.dns_update])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[source]], [delivery], [[stream]], [tls], [limits], [journal], [[dkim]], [identity], [identity.dns_update])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -257,9 +257,10 @@ func TestDefaults(t *testing.T) {
 	c := parsed(t, host)
 	want := &Config{
 		Path: "f", Hostname: "mailout.example.com", Spool: "/var/lib/mailout", Postmaster: "postmaster@mailout.example.com",
-		DNS:    DNS{Servers: []netip.AddrPort{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts"},
-		Router: Router{Port: 25},
-		HTTP:   HTTP{Socket: "/var/lib/mailout/mailout.sock"},
+		DNS:      DNS{Servers: []netip.AddrPort{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts"},
+		Router:   Router{Port: 25},
+		HTTP:     HTTP{Socket: "/var/lib/mailout/mailout.sock"},
+		Sendmail: Sendmail{Drop: "/var/lib/mailout/drop", Local: "postmaster@mailout.example.com"},
 		Delivery: Delivery{
 			Port: 25, IPv6: true, Expire: 120 * time.Hour, DelayNotice: 4 * time.Hour,
 			Retry:          []time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour},

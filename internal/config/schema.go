@@ -143,7 +143,7 @@ var schema = newSchema()
 
 func newSchema() []*table {
 	tables := []*table{
-		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sourceTable(),
+		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), sourceTable(),
 		deliveryTable(), streamTable(), tlsTable(), limitsTable(), journalTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(),
 		{name: "pool", array: true, unserved: "one [[source]] an address family is used"},

@@ -18,6 +18,7 @@ import (
 	"mailout/internal/route"
 	"mailout/internal/spool/pebble"
 	"mailout/internal/submit"
+	"mailout/internal/submit/drop"
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/transport"
 )
@@ -49,6 +50,7 @@ type Daemon struct {
 	admin    *admin.Server
 	users    *account.Book
 	doors    []door
+	drop     *drop.Taker
 	sentinel *sentinel
 
 	stopped      context.CancelFunc // ends housekeeping
@@ -124,6 +126,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		}
 		d.log.Info("listening", mta.KeyListener, door.listener.Address.String())
 	}
+	if err := d.drop.Start(ctx); err != nil {
+		return fmt.Errorf("%w: [sendmail] drop: %w", ErrConfig, err)
+	}
 	if err := d.sentinel.start(ctx); err != nil { // asks others: not before all else is in order
 		return err
 	}
@@ -159,7 +164,11 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.intake = submit.NewIntake(submit.Options{
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
 	})
-	reporter.Reporter = submit.NewReporter(d.intake)
+	reports := submit.NewReporter(d.intake)
+	reporter.Reporter = reports
+	d.drop = drop.NewTaker(drop.Options{
+		Folder: drop.Folder(c.Sendmail.Drop), Intake: d.intake, Report: reports.Refused, Logger: d.log,
+	})
 	d.admin = admin.New(admin.Options{
 		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Doctor: d.sentinel, Explain: d.Explain, Logger: d.log,
 	})
@@ -214,10 +223,13 @@ func (d *Daemon) Stop(ctx context.Context) error {
 // drain stops the doors, the queue and the watch side by side: a client that dawdles must
 // not keep another door open, nor use up the time of the deliveries under way.
 func (d *Daemon) drain(ctx context.Context) []error {
-	errs := make([]error, len(d.doors)+1)
+	errs := make([]error, len(d.doors)+2)
 	var all sync.WaitGroup
 	for i, door := range d.doors {
 		all.Go(func() { errs[i] = d.cutOff(door.listener.Address.String(), door.server.Stop(ctx)) })
+	}
+	if d.drop != nil {
+		all.Go(func() { errs[len(d.doors)+1] = d.drop.Stop(ctx) })
 	}
 	if d.sentinel != nil {
 		all.Go(d.sentinel.stop)

@@ -35,6 +35,7 @@ type draft struct {
 	request  *Request
 	id       mta.ID
 	arrived  time.Time
+	claim    mta.ID // of the request, until the draft ends
 
 	content spool.Draft // nil after Commit and Abort
 	scratch *scratch    // nil once the header is written
@@ -82,6 +83,14 @@ func (d *draft) Abort() {
 		d.content = nil
 	}
 	d.release()
+	d.unclaim()
+}
+
+// unclaim lets the request's ID go; a message that was stored has it in the
+// journal by then.
+func (d *draft) unclaim() {
+	d.intake.claims.end(d.claim)
+	d.claim = mta.ID{}
 }
 
 func (d *draft) release() {
@@ -189,6 +198,7 @@ func (d *draft) Commit(ctx context.Context) (mta.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return mta.ID{}, d.fail(ownTrouble(err))
 	}
+	defer d.unclaim()
 	sub := d.submission()
 	d.content = nil // it is the store's from here on
 	// Once begun, storing is not given up: a message that became durable while

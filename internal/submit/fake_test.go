@@ -17,14 +17,15 @@ import (
 // reporter do not use are those of the nil interface.
 type memStore struct {
 	spool.Store
-	mu       sync.Mutex
-	draftErr error // of Draft
-	writeErr error // of Draft.Write
-	putErr   error
-	onPut    func() // called inside Put
-	put      []*spool.Submission
-	open     map[mta.ID]spool.Content
-	live     int // drafts neither put nor discarded
+	mu         sync.Mutex
+	draftErr   error // of Draft
+	writeErr   error // of Draft.Write
+	putErr     error
+	recordsErr error  // of Records
+	onPut      func() // called inside Put
+	put        []*spool.Submission
+	open       map[mta.ID]spool.Content
+	live       int // drafts neither put nor discarded
 }
 
 type memDraft struct {

@@ -72,6 +72,7 @@ type Intake struct {
 	now      func() time.Time
 	settings atomic.Pointer[Settings]
 	entropy  entropy
+	claims   claims
 }
 
 var _ Acceptor = (*Intake)(nil)
@@ -137,16 +138,18 @@ func (in *Intake) Begin(ctx context.Context, r *Request) (Draft, error) {
 	if err := checkStream(r.Stream); err != nil {
 		return nil, err
 	}
+	arrived := in.arrival()
+	id, err := in.identify(ctx, r, arrived)
+	if err != nil {
+		return nil, err
+	}
 	content, err := in.store.Draft()
 	if err != nil {
+		in.claims.end(r.ID)
 		return nil, storeTrouble(err)
 	}
-	d := &draft{intake: in, settings: s, request: r, content: content, arrived: in.arrival()}
+	d := &draft{intake: in, settings: s, request: r, content: content, arrived: arrived, id: id, claim: r.ID}
 	d.check.repair = r.LineEnds == RepairBare
-	if d.id, err = in.newID(d.arrived); err != nil {
-		content.Discard()
-		return nil, ownTrouble(err)
-	}
 	d.scratch = scratches.Get().(*scratch)
 	d.scratch.header.Reset(s.Header)
 	return d, nil

@@ -8,6 +8,7 @@ package submit
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"mailout/internal/account"
@@ -25,6 +26,11 @@ const (
 
 // Request is what a door knows of a message before its content.
 type Request struct {
+	// ID, when it is not zero, is the ID that the message was given before it
+	// came here, so that it is taken once however often it is handed over:
+	// Begin refuses it with ErrTaken when a message of that ID is in the
+	// journal. Zero: intake makes one.
+	ID         mta.ID
 	Origin     mta.Origin
 	Envelope   mta.Envelope
 	Recipients []mta.Recipient // addresses as smtp.ParseMailbox made them
@@ -57,6 +63,10 @@ type Acceptor interface {
 	Check(ctx context.Context, r *Request) error
 	Begin(ctx context.Context, r *Request) (Draft, error)
 }
+
+// ErrTaken says that the message with the ID of the request was taken before:
+// it is on stable storage, or its journal tells what became of it.
+var ErrTaken = errors.New("the message was taken before")
 
 // Refusal is why a message, or one recipient, is not taken: the reply that
 // the SMTP door gives, and what other doors translate. 4xx codes say "try
