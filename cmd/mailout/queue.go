@@ -20,6 +20,10 @@ type queueCmd struct {
 	Summary queueSummaryCmd `cmd:"" help:"How much waits, and how old it is."`
 	List    queueListCmd    `cmd:"" help:"Each delivery that waits, with what holds it and when it is tried next."`
 	Show    queueShowCmd    `cmd:"" help:"One message that waits, with its attempts."`
+	Hold    queueHoldCmd    `cmd:"" help:"Let mail wait for a release; a destination also for all mail to come."`
+	Release queueReleaseCmd `cmd:"" help:"End holds: the mail is due at once."`
+	Retry   queueRetryCmd   `cmd:"" help:"Try mail now that waits for its time."`
+	Cancel  queueCancelCmd  `cmd:"" help:"End mail without delivery and without a report to its sender."`
 }
 
 type queueSummaryCmd struct {
@@ -46,6 +50,9 @@ func (c *queueSummaryCmd) Run(g *globals) error {
 		fmt.Fprintf(g.Stdout, "%d queued, %d deferred, %d held; %d in flight\n", s.Queued, s.Deferred, s.Held, s.Active)
 		fmt.Fprintf(g.Stdout, "%s at %s; the oldest message waits for %s\n",
 			counted(s.Destinations, "destination"), counted(s.Sites, "site"), shownAge(s.OldestS))
+	}
+	for _, h := range s.Holds {
+		fmt.Fprintln(g.Stdout, h.String())
 	}
 	if s.Uncertain > 0 {
 		fmt.Fprintf(g.Stdout, "%d attempts ended uncertain since the start (duplicates are possible)\n", s.Uncertain)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -131,8 +132,9 @@ const nullPath = "<>"
 // listFilter reads what is selected. Addresses and domains come as people
 // write them and are looked for in the form that the spool has: a listing that
 // finds nothing must mean that there is nothing. The sender may be nullPath.
-func listFilter(r *http.Request) (spool.Filter, *Problem) {
-	q := r.URL.Query()
+func listFilter(r *http.Request) (spool.Filter, *Problem) { return filterOf(r.URL.Query()) }
+
+func filterOf(q url.Values) (spool.Filter, *Problem) {
 	filter := spool.Filter{
 		Destination: canonicalDomain(q.Get("destination")), Stream: q.Get("stream"),
 		Sender: q.Get("sender"), Recipient: canonicalAddress(q.Get("recipient")),

@@ -30,8 +30,8 @@ type Reload struct {
 	NeedsRestart []string `json:"needs_restart"` // keys that changed but wait for a restart
 }
 
-// Options are the parts the server stands on. All are required, but for Doctor and
-// Explain.
+// Options are the parts the server stands on. All are required, but for Doctor,
+// Control and Explain.
 type Options struct {
 	Socket string // path of the Unix socket
 	Store  spool.Store
@@ -40,6 +40,8 @@ type Options struct {
 	Reload func(ctx context.Context) (*Reload, error)
 	// Doctor answers /v1/doctor and tells metrics; nil: it is not part of the API.
 	Doctor Doctor
+	// Control carries out commands for queued mail; nil: it is not part of the API.
+	Control Controller
 	// Explain answers GET /v1/explain; nil: it is not part of the API.
 	Explain Explainer
 	Logger  *slog.Logger
@@ -61,6 +63,7 @@ func New(opts Options) *Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    1 << 20,
+		ConnContext:       withPeer,
 	}
 	return s
 }
@@ -147,6 +150,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/trace", s.trace)
 	mux.HandleFunc("POST /v1/config/reload", s.reload)
 	mux.Handle("GET /metrics", s.metrics())
+	if s.opts.Control != nil {
+		s.controlRoutes(mux)
+	}
 	if s.opts.Doctor != nil {
 		mux.HandleFunc("GET /v1/doctor", s.lastDoctor)
 		mux.HandleFunc("POST /v1/doctor", s.doctorNow)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -49,6 +50,16 @@ var sizeWords = map[string]int64{
 	"m": 1e6, "mb": 1e6, "meg": 1e6, "megs": 1e6, "megabyte": 1e6, "megabytes": 1e6, "mib": 1 << 20,
 	"g": 1e9, "gb": 1e9, "gig": 1e9, "gigs": 1e9, "gigabyte": 1e9, "gigabytes": 1e9, "gib": 1 << 30,
 	"t": 1e12, "tb": 1e12, "terabyte": 1e12, "terabytes": 1e12, "tib": 1 << 40,
+}
+
+// ParseDuration reads a time span as the configuration writes it: 500ms, 30s,
+// 15m, 12h, 5d, and sums of them.
+func ParseDuration(s string) (time.Duration, error) {
+	d, ok := parseDuration(s)
+	if !ok {
+		return 0, fmt.Errorf("%q is not a time span (30s, 15m, 12h, 5d)", s)
+	}
+	return d, nil
 }
 
 // parseDuration reads one or more numbers with a unit, the larger unit first:

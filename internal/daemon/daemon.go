@@ -12,6 +12,7 @@ import (
 	"mailout/internal/account"
 	"mailout/internal/admin"
 	"mailout/internal/config"
+	"mailout/internal/control"
 	"mailout/internal/dns"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
@@ -52,6 +53,7 @@ type Daemon struct {
 	doors    []door
 	drop     *drop.Taker
 	sentinel *sentinel
+	control  *control.Controller
 
 	stopped      context.CancelFunc // ends housekeeping
 	housekeeping sync.WaitGroup
@@ -117,6 +119,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
+	d.control.Start(ctx)
 	if err := d.admin.Start(ctx); err != nil {
 		return err
 	}
@@ -154,12 +157,18 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.carrier = transport.New(transport.Options{
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings,
 	})
+	holdsFile := filepath.Join(c.Spool, control.HoldsFile)
+	holds, err := control.ReadHolds(holdsFile)
+	if err != nil {
+		return err
+	}
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
 		Store: d.store, Planner: transport.NewPlanner(d.planner), Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
-		Guarded: before.Guarded,
+		Guarded: before.Guarded, Holds: control.Active(holds, time.Now()),
 	})
+	d.control = control.New(control.Options{Store: d.store, Queue: d.queue, File: holdsFile, Holds: holds, Logger: d.log})
 	d.sentinel.join(d.planner, d.queue, d.store, newKeeper(c, d.log, func(c *config.Config) (publishing, error) { return Updater(c, d.resolver) }, nil))
 	d.intake = submit.NewIntake(submit.Options{
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
@@ -170,7 +179,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 		Folder: drop.Folder(c.Sendmail.Drop), Intake: d.intake, Report: reports.Refused, Logger: d.log,
 	})
 	d.admin = admin.New(admin.Options{
-		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Doctor: d.sentinel, Explain: d.Explain, Logger: d.log,
+		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Logger: d.log,
 	})
 	return d.buildDoors(c)
 }
@@ -206,6 +215,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	errs := d.drain(ctx)
 	if d.admin != nil {
 		errs = append(errs, d.cutOff("control socket", d.admin.Stop(ctx)))
+	}
+	if d.control != nil {
+		d.control.Stop()
 	}
 	if d.stopped != nil {
 		d.stopped()

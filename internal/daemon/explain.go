@@ -194,7 +194,10 @@ func (e *explainer) waiting(ctx context.Context, out *admin.Explanation, r *mta.
 	if err != nil {
 		return err
 	}
+	held := e.heldDestination(out.Destination)
 	switch {
+	case held != "":
+		out.HeldBy = held
 	case r != nil && r.HeldBy != "":
 		out.HeldBy = r.HeldBy
 	case waits != nil:
@@ -206,6 +209,18 @@ func (e *explainer) waiting(ctx context.Context, out *admin.Explanation, r *mta.
 		out.HeldBy, out.Next = out.Site+" is "+site.Reason, mta.FormatTime(site.Probe)
 	}
 	return nil
+}
+
+// heldDestination says what holds a domain by an operator's order; of holds for
+// streams it names each.
+func (e *explainer) heldDestination(domain string) string {
+	var words []string
+	for _, h := range e.queue.Holds() {
+		if h.Destination == domain {
+			words = append(words, h.String())
+		}
+	}
+	return strings.Join(words, "; ")
 }
 
 // Bounds of looking for what waits for a destination: deliveries of a stream,
