@@ -376,3 +376,27 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A file is opened to the daemon's group where the daemon needs that, and never
+// to everybody; a folder whose files the daemon could not read is refused.
+func TestOnlyTheDaemonReadsWhatOthersPut(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	const other = 12345
+	f := newFolder(t)
+	if err := errors.Join(os.Chown(f.fresh(), other, other), os.Chmod(f.fresh(), freshMode)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(f.put(t, testEntry(1), "x"))
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := os.Chmod(f.fresh(), 0o730|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Put(testEntry(2), strings.NewReader("x"), 0); !errors.Is(err, ErrFolder) || f.names(t, "new") != testID(1).String() {
+		t.Errorf("without the set-group-ID bit: %v, left %q", err, f.names(t, "new"))
+	}
+}
