@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/retry"
+	"mailout/internal/spool"
 )
 
 func (w *world) command(verb Verb, list ...*mta.Delivery) (Tally, []mta.DeliveryKey) {
@@ -378,4 +380,77 @@ func TestHoldWords(t *testing.T) {
 	if _, ok := ParseVerb("delete"); ok {
 		t.Error("a verb that is none")
 	}
+}
+
+// TestHeldDestinationStartsNothing: what was ready at its site is not begun,
+// and what waits for a later time owes no notice and does not expire.
+func TestHeldDestinationStartsNothing(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.limit = 1
+		w.opts.Schedules = retry.Schedules{Default: retry.Schedule{Intervals: []time.Duration{50 * time.Minute}, Expire: 2 * time.Hour, DelayNotice: 20 * time.Minute}}
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) { return each(d, greylisted()), time.Second }
+		w.up()
+		w.send("grey@one.example")
+		w.wait(2 * time.Second)
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) { return good(d), time.Minute }
+		for i := range 4 {
+			w.send(fmt.Sprintf("u%d@one.example", i))
+		}
+		w.wait(time.Second)
+		w.q.SetHolds([]Hold{{Destination: "one.example"}})
+		w.wait(40 * time.Minute)
+		if n := len(w.tried()); n != 2 {
+			t.Errorf("attempted %q", w.tried())
+		}
+		if s, err := w.store.Stats(context.Background()); err != nil || s.Held != 3 || s.Deferred != 1 {
+			t.Errorf("%+v %v", s, err)
+		}
+		w.wait(10 * time.Hour)
+		if s, err := w.store.Stats(context.Background()); err != nil || s.Held != 4 || len(w.reports()) != 0 {
+			t.Errorf("%+v %v, reports %v", s, err, w.reports())
+		}
+	})
+}
+
+// TestGuestThatChangedIsNotForgotten: a page passes over a delivery while an
+// order by a stale reading waits for the disk; it is found again.
+func TestGuestThatChangedIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.limit = 1
+		w.opts.Limits = Limits{PerDestination: 2}
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) { return good(d), 10 * time.Second }
+		var list []*mta.Delivery
+		for i := range 6 {
+			list = append(list, w.make(mta.DefaultStream, fmt.Sprintf("u%d@one.example", i)))
+		}
+		w.store.put(list...)
+		var broken atomic.Bool
+		broken.Store(true)
+		stale := *list[4]
+		stale.Attempts = 7
+		w.store.fail = func(s *spool.Settlement) error {
+			if broken.Load() && s.Delivery == stale.Key() {
+				return errBroken
+			}
+			return nil
+		}
+		w.up()
+		w.wait(time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if _, _, err := w.q.Command(ctx, Order{Verb: VerbHold}, []*mta.Delivery{&stale}); err == nil {
+			t.Error("the order did not wait for the disk")
+		}
+		w.wait(2 * time.Minute)
+		if w.store.count() != 1 {
+			t.Fatalf("%d are left", w.store.count())
+		}
+		broken.Store(false)
+		w.wait(2 * time.Minute)
+		if w.store.count() != 0 {
+			t.Error("it was forgotten")
+		}
+	})
 }
