@@ -11,7 +11,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ const (
 	soakMessages = 1500             // of a load by SMTP
 	soakReload   = 3                // cycles between reloads
 	soakOutage   = 4                // cycles between a receiver's death and its return, and back
+	soakBacklog  = 2000             // messages for the faulty receiver that may wait
 	soakSample   = time.Second      // between looks at /proc
 	soakLine     = 60 * time.Second // between lines
 	shortestSoak = 2 * time.Minute
@@ -95,6 +98,7 @@ type soakRun struct {
 	book                        *ledger
 	bounces                     *postbox
 	accepted, refused           map[string]bool // by X-Id: to be delivered, to come back
+	forFaulty                   atomic.Int64    // messages handed over for the faulty receiver
 	bound                       int             // sessions that were open when a side died
 	cycle                       int
 	began, lined                time.Time
@@ -254,8 +258,20 @@ func (s *soakRun) reload() {
 	s.d.must("config", "reload")
 }
 
-// to gives recipients at all receivers that take mail.
-func (s *soakRun) to(n int) []string { return []string{"user@" + s.good[n%len(s.good)]} }
+// to gives recipients at all receivers that take mail. The faulty one gets no
+// more than it takes in the long run: a backlog that grows all the time would
+// hide everything else that does.
+func (s *soakRun) to(n int) []string {
+	domain := s.good[n%len(s.good)]
+	if strings.HasSuffix(domain, ".faulty.example") {
+		if s.forFaulty.Load()-s.faulty.Stats().Messages > soakBacklog {
+			domain = s.good[n%10] // of the fine
+		} else {
+			s.forFaulty.Add(1)
+		}
+	}
+	return []string{"user@" + domain}
+}
 
 // load is one cycle's mail: the same every time, so that what the daemon uses
 // can be compared.

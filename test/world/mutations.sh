@@ -55,11 +55,11 @@ mutate 'messages per connection not counted' internal/transport/carrier.go \
 mutate 'accepted before the disk has it' internal/spool/pebble/commit.go \
 	'if err := b.SyncWait(); err != nil {' '	if err := error(nil); true { go func() { _ = b.SyncWait(); _ = b.Close() }(); return err }; if err := error(nil); err != nil {'
 mutate 'what is outside memory is forgotten' internal/queue/entry.go \
-	'd.more = true' '	d.more = d.more || false'
-mutate 'a restart does not read the spool' internal/queue/loop.go \
-	'd.outside(p.Due)' '		_ = d.outside'
+	'd.more, d.vague = true, false' '	d.vague = false'
+mutate 'a restart does not read the spool' internal/queue/walk.go \
+	'func (w *walk) take(q *Queue, p spool.Pending) bool {' 'func (w *walk) take(q *Queue, p spool.Pending) bool { if true { return true }'
 mutate 'sessions do not wait for the record' internal/queue/worker.go \
-	'if !w.settled(ctx) {' '	if false {'
+	'if w.asking = w.unsettled > 0; w.asking {' '	if w.asking = false; w.asking {'
 mutate 'a dot at the start of a line is not doubled' internal/smtp/dot.go \
 	'if i < 0 {' '		if true {'
 mutate 'no new session between two transactions' internal/transport/attempt.go \
