@@ -221,6 +221,11 @@ func TestSignIn(t *testing.T) {
 	if err != nil || u.Name != "erp" {
 		t.Fatal(err)
 	}
+	// The decoy of names that are none is the first user's hash: its password
+	// opens nothing.
+	if _, err = b.SignIn(ctx, netip.MustParseAddr("192.0.2.3"), "nobody", "secret"); !errors.Is(err, ErrDenied) {
+		t.Error("nobody, with the password of the decoy:", err)
+	}
 	for range 2 { // and from memory
 		if u, err = b.SignIn(ctx, peer, "erp", "secret"); err != nil {
 			t.Fatal(err)
