@@ -33,7 +33,7 @@ type cli struct {
 	Records recordsCmd  `cmd:"" help:"The exact DNS records to publish, and whether they are."`
 	Send    sendCmd     `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
 	Sendm   sendmailCmd `cmd:"" name:"sendmail" passthrough:"" help:"Send as sendmail(8) does; also by the names sendmail, mailq and newaliases."`
-	Queue   queueCmd    `cmd:"" help:"Look at what waits for delivery."`
+	Queue   queueCmd    `cmd:"" help:"Look at what waits for delivery, hold, release, retry or cancel it."`
 	Trace   traceCmd    `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`
 	Explain explainCmd  `cmd:"" help:"How mail for an address would be delivered, and why."`
 	Lint    lintCmd     `cmd:"" help:"What receivers will dislike in a message; exit 0 nothing, 1 warnings, 2 errors."`

@@ -306,7 +306,8 @@ func TestUnknownNamesLookAlike(t *testing.T) {
 		_, rest, _ := strings.Cut(s, ",")
 		return rest
 	}
-	if challenge("a") != challenge("a") || challenge("a") == challenge("b") {
+	first, again, other := challenge("a"), challenge("a"), challenge("b")
+	if first != again || first == other {
 		t.Error("the salts of unknown names tell them")
 	}
 	if a, erp := challenge("a"), challenge("erp"); len(a) != len(erp) || a[strings.LastIndex(a, ","):] != erp[strings.LastIndex(erp, ","):] {

@@ -36,13 +36,13 @@ func withID() *Request {
 func TestAGivenIDIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
-	sub, content, err := w.submit(t, withID(), "Subject: x\n\ntext\n", 0)
-	if err == nil {
+	if _, _, err := w.submit(t, withID(), "Subject: x\n\ntext\n", 0); err == nil {
 		t.Fatal("bare LF is refused here: the claim must end with it")
 	}
 	r := withID()
 	r.LineEnds = RepairBare
-	if sub, content, err = w.submit(t, r, "Subject: x\n\ntext\n", 0); err != nil {
+	sub, content, err := w.submit(t, r, "Subject: x\n\ntext\n", 0)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if sub.Message.ID != r.ID || !sub.Message.Arrived.Equal(noon.Truncate(time.Millisecond)) {
