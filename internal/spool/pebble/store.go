@@ -178,7 +178,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		fs: o.FS, dir: o.Dir, path: o.FS.PathJoin(o.Dir, "reserve"),
 		minFree: uint64(o.MinFree), reserve: uint64(o.Reserve), now: o.Now,
 	}
-	s.fs = vfs.OnDiskFull(o.FS, s.space.diskFull)
+	s.fs = vfs.OnDiskFull(orderedFS{o.FS}, s.space.diskFull)
 	s.bodies = newBodies(s.fs, s.fs.PathJoin(o.Dir, "bodies"))
 	s.tmpDir = s.bodies.tmpDir
 	if err := s.open(); err != nil {
