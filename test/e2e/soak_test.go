@@ -93,6 +93,7 @@ type soakRun struct {
 	tarpit                      *mtatest.MX   // takes connections and says nothing
 	mortal                      []*mtatest.MX // the lives of one receiver; the last may be dead
 	alive                       bool
+	narrow                      bool // the configuration has the lesser number of connections
 	mortalAddr                  string
 	good                        []string // domains of the receivers that take mail
 	book                        *ledger
@@ -251,9 +252,10 @@ func (s *soakRun) death() {
 
 func (s *soakRun) reload() {
 	old, now := "connections = 20\n", "connections = 15\n"
-	if s.cycle%(2*soakReload) == 0 {
+	if s.narrow {
 		old, now = now, old
 	}
+	s.narrow = !s.narrow
 	s.d.replace(old, now)
 	s.d.must("config", "reload")
 }
