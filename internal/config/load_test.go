@@ -30,14 +30,20 @@ func TestErrors(t *testing.T) {
 	for _, c := range slices.Concat(syntaxFiles, nameFiles, valueFiles, unservedFiles, contradictions) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Parse("f", []byte(c.text))
-			if err == nil {
-				t.Fatal("accepted")
-			}
-			if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, c.want) {
-				t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(c.want, "\n  "))
-			}
+			mustRefuse(t, c.text, c.want)
 		})
+	}
+}
+
+// mustRefuse wants exactly these errors of a file "f".
+func mustRefuse(t *testing.T, text string, want []string) {
+	t.Helper()
+	_, err := Parse("f", []byte(text))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, want) {
+		t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
 }
 

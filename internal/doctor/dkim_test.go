@@ -69,18 +69,26 @@ func withKey(t *testing.T, change func(text string) string) (func(*fakeWorld, *I
 	}, key
 }
 
+// withKey lets a step begin with a key, published as change makes of it, and
+// gives that key.
+func (s *step) withKey(t *testing.T, change func(string) string) *dkim.Key {
+	t.Helper()
+	prepare, key := withKey(t, change)
+	more := s.change
+	s.change = func(w *fakeWorld, id *Identity) {
+		prepare(w, id)
+		if more != nil {
+			more(w, id)
+		}
+	}
+	return key
+}
+
 func TestCheck_dkim_record(t *testing.T) {
 	other, _ := keyFile(t, dkim.RSA, 0o600)
 	var steps []step
 	add := func(s step, change func(string) string) {
-		prepare, key := withKey(t, change)
-		more := s.change
-		s.change = func(w *fakeWorld, id *Identity) {
-			prepare(w, id)
-			if more != nil {
-				more(w, id)
-			}
-		}
+		key := s.withKey(t, change)
 		if s.subject = keyName; s.want == "warn" || s.want == "fail" {
 			s.record = textRecord(keyName, key.TXT())
 		}
@@ -111,14 +119,7 @@ func TestCheck_dkim_verifies(t *testing.T) {
 	other, _ := keyFile(t, dkim.RSA, 0o600)
 	var steps []step
 	add := func(s step, change func(string) string) {
-		prepare, key := withKey(t, change)
-		more := s.change
-		s.change = func(w *fakeWorld, id *Identity) {
-			prepare(w, id)
-			if more != nil {
-				more(w, id)
-			}
-		}
+		key := s.withKey(t, change)
 		if s.want == Fail {
 			s.record = textRecord(keyName, key.TXT())
 		}
