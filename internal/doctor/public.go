@@ -132,7 +132,7 @@ func (x *exam) configuredWay(f face, all []face) way {
 
 // interfaceWay believes an interface that has a global address.
 func interfaceWay(f face) way {
-	if !f.Local.IsValid() || network(f.Local) != "" {
+	if !f.Local.IsValid() || InnerNetwork(f.Local) != "" {
 		return way{}
 	}
 	return way{Name: "the interface", kind: wayInterface, Visible: f.Local}
@@ -207,8 +207,8 @@ func (x *exam) greetingWay(ctx context.Context, f face, server string) way {
 		w.Name, w.Err = g.server, g.err
 	case !g.said.IsValid():
 		w.Name, w.Err = g.server, errSaysNothing
-	case network(g.said) != "" && network(g.addr.Addr()) == "": // behind a load balancer, which it sees
-		w.Name, w.Visible, w.Err = g.server, netip.Addr{}, fmt.Errorf("it sees %s, %s of its own network", g.said, network(g.said))
+	case InnerNetwork(g.said) != "" && InnerNetwork(g.addr.Addr()) == "": // behind a load balancer, which it sees
+		w.Name, w.Visible, w.Err = g.server, netip.Addr{}, fmt.Errorf("it sees %s, %s of its own network", g.said, InnerNetwork(g.said))
 	}
 	return w
 }
@@ -218,7 +218,7 @@ func (x *exam) greetingWay(ctx context.Context, f face, server string) way {
 // address of an inner network counts only when nobody names a global one: who
 // sees it is not out there.
 func decide(ways []way) netip.Addr {
-	global := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return network(w.Visible) != "" })
+	global := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return InnerNetwork(w.Visible) != "" })
 	if a := elected(global); a.IsValid() {
 		return a
 	}
@@ -267,9 +267,9 @@ var (
 	reserved   = netip.MustParsePrefix("240.0.0.0/4")   // RFC 1112 4, and the broadcast address
 )
 
-// network names what kind of inner network an address is of, or that no machine
-// has it; empty for a global one.
-func network(a netip.Addr) string {
+// InnerNetwork names what kind of inner network an address is of, or that no
+// machine has it; empty for a global one, which receivers on the internet can see.
+func InnerNetwork(a netip.Addr) string {
 	a = a.Unmap()
 	switch {
 	case a.IsLoopback():
@@ -288,15 +288,11 @@ func network(a netip.Addr) string {
 	return ""
 }
 
-// InnerNetwork names what kind of inner network an address is of; empty for one
-// that receivers on the internet can see.
-func InnerNetwork(a netip.Addr) string { return network(a) }
-
 // elsewhere reports a witness of this moment that sees another address; one
 // that sees an inner network does not count against a global address.
 func (f face) elsewhere(w way) bool {
 	return w.Err == nil && w.kind.outside() && w.Visible.IsValid() && w.Visible != f.Visible &&
-		(network(w.Visible) == "" || network(f.Visible) != "")
+		(InnerNetwork(w.Visible) == "" || InnerNetwork(f.Visible) != "")
 }
 
 // said tells the ways that agree on an address, then those that do not, then
