@@ -73,6 +73,8 @@ func TestSendmailWhileTheDaemonIsDown(t *testing.T) {
 	if m := mx.Messages()[0]; len(m.To) != 3 {
 		t.Errorf("to %v", m.To)
 	}
+	// Killed before it is recorded, the delivery would rightly be made again.
+	d.waitEvent("a@to.example", "delivered")
 	d.kill()
 	if stderr, status := d.sendmail(send, fmt.Sprintf(text, "down"), "-ti"); status != 0 || stderr != "" {
 		t.Fatalf("status %d: %s", status, stderr)
