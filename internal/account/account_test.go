@@ -295,7 +295,7 @@ func TestUnknownNamesLookAlike(t *testing.T) {
 	challenge := func(name string) string {
 		b := NewBook(nil)
 		b.Configure([]User{{Name: "erp", Password: hash}})
-		x, err := b.SCRAMSignIn(peer)
+		x, err := b.SCRAMSignIn(peer, Binding{})
 		if err != nil {
 			t.Fatal(err)
 		}

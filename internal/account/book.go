@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/xdg-go/scram"
 	"golang.org/x/time/rate"
 )
 
@@ -174,82 +173,6 @@ func (b *Book) proof(u *User, password string) (sum [sha256.Size]byte) {
 func (u *User) remembers(proof [sha256.Size]byte) bool {
 	good := u.proof.Load()
 	return good != nil && hmac.Equal(good[:], proof[:])
-}
-
-// SCRAMExchange is one SCRAM-SHA-256 exchange (RFC 5802).
-type SCRAMExchange struct {
-	book *Book
-	page *page
-	peer netip.Addr
-	conv *scram.ServerConversation
-	user *User
-	wait time.Duration
-}
-
-// SCRAMSignIn begins an exchange.
-func (b *Book) SCRAMSignIn(peer netip.Addr) (*SCRAMExchange, error) {
-	x := &SCRAMExchange{book: b, page: b.current.Load(), peer: peer}
-	server, err := scram.SHA256.NewServer(x.credentials)
-	if err != nil {
-		return nil, err
-	}
-	x.conv = server.NewConversation()
-	return x, nil
-}
-
-// errPutOff leaves an exchange that the guard puts off.
-var errPutOff = errors.New("put off")
-
-// credentials looks a name up for the library. A name that is none gets keys
-// that nothing fits, with a salt that stays the same (RFC 5802 9).
-func (x *SCRAMExchange) credentials(name string) (scram.StoredCredentials, error) {
-	if x.wait = x.book.guard.Wait(x.peer, name, x.book.now()); x.wait > 0 {
-		return scram.StoredCredentials{}, errPutOff
-	}
-	if u := x.page.users[name]; u != nil && u.Password.SCRAM() {
-		x.user = u
-		return *u.Password.scram, nil
-	}
-	fake := hmac.New(sha256.New, x.page.salt[:])
-	fake.Write([]byte(name))
-	sum := fake.Sum(nil)
-	iterations := scramIterations
-	if x.page.decoy.scram != nil {
-		iterations = x.page.decoy.scram.Iters
-	}
-	return scram.StoredCredentials{
-		KeyFactors: scram.KeyFactors{Salt: string(sum[:saltOctets]), Iters: iterations},
-		StoredKey:  make([]byte, sha256.Size), ServerKey: make([]byte, sha256.Size),
-	}, nil
-}
-
-// Step takes a message of the client and gives the answer. The error is
-// ErrDenied or a *WaitError; a failure that names a user counts as its.
-func (x *SCRAMExchange) Step(message string) (string, error) {
-	answer, err := x.conv.Step(message)
-	if err != nil {
-		if x.wait > 0 {
-			return "", &WaitError{x.wait}
-		}
-		x.book.guard.Failed(x.peer, x.conv.Username(), x.book.now())
-		return "", ErrDenied
-	}
-	return answer, nil
-}
-
-// Name is the name that the client claims; empty before its first message.
-func (x *SCRAMExchange) Name() string { return x.conv.Username() }
-
-// Done gives the user after the last step that was right; else ErrDenied.
-func (x *SCRAMExchange) Done() (*User, error) {
-	if !x.conv.Valid() || x.user == nil {
-		return nil, ErrDenied
-	}
-	// An identity to act as other than one's own (RFC 5802 5.1) is not given.
-	if z := x.conv.AuthzID(); z != "" && z != x.user.Name {
-		return nil, ErrDenied
-	}
-	return x.user, nil
 }
 
 // Spend takes one message of the user's rate. When none is left it gives the

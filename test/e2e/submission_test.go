@@ -92,7 +92,7 @@ func TestSubmission(t *testing.T) {
 	if err := c.StartTLS(rules); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Hello("app.sender.example"); err != nil || c.Extensions["AUTH"] != "SCRAM-SHA-256 PLAIN LOGIN" {
+	if err := c.Hello("app.sender.example"); err != nil || c.Extensions["AUTH"] != "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN" {
 		t.Fatal(err, c.Extensions)
 	}
 	if r, _ := c.Cmd("AUTH PLAIN AGVycABzM2NyZXQ="); r.Code != 235 {

@@ -81,7 +81,11 @@ func (s *session) mechanism(word string) exchange {
 		return s.authLogin
 	case "SCRAM-SHA-256":
 		if s.set.Users.SCRAM() {
-			return s.authSCRAM
+			return s.authSCRAM(false)
+		}
+	case "SCRAM-SHA-256-PLUS":
+		if s.set.Users.SCRAM() && len(s.exporter) > 0 {
+			return s.authSCRAM(true)
 		}
 	}
 	return nil
@@ -126,32 +130,34 @@ func (s *session) signIn(name string, password []byte) (*account.User, string, e
 	return user, name, err
 }
 
-// authSCRAM is SCRAM-SHA-256 (RFC 5802, 7677): the client's first message, its
-// final one, and an empty response to the server's signature, for a success has
-// no room for it in SMTP (RFC 4954 4).
-func (s *session) authSCRAM(first *[]byte) (*account.User, string, error) {
-	x, err := s.set.Users.SCRAMSignIn(s.peer)
-	if err != nil {
-		return nil, "", err
-	}
-	message, err := s.response(first, "")
-	if err != nil {
-		return nil, "", err
-	}
-	for range 2 {
-		challenge, err := x.Step(string(message))
+// authSCRAM is SCRAM-SHA-256 or, bound to the TLS connection, -PLUS (RFC 5802,
+// 7677): the client's first message, its final one, and an empty response to the
+// server's signature, for a success has no room for it in SMTP (RFC 4954 4).
+func (s *session) authSCRAM(plus bool) exchange {
+	return func(first *[]byte) (*account.User, string, error) {
+		x, err := s.set.Users.SCRAMSignIn(s.peer, account.Binding{Exporter: s.exporter, Plus: plus})
 		if err != nil {
-			return nil, x.Name(), err
+			return nil, "", err
 		}
-		if message, err = s.response(nil, challenge); err != nil {
-			return nil, x.Name(), err
+		message, err := s.response(first, "")
+		if err != nil {
+			return nil, "", err
 		}
+		for range 2 {
+			challenge, err := x.Step(string(message))
+			if err != nil {
+				return nil, x.Name(), err
+			}
+			if message, err = s.response(nil, challenge); err != nil {
+				return nil, x.Name(), err
+			}
+		}
+		if len(message) > 0 {
+			return nil, x.Name(), errAuthForm
+		}
+		user, err := x.Done()
+		return user, x.Name(), err
 	}
-	if len(message) > 0 {
-		return nil, x.Name(), errAuthForm
-	}
-	user, err := x.Done()
-	return user, x.Name(), err
 }
 
 // response gives the client's next message: the initial one if there is one,
@@ -205,8 +211,10 @@ func (s *session) authFailed(name string, err error) error {
 		return s.fault(replyAuthForm)
 	case errors.Is(err, errLineTooLong):
 		return s.fault(replyLineTooLong)
+	case errors.Is(err, account.ErrDowngrade):
+		return s.deny(name, "denied: SCRAM-SHA-256-PLUS was hidden from the client")
 	case errors.Is(err, account.ErrDenied):
-		return s.deny(name)
+		return s.deny(name, "denied")
 	case errors.As(err, &wait):
 		s.server.counters.signInFailed.Add(1)
 		s.logDenial(name, "put off")
@@ -219,9 +227,9 @@ func (s *session) authFailed(name string, err error) error {
 }
 
 // deny answers a wrong name or password, and ends a session that only guesses.
-func (s *session) deny(name string) error {
+func (s *session) deny(name, what string) error {
 	s.server.counters.signInFailed.Add(1)
-	s.logDenial(name, "denied")
+	s.logDenial(name, what)
 	if s.denials++; s.denials >= maxDenials {
 		s.server.counters.errors.Add(1)
 		s.out = append(s.out, replyAuthDenied+replyAuthTooMany...)

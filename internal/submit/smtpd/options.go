@@ -130,10 +130,11 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 // settings is one immutable version of Settings with what follows from it.
 type settings struct {
 	Settings
-	greeting []byte // 220 line
-	ehlo     []byte // whole reply to EHLO
-	ehloTLS  []byte // the same under TLS
-	helo     []byte
+	greeting  []byte // 220 line
+	ehlo      []byte // whole reply to EHLO
+	ehloTLS   []byte // the same under TLS
+	ehloBound []byte // and under TLS that a sign-in can be bound to
+	helo      []byte
 }
 
 func newSettings(in Settings) *settings {
@@ -143,7 +144,7 @@ func newSettings(in Settings) *settings {
 	s.greeting = []byte("220 " + in.Hostname + " ESMTP mailout\r\n")
 	s.helo = []byte("250 " + in.Hostname + "\r\n")
 	s.Proxies = slices.Clone(in.Proxies)
-	s.ehlo, s.ehloTLS = s.ehloReply(false), s.ehloReply(true)
+	s.ehlo, s.ehloTLS, s.ehloBound = s.ehloReply(false, false), s.ehloReply(true, false), s.ehloReply(true, true)
 	return s
 }
 

@@ -67,8 +67,9 @@ const (
 	replyTrustedOnly   = "554 5.7.1 Only the trusted networks of this listener are served here\r\n" // RFC 5321 3.1
 )
 
-// ehloReply names the extensions that are offered, under TLS or not.
-func (s *settings) ehloReply(secure bool) []byte {
+// ehloReply names the extensions that are offered, under TLS or not; bound says
+// that SCRAM can be bound to it.
+func (s *settings) ehloReply(secure, bound bool) []byte {
 	b := append([]byte("250-"), s.Hostname...)
 	b = append(b, "\r\n250-PIPELINING\r\n250-SIZE "...)
 	b = strconv.AppendInt(b, s.Limits.MessageSize, 10)
@@ -78,6 +79,9 @@ func (s *settings) ehloReply(secure bool) []byte {
 	if s.auth(secure) {
 		b = append(b, "\r\n250-AUTH "...)
 		if s.Users.SCRAM() {
+			if bound {
+				b = append(b, "SCRAM-SHA-256-PLUS "...)
+			}
 			b = append(b, "SCRAM-SHA-256 "...)
 		}
 		b = append(b, "PLAIN LOGIN"...)

@@ -83,7 +83,22 @@ func (s *session) handshake() error {
 	}
 	s.server.counters.tls.Add(1)
 	s.conn, s.secure = conn, true
+	s.exporter = exporter(conn.ConnectionState())
 	return nil
+}
+
+// exporter gives what SCRAM-SHA-256-PLUS binds to (RFC 9266). Clients of TLS 1.2
+// mostly know tls-unique alone, which is broken and not taken here: to them PLUS
+// is not offered, so that they do not take it and fail.
+func exporter(state tls.ConnectionState) []byte {
+	if state.Version < tls.VersionTLS13 {
+		return nil
+	}
+	value, err := state.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
+	if err != nil {
+		return nil
+	}
+	return value
 }
 
 // broken tells the operator, now and then, of a connection that did not come

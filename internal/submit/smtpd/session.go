@@ -50,9 +50,10 @@ type session struct {
 	proxied bool       // a PROXY header comes first
 	set     *settings  // of the current transaction
 
-	secure  bool          // under TLS
-	user    *account.User // who has signed in; nil: nobody
-	denials int           // failed sign-ins
+	secure   bool          // under TLS
+	exporter []byte        // of TLS 1.3, for channel binding; else empty
+	user     *account.User // who has signed in; nil: nobody
+	denials  int           // failed sign-ins
 
 	in       input
 	skipping bool      // inside a command line that is too long
@@ -364,6 +365,8 @@ func (s *session) hello(arg string, extended bool) error {
 	s.reset()
 	s.helo, s.extended = name, extended
 	switch {
+	case extended && len(s.exporter) > 0:
+		s.out = append(s.out, s.set.ehloBound...)
 	case extended && s.secure:
 		s.out = append(s.out, s.set.ehloTLS...)
 	case extended:
