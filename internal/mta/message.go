@@ -32,6 +32,16 @@ type Message struct {
 	Origin    Origin
 	// Deliveries is how many deliveries the message was split into at arrival.
 	Deliveries int
+	// What the application said beside the content, within the bounds of
+	// facts.go; nil and zero for nearly all mail.
+	Tags     []string          // come back on every record, as given
+	Metadata map[string]string // comes back on every record; never changed
+	// NotBefore is when the first attempt may begin, to the millisecond; zero: at
+	// once. Expiry and the delay notice count from it.
+	NotBefore time.Time
+	// Expires is when the message is given up, to the millisecond; zero: as its
+	// stream says, which is also the latest.
+	Expires time.Time
 }
 
 // Origin is who handed a message over, and how.

@@ -98,6 +98,10 @@ type Record struct {
 	Report ID `json:"report,omitzero"`
 	// User has signed in to hand the message over; of accepted records.
 	User string `json:"user,omitempty"`
+	// Tags and Metadata are the message's, on each of its records. They are
+	// shared by the records and must not be changed.
+	Tags     []string          `json:"tags,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
 	Durations
 }
 

@@ -246,6 +246,7 @@ func (d *draft) submission() *spool.Submission {
 		Stream: stream, EightBit: d.check.eightBit || d.utf8, UTF8: d.utf8,
 		Envelope: r.Envelope, Origin: r.Origin,
 	}
+	d.facts(m)
 	sub := &spool.Submission{Message: m, Content: d.content}
 	sub.Deliveries = split(m, r.Recipients, d.settings.MaxPerDelivery)
 	sub.Records = accepted(sub, d.intake.arrival())

@@ -139,6 +139,9 @@ func (in *Intake) Begin(ctx context.Context, r *Request) (Draft, error) {
 		return nil, err
 	}
 	arrived := in.arrival()
+	if err := checkFacts(r, arrived); err != nil {
+		return nil, err
+	}
 	id, err := in.identify(ctx, r, arrived)
 	if err != nil {
 		return nil, err

@@ -47,11 +47,12 @@ func split(m *mta.Message, rcpts []mta.Recipient, limit int) []*mta.Delivery {
 	return all
 }
 
-// fresh is a delivery that was never attempted: due since it arrived.
+// fresh is a delivery that was never attempted: due since it arrived, or when
+// it may be sent.
 func fresh(m *mta.Message, n uint32, domain string, rcpts []mta.Recipient) *mta.Delivery {
 	return &mta.Delivery{
 		Message: m, N: n, Destination: mta.Destination{Domain: domain, Stream: m.Stream},
-		Recipients: rcpts, State: mta.Queued, Due: m.Arrived,
+		Recipients: rcpts, State: mta.Queued, Due: m.Start(),
 	}
 }
 
@@ -71,6 +72,7 @@ func accepted(sub *spool.Submission, at time.Time) []*mta.Record {
 				Time: at, Event: mta.EventAccepted, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream,
 				Sender: m.Envelope.Sender, Recipient: d.Recipients[i].Address,
 				Destination: d.Destination.Domain, Size: m.Size, User: m.Origin.User,
+				Tags: m.Tags, Metadata: m.Metadata, Next: m.NotBefore,
 			})
 			out = append(out, &all[len(all)-1])
 		}

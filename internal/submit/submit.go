@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"mailout/internal/account"
 	"mailout/internal/mta"
@@ -41,6 +42,13 @@ type Request struct {
 	User *account.User
 	// Declared size (SIZE=), 0 when unknown; refused early when too large.
 	DeclaredSize int64
+	// Tags, Metadata, NotBefore and Expires become the message's, within the
+	// bounds of mta; the door must not change them afterwards. A NotBefore that
+	// is past means at once; an Expires must be after it.
+	Tags      []string
+	Metadata  map[string]string
+	NotBefore time.Time
+	Expires   time.Time
 }
 
 // Draft receives the content of one message: octets as the application gave
@@ -74,7 +82,8 @@ var ErrTaken = errors.New("the message was taken before")
 type Refusal struct {
 	Reply mta.Reply
 	// Field names the part at fault for doors that can point at it: "sender",
-	// "recipient", "content", "header.from", …
+	// "recipient", "content", "header.from",
+	// "tags", "metadata", "send_at", "expire", …
 	Field string
 	Err   error // the cause when it is ours; never shown to the peer
 }
