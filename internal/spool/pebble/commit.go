@@ -75,11 +75,18 @@ func (t *txn) giveUp() {
 	t.s.recent.remove(t.added)
 }
 
+// applied is a batch that pebble has; the journal's numbers below end are in
+// it or in those before it.
+type applied struct {
+	*pdb.Batch
+	end uint64
+}
+
 // apply hands the batch to pebble: it is visible afterwards, and durable once
 // finish returns nil. The commit lock is held.
-func (t *txn) apply() (b *pdb.Batch, err error) {
+func (t *txn) apply() (b applied, err error) {
 	t.mergeCounters()
-	b, t.b = t.b, nil
+	b, t.b = applied{t.b, t.journal.next}, nil
 	defer func() {
 		if r := recover(); r != nil {
 			err = t.s.fail(fmt.Errorf("%v", r))
@@ -87,17 +94,18 @@ func (t *txn) apply() (b *pdb.Batch, err error) {
 	}()
 	t.s.stats.octets.Add(uint64(b.Len()))
 	t.s.stats.applied.Add(1)
-	if err := t.s.db.ApplyNoSyncWait(b, pdb.Sync); err != nil {
-		return nil, t.s.fail(err)
+	if err := t.s.db.ApplyNoSyncWait(b.Batch, pdb.Sync); err != nil {
+		return b, t.s.fail(err)
 	}
 	return b, nil
 }
 
 // finish waits until the batch is on stable storage. No lock is held.
-func (s *Store) finish(b *pdb.Batch) error {
+func (s *Store) finish(b applied) error {
 	if err := b.SyncWait(); err != nil {
 		return s.fail(err)
 	}
+	s.feed.synced(b.end)
 	s.stats.commits.Add(1)
 	return b.Close()
 }

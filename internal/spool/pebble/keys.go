@@ -14,6 +14,7 @@ const (
 	tableRecipients = 'a'
 	tableBodies     = 'b'
 	tableCounters   = 'c'
+	tableFollowers  = 'e'
 	tableShared     = 'f'
 	tableHeld       = 'h'
 	tableByMessage  = 'i'

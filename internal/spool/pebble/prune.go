@@ -27,12 +27,14 @@ const pruneRun = 16
 const pruneBatch = 1 << 20
 
 type pruner struct {
-	s    *Store
-	r    pdb.Reader
-	b    *pdb.Batch
-	low  uint64 // of the first entry
-	cut  uint64
-	keep []uint64 // a bit for each entry from low to cut
+	s     *Store
+	r     pdb.Reader
+	b     *pdb.Batch
+	low   uint64 // of the first entry
+	cut   uint64
+	floor uint64   // entries from here on some follower may ask for
+	lost  uint64   // of these, removed all the same
+	keep  []uint64 // a bit for each entry from low to cut
 	// The neighbours to be removed that were met last: all keys of the run
 	// while there are few.
 	few         [][]byte
@@ -66,6 +68,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	if err := p.byRecipient(ctx); err != nil {
 		return err
 	}
+	defer p.tellLost()
 	if p.b.Empty() {
 		return nil
 	}
@@ -89,6 +92,7 @@ func (p *pruner) bounds(before time.Time) (bool, error) {
 	}
 	p.low = readSeq(c.key()[1:])
 	p.cut = p.s.firstAt(c, before)
+	p.keepForFollowers(c, before)
 	if p.cut <= p.low {
 		return false, c.err()
 	}
@@ -180,6 +184,9 @@ func (p *pruner) journal(ctx context.Context) error {
 			return err
 		}
 		if len(c.key()) == 1+seqLen && p.dead(readSeq(c.key()[1:])) {
+			if readSeq(c.key()[1:]) >= p.floor {
+				p.lost++
+			}
 			p.remove(bytes.Clone(c.key()))
 		} else if err := p.endRun(); err != nil {
 			return err
@@ -249,7 +256,7 @@ func (p *pruner) flush() error {
 	if err := p.s.db.ApplyNoSyncWait(b, pdb.Sync); err != nil {
 		return p.s.fail(err)
 	}
-	return p.s.finish(b)
+	return p.s.finish(applied{Batch: b})
 }
 
 // pruneCounters removes the counters of destinations that have no mail.

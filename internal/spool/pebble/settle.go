@@ -48,7 +48,7 @@ func (s *Store) Settle(ctx context.Context, sets ...*spool.Settlement) (gone []m
 }
 
 // settleLocked builds and applies the batch.
-func (s *Store) settleLocked(sets []*spool.Settlement) (b *pdb.Batch, forget []removed, gone []mta.DeliveryKey, err error) {
+func (s *Store) settleLocked(sets []*spool.Settlement) (b applied, forget []removed, gone []mta.DeliveryKey, err error) {
 	s.commit.Lock()
 	defer s.commit.Unlock()
 	t := &s.commit.txn
@@ -63,7 +63,7 @@ func (s *Store) settleLocked(sets []*spool.Settlement) (b *pdb.Batch, forget []r
 		if err != nil {
 			t.giveUp()
 			s.abandonSets(sets, len(sets)-1)
-			return nil, nil, nil, err
+			return b, nil, nil, err
 		}
 	}
 	if t.b.Empty() {
@@ -75,7 +75,7 @@ func (s *Store) settleLocked(sets []*spool.Settlement) (b *pdb.Batch, forget []r
 		for _, st := range sets {
 			discardAll(st.Reports)
 		}
-		return nil, nil, nil, err
+		return b, nil, nil, err
 	}
 	return b, forget, gone, nil
 }
@@ -352,14 +352,14 @@ func (s *Store) Begin(ctx context.Context, k mta.DeliveryKey, next time.Time) er
 	return s.finish(b)
 }
 
-func (s *Store) beginLocked(k mta.DeliveryKey, next time.Time) (*pdb.Batch, error) {
+func (s *Store) beginLocked(k mta.DeliveryKey, next time.Time) (applied, error) {
 	s.commit.Lock()
 	defer s.commit.Unlock()
 	t := &s.commit.txn
 	t.begin(512)
 	if err := t.beginAttempt(k, next); err != nil {
 		t.giveUp()
-		return nil, err
+		return applied{}, err
 	}
 	return t.apply()
 }

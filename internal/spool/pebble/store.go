@@ -39,6 +39,7 @@ type Store struct {
 	shared shared
 	gaps   gaps
 	recent recent // guarded by commit
+	feed   feed
 	drafts atomic.Uint64
 	// big is how many octets of buffers over smallBody drafts hold.
 	big atomic.Int64
@@ -81,13 +82,14 @@ type Metrics struct {
 	LogBytes    uint64 // octets written to the log, framing included
 	TableBytes  uint64 // octets written to table files by flushes and compactions
 	Corrupt     int64  // records set aside, and contents found damaged
+	Unfollowed  uint64 // journal entries pruned that a follower had not got
 }
 
 // Metrics gives the numbers; cheap enough for every scrape.
 func (s *Store) Metrics() Metrics {
 	m := Metrics{
 		Commits: s.stats.commits.Load(), Messages: s.stats.messages.Load(), Settlements: s.stats.settlements.Load(),
-		BatchBytes: s.stats.octets.Load(), Corrupt: s.stats.corrupt.Load(),
+		BatchBytes: s.stats.octets.Load(), Corrupt: s.stats.corrupt.Load(), Unfollowed: s.feed.lost.Load(),
 	}
 	if s.enter(context.Background()) != nil {
 		return m
@@ -228,6 +230,7 @@ func (s *Store) open() error {
 	if err := s.startJournal(); err != nil {
 		return err
 	}
+	s.feed.start(s.commit.txn.journal.next)
 	if err := s.shared.start(s, s.fs.PathJoin(s.dir, "contents"), s.opts.SharedBytes); err != nil {
 		return diskError("open the shared file of contents", err)
 	}
