@@ -15,6 +15,7 @@ import (
 	"mailout/internal/dns"
 	"mailout/internal/dnsupdate"
 	"mailout/internal/doctor"
+	"mailout/internal/mta"
 )
 
 // publisher is one run of `mailout records --apply`.
@@ -127,8 +128,8 @@ func changesOf(records *doctor.Plan) (out []dnsupdate.Change, guesses []dnsupdat
 // seen such a one, and it would take the place of what receivers see.
 func innerAddress(c dnsupdate.Change) string {
 	for _, v := range c.Add {
-		if a, err := netip.ParseAddr(v); err == nil && doctor.InnerNetwork(a) != "" {
-			return v + " is " + doctor.InnerNetwork(a) + ", which receivers never see: find out the visible one first (mailout doctor --only address.public)"
+		if a, err := netip.ParseAddr(v); err == nil && !mta.NetworkOf(a).Global() {
+			return v + " is " + mta.NetworkOf(a).String() + ", which receivers never see: find out the visible one first (mailout doctor --only address.public)"
 		}
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"mailout/internal/mta"
 	"mailout/internal/smtp"
 )
 
@@ -83,11 +84,11 @@ func (x *exam) judgePublic(f face, all []face) Check {
 	case others(f) != "":
 		c.problem(Warn, AddressProvider, text, Fix{
 			Text: "Receivers see several addresses (" + f.Visible.String() + ", " + others(f) + "): ask for one fixed outgoing address, or publish every record for each of them."})
-	case InnerNetwork(f.Visible) != "":
-		c.problem(Warn, You, text+"; that is "+InnerNetwork(f.Visible), Fix{
+	case innerNetwork(f.Visible) != "":
+		c.problem(Warn, You, text+"; that is "+innerNetwork(f.Visible), Fix{
 			Text: "Receivers on the internet never see such an address: name a reflector or mail server out there, or set identity.public_ip."})
-	case carrierNAT.Contains(f.Local):
-		c.problem(Warn, AddressProvider, text+"; the interface has "+f.Local.String()+", "+InnerNetwork(f.Local), Fix{
+	case mta.NetworkOf(f.Local) == mta.SharedNetwork:
+		c.problem(Warn, AddressProvider, text+"; the interface has "+f.Local.String()+", "+innerNetwork(f.Local), Fix{
 			Text: "The visible address is shared with other customers, and its reverse record can never be yours: ask the provider for an address of your own, or deliver through a router."})
 	case agree < 2 && !f.witnessed():
 		c.problem(Warn, You, text+"; nobody else confirmed it", Fix{

@@ -73,8 +73,8 @@ func (f face) uncertain() string {
 		return "nobody could tell"
 	case f.Visible.Is6() != f.V6:
 		return f.Visible.String() + " is of the other address family"
-	case InnerNetwork(f.Visible) != "":
-		return f.Visible.String() + " is " + InnerNetwork(f.Visible)
+	case innerNetwork(f.Visible) != "":
+		return f.Visible.String() + " is " + innerNetwork(f.Visible)
 	case outside == 0:
 		return "nobody outside says now that it is " + f.Visible.String()
 	case outside+others < 2:

@@ -31,7 +31,7 @@ type learnedKey struct {
 // internet (an inner network's, or one of the other family) is ignored.
 func (l *Learner) Learn(s Learned) (news bool) {
 	s.Source, s.Visible = s.Source.Unmap(), s.Visible.Unmap()
-	if !s.Visible.IsValid() || InnerNetwork(s.Visible) != "" || s.Visible.IsMulticast() || s.Visible.IsUnspecified() ||
+	if !s.Visible.IsValid() || innerNetwork(s.Visible) != "" || s.Visible.IsMulticast() || s.Visible.IsUnspecified() ||
 		s.Source.IsValid() && s.Source.Is6() != s.Visible.Is6() {
 		return false
 	}

@@ -132,7 +132,7 @@ func (x *exam) configuredWay(f face, all []face) way {
 
 // interfaceWay believes an interface that has a global address.
 func interfaceWay(f face) way {
-	if !f.Local.IsValid() || InnerNetwork(f.Local) != "" {
+	if !f.Local.IsValid() || innerNetwork(f.Local) != "" {
 		return way{}
 	}
 	return way{Name: "the interface", kind: wayInterface, Visible: f.Local}
@@ -207,8 +207,8 @@ func (x *exam) greetingWay(ctx context.Context, f face, server string) way {
 		w.Name, w.Err = g.server, g.err
 	case !g.said.IsValid():
 		w.Name, w.Err = g.server, errSaysNothing
-	case InnerNetwork(g.said) != "" && InnerNetwork(g.addr.Addr()) == "": // behind a load balancer, which it sees
-		w.Name, w.Visible, w.Err = g.server, netip.Addr{}, fmt.Errorf("it sees %s, %s of its own network", g.said, InnerNetwork(g.said))
+	case innerNetwork(g.said) != "" && innerNetwork(g.addr.Addr()) == "": // behind a load balancer, which it sees
+		w.Name, w.Visible, w.Err = g.server, netip.Addr{}, fmt.Errorf("it sees %s, %s of its own network", g.said, innerNetwork(g.said))
 	}
 	return w
 }
@@ -218,7 +218,7 @@ func (x *exam) greetingWay(ctx context.Context, f face, server string) way {
 // address of an inner network counts only when nobody names a global one: who
 // sees it is not out there.
 func decide(ways []way) netip.Addr {
-	global := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return InnerNetwork(w.Visible) != "" })
+	global := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return innerNetwork(w.Visible) != "" })
 	if a := elected(global); a.IsValid() {
 		return a
 	}
@@ -258,32 +258,11 @@ func winner(ways []way, counts func(wayKind) bool) (best netip.Addr, most int) {
 	return best, most
 }
 
-// Networks that are no part of the public internet, beyond those that netip
-// knows.
-var (
-	carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	siteLocal  = netip.MustParsePrefix("fec0::/10")     // RFC 3879
-	thisHost   = netip.MustParsePrefix("0.0.0.0/8")     // RFC 1122 3.2.1.3
-	reserved   = netip.MustParsePrefix("240.0.0.0/4")   // RFC 1112 4, and the broadcast address
-)
-
-// InnerNetwork names what kind of inner network an address is of, or that no
+// innerNetwork names what kind of inner network an address is of, or that no
 // machine has it; empty for a global one, which receivers on the internet can see.
-func InnerNetwork(a netip.Addr) string {
-	a = a.Unmap()
-	switch {
-	case a.IsLoopback():
-		return "a loopback address"
-	case a.IsLinkLocalUnicast():
-		return "a link-local address"
-	case carrierNAT.Contains(a):
-		return "an address of a provider's shared network (carrier-grade NAT, RFC 6598)"
-	case a.IsPrivate(), siteLocal.Contains(a):
-		return "a private address"
-	case a.IsMulticast():
-		return "a multicast address"
-	case a.IsUnspecified(), thisHost.Contains(a), reserved.Contains(a):
-		return "a reserved address"
+func innerNetwork(a netip.Addr) string {
+	if n := mta.NetworkOf(a); !n.Global() {
+		return n.String()
 	}
 	return ""
 }
@@ -292,7 +271,7 @@ func InnerNetwork(a netip.Addr) string {
 // that sees an inner network does not count against a global address.
 func (f face) elsewhere(w way) bool {
 	return w.Err == nil && w.kind.outside() && w.Visible.IsValid() && w.Visible != f.Visible &&
-		(InnerNetwork(w.Visible) == "" || InnerNetwork(f.Visible) != "")
+		(innerNetwork(w.Visible) == "" || innerNetwork(f.Visible) != "")
 }
 
 // said tells the ways that agree on an address, then those that do not, then

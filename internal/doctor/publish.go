@@ -309,8 +309,8 @@ func (x *exam) planBounces(ctx context.Context, p *Plan) {
 func (x *exam) planReverse(ctx context.Context, p *Plan) {
 	known, _ := x.visitors(ctx)
 	for _, w := range known {
-		if InnerNetwork(w.addr) != "" {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s is %s: it has no public reverse record.", w.addr, InnerNetwork(w.addr)))
+		if innerNetwork(w.addr) != "" {
+			p.Notes = append(p.Notes, fmt.Sprintf("%s is %s: it has no public reverse record.", w.addr, innerNetwork(w.addr)))
 			continue
 		}
 		v := x.reverse(ctx, w.addr)

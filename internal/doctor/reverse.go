@@ -147,7 +147,7 @@ func (x *exam) judgeReverse(ctx context.Context, w visitor) []Check {
 }
 
 func (x *exam) noReverse(ctx context.Context, c *Check, w visitor, v reverseView) {
-	if kind := InnerNetwork(w.addr); kind != "" {
+	if kind := innerNetwork(w.addr); kind != "" {
 		c.Status, c.Seen = Skip, c.Seen+"; "+kind+" has no public reverse record"
 		return
 	}

@@ -181,7 +181,7 @@ func (q *plan) byRelay(ctx context.Context, to *relay, matched string) (*mta.Rou
 		if listening.has(a) {
 			return "where we listen ourselves"
 		}
-		return impossible(a)
+		return refused(a, true)
 	})
 	if len(host.Addresses) == 0 {
 		return nil, fail(mta.CauseRouter, nil, "router %s: %s", to.text, why)

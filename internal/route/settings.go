@@ -264,8 +264,8 @@ func parseRelay(text string, port, fallback uint16) (*relay, error) {
 	}
 	if addr, err := netip.ParseAddr(strings.TrimPrefix(host, "IPv6:")); err == nil {
 		r.addr = addr.Unmap()
-		if impossible(r.addr) != "" {
-			return nil, fmt.Errorf("host: %s is %s", addr, impossible(r.addr))
+		if n := mta.NetworkOf(r.addr); n.Impossible() {
+			return nil, fmt.Errorf("host: %s is %s", addr, n)
 		}
 		return r, nil
 	}
