@@ -69,9 +69,9 @@ func (s *sendmail) compose(content *kept) (*submit.Request, *whole, error) {
 	}
 	to := s.options.recipients
 	if s.options.fromHeader {
-		named, err := headerRecipients(h)
+		named, err := h.Recipients()
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fail(exitData, "%v", err)
 		}
 		to = append(to[:len(to):len(to)], named...)
 	}
@@ -209,42 +209,6 @@ func (s *sendmail) recipient(address string) (mta.Recipient, error) {
 		original = ""
 	}
 	return mta.Recipient{Address: m.String(), Notify: s.options.notify, ORcpt: original}, nil
-}
-
-// headerRecipients gives the values of To, Cc and Bcc. In a message that is
-// resent, those of the newest resending count instead (RFC 5322 3.6.6): its
-// fields stand first, and end where one of them comes again or where a trace
-// field shows that the rest is older.
-func headerRecipients(h *header.Header) ([]string, error) {
-	var plain, resent []string
-	seen := map[string]bool{}
-	over := false
-	for f := range h.All() {
-		name := strings.ToLower(f.Name())
-		bare, isResent := strings.CutPrefix(name, "resent-")
-		switch {
-		case isResent:
-			over = over || seen[name]
-			seen[name] = true
-		case name == "received" || name == "return-path":
-			over = over || len(seen) > 0
-		}
-		if bare != "to" && bare != "cc" && bare != "bcc" {
-			continue
-		}
-		if _, err := header.Mailboxes(f.Text()); err != nil {
-			return nil, fail(exitData, "the field %s: %v", f.Name(), err)
-		}
-		if !isResent {
-			plain = append(plain, f.Text())
-		} else if !over {
-			resent = append(resent, f.Text())
-		}
-	}
-	if len(seen) > 0 {
-		return resent, nil
-	}
-	return plain, nil
 }
 
 // missing makes Date and From where the message has none: the time and the name

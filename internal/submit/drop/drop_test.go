@@ -257,7 +257,7 @@ func TestTooManyRecipientsDoNotWaitForever(t *testing.T) {
 	t.Parallel()
 	f, in := newFolder(t), newIntake()
 	f.put(t, testEntry(1), "x")
-	in.says = &submit.Refusal{Reply: mta.Reply{Code: 452, Enhanced: tooMany}}
+	in.says = &submit.Refusal{Reply: mta.Reply{Code: 452, Enhanced: mta.Enhanced{Class: 4, Subject: 5, Detail: 3}}}
 	if _, ok := onePass(f, in); !ok || f.names(t, "new") != "" {
 		t.Errorf("%v, left %q", ok, f.names(t, "new"))
 	}

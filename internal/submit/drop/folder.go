@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mailout/internal/submit/filedoor"
 )
 
 // ErrFolder says that the folder is not as it must be; its text says what to do.
@@ -65,7 +67,7 @@ func prepareRoom(path string, mode fs.FileMode) error {
 	switch {
 	case !perm.IsDir():
 		return fmt.Errorf("%s is no directory: move it away", path)
-	case !ours(info):
+	case !filedoor.Ours(info):
 		return fmt.Errorf("%s belongs to another user than the daemon's: chown it", path)
 	case mode == badMode && perm.Perm()&0o077 != 0:
 		return fmt.Errorf("%s holds others' mail and is open to them: chmod 700 %s", path, path)
@@ -89,7 +91,7 @@ func (f Folder) Put(e *Entry, content io.Reader, minFree int64) error {
 		return ErrLittleSpace
 	}
 	temp := filepath.Join(f.fresh(), "."+e.ID.String())
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
+	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|filedoor.NoFollow, 0o600)
 	if err != nil {
 		return err
 	}
@@ -160,7 +162,7 @@ func (f Folder) Count() (int, error) {
 	defer dir.Close()
 	n := 0
 	for {
-		names, err := dir.Readdirnames(pageOfNames)
+		names, err := dir.Readdirnames(filedoor.PageOfNames)
 		for _, name := range names {
 			if !strings.HasPrefix(name, ".") {
 				n++
@@ -173,17 +175,4 @@ func (f Folder) Count() (int, error) {
 			return n, err
 		}
 	}
-}
-
-// pageOfNames is how many names of the directory are in memory at once.
-const pageOfNames = 1000
-
-// syncDirectory makes the names in a directory durable.
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -4,10 +4,6 @@ package drop
 
 import "io/fs"
 
-const noFollow = 0
-
-func ours(fs.FileInfo) bool { return true }
-
 type reading uint8
 
 const (
@@ -17,7 +13,3 @@ const (
 )
 
 func readers(fs.FileInfo, fs.FileInfo) reading { return readByOwner }
-
-func links(fs.FileInfo) uint64 { return 1 }
-
-func ownerOf(fs.FileInfo) string { return "" }

@@ -4,21 +4,8 @@ package drop
 
 import (
 	"io/fs"
-	"os"
-	"os/user"
-	"strconv"
 	"syscall"
 )
-
-// noFollow refuses a symbolic link, and does not wait for the writer of a FIFO.
-const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-
-// ours reports whether a file is the process's user's; root takes all.
-func ours(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	euid := os.Geteuid()
-	return !ok || euid == 0 || int(st.Uid) == euid
-}
 
 // reading says by which right the daemon reads a file.
 type reading uint8
@@ -39,25 +26,4 @@ func readers(room, file fs.FileInfo) reading {
 		return readByGroup
 	}
 	return readByNobody
-}
-
-// links is how many names a file has.
-func links(info fs.FileInfo) uint64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Nlink) //nolint:unconvert // its type differs by system
-	}
-	return 1
-}
-
-// ownerOf names the account that a file belongs to.
-func ownerOf(info fs.FileInfo) string {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return ""
-	}
-	uid := strconv.FormatUint(uint64(st.Uid), 10)
-	if u, err := user.LookupId(uid); err == nil {
-		return u.Username
-	}
-	return "uid " + uid
 }

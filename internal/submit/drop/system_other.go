@@ -6,12 +6,14 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"mailout/internal/submit/filedoor"
 )
 
 // syncName makes the name of a file that was just renamed durable, as far as
 // the system lets whoever may not read the directory.
 func syncName(dir string, file *os.File) error {
-	err := syncDirectory(dir)
+	err := filedoor.SyncDirectory(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return file.Sync()
 	}
@@ -19,5 +21,3 @@ func syncName(dir string, file *os.File) error {
 }
 
 func freeSpace(string) (int64, bool) { return 0, false }
-
-func watch(string, chan<- struct{}) (stop func()) { return nil }

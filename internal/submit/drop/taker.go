@@ -13,11 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/submit"
+	"mailout/internal/submit/filedoor"
 )
 
 // Options are what a Taker is made of.
@@ -37,32 +37,21 @@ type Options struct {
 const (
 	defaultPoll = 30 * time.Second
 	pollBlind   = 2 * time.Second
-	// retryAfter is the pause after a message that cannot be taken at the
-	// moment: a full disk, little memory.
-	retryAfter = 5 * time.Second
 	// staleAfter is when a file that never got its name is given up.
 	staleAfter = 24 * time.Hour
-	// workers take messages side by side, so that they share syncs.
-	workers = 8
-	// maxTold bounds the names that a complaint is not repeated for.
-	maxTold = 1000
 )
 
 // Taker takes messages out of a folder. Start it once, Stop it once.
 type Taker struct {
 	opts   Options
 	log    *slog.Logger
-	signal chan struct{} // files came; one may be pending
+	said   *filedoor.Complaints // files that were complained of and stay
+	signal chan struct{}        // files came; one may be pending
 
 	stop    chan struct{}   // closed: take no further file
 	base    context.Context // of intake's calls; ends when work is abandoned
 	abandon context.CancelFunc
 	done    chan struct{} // closed when the goroutine has ended
-
-	mu struct {
-		sync.Mutex
-		told map[string]struct{} // names that were complained of and stay
-	}
 }
 
 // NewTaker makes a taker; nothing runs before Start.
@@ -73,12 +62,10 @@ func NewTaker(o Options) *Taker {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Taker{
-		opts: o, log: o.Logger, signal: make(chan struct{}, 1),
+	return &Taker{
+		opts: o, log: o.Logger, said: filedoor.NewComplaints(o.Logger), signal: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	t.mu.told = map[string]struct{}{}
-	return t
 }
 
 // Start prepares the folder and begins to take in what is there, and what
@@ -89,7 +76,7 @@ func (t *Taker) Start(ctx context.Context) error {
 		return err
 	}
 	t.base, t.abandon = context.WithCancel(context.WithoutCancel(ctx))
-	unwatch := watch(t.opts.Folder.fresh(), t.signal)
+	unwatch := filedoor.Watch(t.opts.Folder.fresh(), filedoor.Arrived, t.came)
 	poll := t.opts.Poll
 	if unwatch == nil {
 		unwatch, poll = func() {}, min(poll, pollBlind)
@@ -100,6 +87,14 @@ func (t *Taker) Start(ctx context.Context) error {
 		t.run(poll)
 	}()
 	return nil
+}
+
+// came says that there is something to look at.
+func (t *Taker) came(string, filedoor.Event) {
+	select {
+	case t.signal <- struct{}{}:
+	default: // one is pending
+	}
 }
 
 // Stop ends the taking: no further file is begun, and those under way may end
@@ -132,33 +127,12 @@ func (t *Taker) run(poll time.Duration) {
 		}
 		pause := poll
 		if !t.pass() {
-			pause = retryAfter
-			if !t.wait(retryAfter) {
+			pause = filedoor.RetryAfter
+			if !filedoor.Pause(pause, t.stop) {
 				return
 			}
 		}
 		timer.Reset(pause)
-	}
-}
-
-// wait sits out a shortage, whatever comes meanwhile; false when stopped.
-func (t *Taker) wait(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-t.stop:
-		return false
-	}
-}
-
-func (t *Taker) stopping() bool {
-	select {
-	case <-t.stop:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -172,12 +146,12 @@ func (t *Taker) pass() bool {
 	}
 	defer dir.Close()
 	for {
-		names, err := dir.Readdirnames(pageOfNames)
+		names, err := dir.Readdirnames(filedoor.PageOfNames)
 		slices.Sort(names) // by age, as far as one page goes
-		if !t.page(names) {
+		if !filedoor.Each(names, t.stop, t.file) {
 			return false
 		}
-		if errors.Is(err, io.EOF) || t.stopping() {
+		if errors.Is(err, io.EOF) || filedoor.Closed(t.stop) {
 			return true
 		}
 		if err != nil {
@@ -187,35 +161,6 @@ func (t *Taker) pass() bool {
 	}
 }
 
-// page takes the files named, workers at a time.
-func (t *Taker) page(names []string) bool {
-	var all sync.WaitGroup
-	work := make(chan string)
-	var mu sync.Mutex
-	short := false
-	isShort := func() bool { mu.Lock(); defer mu.Unlock(); return short }
-	for range min(workers, len(names)) {
-		all.Go(func() {
-			for name := range work {
-				if !t.file(name) {
-					mu.Lock()
-					short = true
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	for _, name := range names {
-		if isShort() || t.stopping() {
-			break
-		}
-		work <- name
-	}
-	close(work)
-	all.Wait()
-	return !short
-}
-
 // file deals with one name; false says that the message must wait.
 func (t *Taker) file(name string) bool {
 	if strings.HasPrefix(name, ".") {
@@ -223,7 +168,7 @@ func (t *Taker) file(name string) bool {
 		return true
 	}
 	request, err := t.take(name)
-	var refusal *submit.Refusal
+	refusal, waits := filedoor.Waits(err)
 	switch {
 	case err == nil || errors.Is(err, submit.ErrTaken):
 		t.remove(name)
@@ -233,10 +178,10 @@ func (t *Taker) file(name string) bool {
 	case errors.Is(err, ErrForm), errors.Is(err, fs.ErrPermission):
 		t.aside(name, err)
 		return true
-	case !errors.As(err, &refusal):
+	case err != nil && refusal == nil:
 		t.complain(name, "a file of the drop folder cannot be read; it stays there", err)
 		return true
-	case refusal.Reply.Code < 500 && refusal.Reply.Enhanced != tooMany:
+	case waits:
 		t.complain(name, "a message waits in the drop folder", err)
 		return false
 	}
@@ -246,10 +191,6 @@ func (t *Taker) file(name string) bool {
 	t.aside(name, err)
 	return true
 }
-
-// tooMany is the enhanced code of too many recipients: in SMTP the client sends
-// the others in a second transaction (RFC 5321 4.5.3.1.10), a file cannot.
-var tooMany = mta.Enhanced{Class: 4, Subject: 5, Detail: 3}
 
 // report tells the sender of a refusal; false when that must wait.
 func (t *Taker) report(name string, request *submit.Request, refusal *submit.Refusal) bool {
@@ -277,7 +218,7 @@ func (t *Taker) take(name string) (*submit.Request, error) {
 	if !before.Mode().IsRegular() { // opening a device would do something
 		return nil, fmt.Errorf("%w: it is no regular file", ErrForm)
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|noFollow, 0)
+	file, err := os.OpenFile(path, os.O_RDONLY|filedoor.NoFollow, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +229,7 @@ func (t *Taker) take(name string) (*submit.Request, error) {
 	}
 	// A second name may be a trick: a file of somebody else's, put here to be
 	// mailed or to be removed.
-	if !os.SameFile(before, info) || links(info) != 1 {
+	if !os.SameFile(before, info) || filedoor.Links(info) != 1 {
 		return nil, fmt.Errorf("%w: it has other names as well", ErrForm)
 	}
 	request, content, err := Read(file)
@@ -298,21 +239,8 @@ func (t *Taker) take(name string) (*submit.Request, error) {
 	if request.ID != id {
 		return nil, fmt.Errorf("%w: the ID in it, %s, is not its name", ErrForm, request.ID)
 	}
-	request.Origin.User = ownerOf(info)
-	return request, t.hand(request, content)
-}
-
-func (t *Taker) hand(request *submit.Request, content io.Reader) error {
-	draft, err := t.opts.Intake.Begin(t.base, request)
-	if err != nil {
-		return err
-	}
-	defer draft.Abort()
-	if _, err := io.Copy(draft, content); err != nil {
-		return err
-	}
-	_, err = draft.Commit(t.base)
-	return err
+	request.Origin.User = filedoor.OwnerOf(info)
+	return request, filedoor.Hand(t.base, t.opts.Intake, request, content)
 }
 
 // remove ends a file whose message intake has. If it stays, the next pass is
@@ -359,15 +287,5 @@ func (t *Taker) aside(name string, why error) {
 
 // complain says something once for each name.
 func (t *Taker) complain(name, what string, err error) {
-	key := name + "\x00" + what
-	t.mu.Lock()
-	_, before := t.mu.told[key]
-	if len(t.mu.told) >= maxTold {
-		clear(t.mu.told)
-	}
-	t.mu.told[key] = struct{}{}
-	t.mu.Unlock()
-	if !before {
-		t.log.Error(what, mta.KeyPath, filepath.Join(t.opts.Folder.fresh(), name), mta.KeyError, err)
-	}
+	t.said.Tell(filepath.Join(t.opts.Folder.fresh(), name), what, err)
 }
