@@ -169,6 +169,8 @@ type Store interface {
 	CountByDestination(ctx context.Context, dest mta.Destination) (Stats, error)
 
 	// Records calls f for journal records, oldest first, until f returns false.
+	// Each has the tags and the metadata of its message, whatever the record that
+	// was stored said.
 	Records(ctx context.Context, filter RecordFilter, f func(*mta.Record) bool) error
 	// Prune removes the journal records of messages that are no longer in the
 	// spool and whose last record is from before t: a message's records leave

@@ -69,6 +69,7 @@ func recordsRoundTrip(e *env) {
 	e.reopen()
 	e.same(e.records(spool.RecordFilter{ID: sub.Message.ID}), want)
 	e.same(e.records(spool.RecordFilter{}), want)
+	recordsTellFacts(e)
 }
 
 func recordsOutlive(e *env) {

@@ -128,6 +128,10 @@ func drawRecord(t *rapid.T) *mta.Record {
 	if rapid.Bool().Draw(t, "report") {
 		r.Report = mta.ID{1, 15: 2}
 	}
+	if rapid.Bool().Draw(t, "facts") {
+		r.Tags = []string{"a", drawText(t)}
+		r.Metadata = map[string]string{"k": drawText(t), "l": ""}
+	}
 	for range rapid.IntRange(0, 2).Draw(t, "tries") {
 		r.Tries = append(r.Tries, mta.Try{Host: drawText(t), IP: drawAddr(t), Stage: mta.StageRcpt, Reply: drawText(t), MS: 5})
 	}
@@ -213,6 +217,8 @@ func TestDeliveriesRoundTrip(t *testing.T) {
 // a panic, never memory beyond the value's size.
 func FuzzDecodeMessage(f *testing.F) {
 	m := &mta.Message{ID: mta.ID{1}, Size: 5, Stream: "default", MessageID: "<x@y>", Envelope: mta.Envelope{Sender: "a@b"}, Origin: mta.Origin{Door: "smtp", Peer: netip.MustParseAddr("192.0.2.1")}}
+	f.Add(unsealed(appendMessage(nil, &facts{msg: m, accepted: 3}, 2)))
+	m.Tags, m.Metadata, m.NotBefore = []string{"t"}, map[string]string{"k": "v"}, time.UnixMilli(99).UTC()
 	f.Add(unsealed(appendMessage(nil, &facts{msg: m, accepted: 3}, 2)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, v []byte) {

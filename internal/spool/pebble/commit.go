@@ -205,7 +205,11 @@ func (t *txn) entry(recs []*mta.Record, id mta.ID, kind byte, from *facts, place
 		if kind == entryLater && place != nil {
 			at = place(r)
 		}
-		v = appendRecord(v, r, p, t.journal.watermark, at)
+		f := differs(r, p)
+		if kind == entryLater {
+			f &^= hasTags | hasMetadata // the accepted entry tells them
+		}
+		v = appendFields(v, f, r, t.journal.watermark, at)
 		p = r
 	}
 	t.val = seal(v, 0)

@@ -15,6 +15,7 @@ const (
 	flagRequireTLS
 	flagBody8Bit
 	flagBodyFile // content is in a file of its own
+	flagFacts    // the application's facts follow (facts.go)
 )
 
 // facts are a message with what only the store knows of it.
@@ -31,7 +32,7 @@ func appendMessage(b []byte, f *facts, deliveries int) []byte {
 	from := len(b)
 	m := f.msg
 	var flags byte
-	for i, on := range [...]bool{m.EightBit, m.UTF8, m.Envelope.SMTPUTF8, m.Envelope.RequireTLS, m.Envelope.Body8Bit, f.bodyFile} {
+	for i, on := range [...]bool{m.EightBit, m.UTF8, m.Envelope.SMTPUTF8, m.Envelope.RequireTLS, m.Envelope.Body8Bit, f.bodyFile, hasFacts(m)} {
 		if on {
 			flags |= 1 << i
 		}
@@ -51,6 +52,9 @@ func appendMessage(b []byte, f *facts, deliveries int) []byte {
 	b = appendAddr(b, m.Origin.Peer)
 	b = appendString(b, m.Origin.Helo)
 	b = appendString(b, m.Origin.User)
+	if flags&flagFacts != 0 {
+		b = appendFacts(b, m)
+	}
 	return seal(b, from)
 }
 
@@ -82,6 +86,9 @@ func decodeMessage(id mta.ID, v []byte) (*facts, error) {
 	m.Origin.Door, m.Origin.Protocol = r.word(), r.word()
 	m.Origin.Peer = r.addr()
 	m.Origin.Helo, m.Origin.User = r.string(), r.string()
+	if flags&flagFacts != 0 {
+		r.facts(m)
+	}
 	if r.bad || len(r.b) != 0 || m.Size < 0 || m.Deliveries < 0 || m.Kind > mta.KindNotice || m.Envelope.Ret > mta.RetHeaders {
 		return nil, errDamaged
 	}

@@ -18,7 +18,8 @@ import (
 // entry. fields has a bit for each field whose value follows. A field without
 // its bit has the value of the base: for the first record of an accepted
 // entry nothing, for other records the one before them, except that in later
-// entries MessageID, Stream, Sender and Size come from the accepted record.
+// entries MessageID, Stream, Sender, Size, Tags and Metadata come from the
+// accepted record; the last two always.
 const (
 	entryAccepted = 1 + iota // written by Put; indexed by recipient
 	entryLater               // written by Settle; refers to the accepted entry
@@ -55,6 +56,8 @@ const (
 	hasSize
 	hasHostPlace // place in the site's comma-separated names, instead of hasHost
 	hasUser
+	hasTags
+	hasMetadata
 	allFields = 1<<iota - 1
 )
 
@@ -90,7 +93,7 @@ func differs(r, p *mta.Record) (fields uint64) {
 	if r.User != p.User {
 		fields |= hasUser
 	}
-	return fields
+	return fields | differentFacts(r, p)
 }
 
 func sameTries(a, b []mta.Try) bool {
@@ -118,7 +121,11 @@ func appendEntryHead(b []byte, kind byte, id mta.ID, watermark int64, accepted u
 // appendRecord encodes r against p. place is the recipient's place among the
 // accepted ones plus one, or 0 when it is not known.
 func appendRecord(b []byte, r, p *mta.Record, watermark int64, place uint32) []byte {
-	f := differs(r, p)
+	return appendFields(b, differs(r, p), r, watermark, place)
+}
+
+// appendFields encodes the given fields of r.
+func appendFields(b []byte, f uint64, r *mta.Record, watermark int64, place uint32) []byte {
 	if f&hasRecipient != 0 && place != 0 {
 		f = f&^hasRecipient | hasRecipientPlace
 	}
@@ -170,7 +177,7 @@ func appendRecord(b []byte, r, p *mta.Record, watermark int64, place uint32) []b
 	if f&hasUser != 0 {
 		b = appendString(b, r.User)
 	}
-	return b
+	return appendRecordFacts(b, f, r)
 }
 
 func appendRecordTail(b []byte, f uint64, r *mta.Record, watermark int64) []byte {
@@ -280,6 +287,7 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 	if f&hasUser != 0 {
 		rec.User = r.string()
 	}
+	r.recordFacts(rec, f)
 }
 
 // placeInSite finds a host among the names of a site; -1 when it is none.
@@ -391,7 +399,7 @@ func originOf(e *entry) (*origin, error) {
 	first := true
 	err := e.records(nil, func(rec *mta.Record) bool {
 		if first {
-			o.rec = mta.Record{MessageID: rec.MessageID, Stream: rec.Stream, Sender: rec.Sender, Size: rec.Size}
+			o.rec = mta.Record{MessageID: rec.MessageID, Stream: rec.Stream, Sender: rec.Sender, Size: rec.Size, Tags: rec.Tags, Metadata: rec.Metadata}
 			first = false
 		}
 		o.recipients = append(o.recipients, rec.Recipient)

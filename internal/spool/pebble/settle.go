@@ -178,13 +178,16 @@ func (t *txn) settleRecords(st *spool.Settlement, h *head) error {
 		return nil
 	}
 	kind, from := byte(entryPlain), (*facts)(nil)
-	if h.accepted != 0 {
-		if from = t.factsOf(st.Delivery.Message); from != nil {
+	recs := st.Records
+	if from = t.factsOf(st.Delivery.Message); from != nil {
+		if h.accepted != 0 {
 			kind = entryLater
+		} else {
+			recs = withFacts(recs, from.msg)
 		}
 	}
 	at := 0
-	t.record(st.Records, st.Delivery.Message, kind, from, func(rec *mta.Record) uint32 {
+	t.record(recs, st.Delivery.Message, kind, from, func(rec *mta.Record) uint32 {
 		i := t.storedAt(rec.Recipient, h.dest.Domain, at)
 		if i < 0 {
 			return 0
