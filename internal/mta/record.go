@@ -30,16 +30,27 @@ const (
 	EventIdentity
 	// EventRetried says that an operator made the next attempt due.
 	EventRetried
+	// EventFollower tells of no message either: a receiver of events was given
+	// up, or events for it were. Like EventIdentity, with FollowerRecipient as
+	// recipient.
+	EventFollower
 )
 
 // LastEvent is the highest of the events.
-const LastEvent = EventRetried
+const LastEvent = EventFollower
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
 const IdentityRecipient = "identity"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried"}
+// FollowerRecipient stands in the records of EventFollower for a recipient, so
+// that `mailout trace events` finds them.
+const FollowerRecipient = "events"
+
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower"}
+
+// OfMessage reports whether the event tells of a message.
+func (e Event) OfMessage() bool { return e != EventIdentity && e != EventFollower }
 
 // String gives the event's word.
 func (e Event) String() string { return eventNames[e] }
