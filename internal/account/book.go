@@ -21,6 +21,8 @@ type User struct {
 	From     Senders // of the envelope and of the From field
 	Stream   string  // of its messages; empty: the door's
 	Rate     Rate    // messages; zero: no bound
+	Key      Key     // of HTTP, and instead of the password; zero: none
+	Scopes   []Scope // what may be done over HTTP
 
 	limiter *rate.Limiter
 	proof   *atomic.Pointer[[sha256.Size]byte]
@@ -42,6 +44,9 @@ func seconds(d time.Duration) string {
 	return (max(d, time.Second) + time.Second - 1).Truncate(time.Second).String()
 }
 
+// maxName is the longest name of a user, in octets.
+const maxName = 128
+
 // maxChecks bounds the passwords that are checked at once: each takes the
 // memory and a core that its hash asks for.
 const maxChecks = 2
@@ -60,9 +65,12 @@ type Book struct {
 // page is one immutable set of users.
 type page struct {
 	users map[string]*User
-	scram bool     // every user can use SCRAM
-	decoy Verifier // what an unknown name is checked against
-	salt  [32]byte // makes the salts of unknown names, the same after a restart
+	keys  map[[sha256.Size]byte]*User // by the hash of their key
+	bare  []*User                     // the first with a password, for tokens without a name
+	known known                       // such tokens that were right
+	scram bool                        // every user with a password can use SCRAM
+	decoy Verifier                    // what an unknown name is checked against
+	salt  [32]byte                    // makes the salts of unknown names, the same after a restart
 }
 
 // NewBook makes an empty Book; now is the clock, nil: time.Now.
@@ -81,7 +89,7 @@ func NewBook(now func() time.Time) *Book {
 func (b *Book) Configure(users []User) {
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	next := &page{users: make(map[string]*User, len(users)), scram: len(users) > 0}
+	next := &page{users: make(map[string]*User, len(users)), keys: make(map[[sha256.Size]byte]*User)}
 	old := b.current.Load()
 	seed := sha256.New()
 	for i := range users {
@@ -92,15 +100,29 @@ func (b *Book) Configure(users []User) {
 				u.limiter = before.limiter
 			}
 		}
-		next.users[u.Name] = &u
-		next.scram = next.scram && u.Password.SCRAM()
-		if i == 0 {
-			next.decoy = u.Password
-		}
+		next.add(&u)
 		seed.Write([]byte(u.Password.String()))
 	}
 	seed.Sum(next.salt[:0])
 	b.current.Store(next)
+}
+
+// add takes a user into a page that nobody reads yet.
+func (p *page) add(u *User) {
+	p.users[u.Name] = u
+	if !u.Key.IsZero() {
+		p.keys[u.Key.hash] = u
+	}
+	if u.Password.String() == "" {
+		return
+	}
+	if len(p.bare) < maxTrials {
+		p.bare = append(p.bare, u)
+	}
+	if p.decoy.String() == "" {
+		p.decoy, p.scram = u.Password, true
+	}
+	p.scram = p.scram && u.Password.SCRAM()
 }
 
 // Len is how many users there are.
@@ -115,23 +137,29 @@ func (b *Book) SCRAM() bool { return b.current.Load().scram }
 func (b *Book) User(name string) *User { return b.current.Load().users[name] }
 
 // Still gives what a user who signed in earlier is now; nil when it is gone or
-// has another password.
+// has another password or key.
 func (b *Book) Still(u *User) *User {
 	now := b.User(u.Name)
-	if now == nil || now.Password.String() != u.Password.String() {
+	if now == nil || now.Password.String() != u.Password.String() || now.Key != u.Key {
 		return nil
 	}
 	return now
 }
 
-// SignIn checks a password. The error is ErrDenied, a *WaitError, or that of
+// SignIn checks a password, or a key in its place. The error is ErrDenied, a *WaitError, or that of
 // ctx, which bounds the wait for others' checks.
 func (b *Book) SignIn(ctx context.Context, peer netip.Addr, name, password string) (*User, error) {
 	p := b.current.Load()
+	u := p.users[name]
+	if u != nil && p.byKey(password) == u { // see SignInToken why before the guard
+		return u, nil
+	}
+	if len(name) > maxName || len(password) > MaxPassword {
+		name, u = "", nil // the guard must not keep it
+	}
 	if wait := b.guard.Wait(peer, name, b.now()); wait > 0 {
 		return nil, &WaitError{wait}
 	}
-	u := p.users[name]
 	if u != nil && u.remembers(b.proof(u, password)) {
 		return u, nil
 	}
@@ -146,10 +174,11 @@ func (b *Book) SignIn(ctx context.Context, peer netip.Addr, name, password strin
 		return nil, &WaitError{wait}
 	}
 	verifier := p.decoy
-	if u != nil {
+	has := u != nil && u.Password.String() != ""
+	if has {
 		verifier = u.Password
 	}
-	if !verifier.Check(password) || u == nil { // the same work for a name that is none
+	if !verifier.Check(password) || !has { // the same work for a name that is none
 		b.guard.Failed(peer, name, b.now())
 		return nil, ErrDenied
 	}

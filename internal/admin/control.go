@@ -59,14 +59,6 @@ type controlOptions struct {
 	DryRun  *bool   `json:"dry_run"`
 }
 
-func (s *Server) controlRoutes(mux *http.ServeMux) {
-	for v := queue.VerbHold; v <= queue.VerbCancel; v++ {
-		mux.HandleFunc("POST /v1/messages/{id}/"+v.String(), func(w http.ResponseWriter, r *http.Request) { s.control(w, r, v, "id") })
-		mux.HandleFunc("POST /v1/queues/{destination}/"+v.String(), func(w http.ResponseWriter, r *http.Request) { s.control(w, r, v, "destination") })
-		mux.HandleFunc("POST /v1/deliveries/"+v.String(), func(w http.ResponseWriter, r *http.Request) { s.control(w, r, v, "") })
-	}
-}
-
 // control answers a command; the selector named by place stands in the path.
 func (s *Server) control(w http.ResponseWriter, r *http.Request, verb queue.Verb, place string) {
 	q := r.URL.Query()

@@ -12,8 +12,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"mailout/internal/mta"
 	"mailout/internal/queue"
+	"mailout/internal/rest"
 	"mailout/internal/spool"
 	"mailout/internal/submit"
 )
@@ -30,10 +33,11 @@ type Reload struct {
 	NeedsRestart []string `json:"needs_restart"` // keys that changed but wait for a restart
 }
 
-// Options are the parts the server stands on. All are required, but for Doctor,
-// Control and Explain.
+// Options are the parts the server stands on. All are required, but for
+// Address, Doctor, Control, Explain, Records, Ready and Routes.
 type Options struct {
 	Socket string // path of the Unix socket
+	TCP    TCP    // the listener for others; without an address there is none
 	Store  spool.Store
 	Queue  Queue
 	Intake submit.Acceptor
@@ -44,32 +48,44 @@ type Options struct {
 	Control Controller
 	// Explain answers GET /v1/explain; nil: it is not part of the API.
 	Explain Explainer
+	// Ready says why no mail can be taken or delivered now; nil: it always can.
+	Ready func(ctx context.Context) error
+	// Routes register what other parts serve.
+	Routes  []func(huma.API)
+	Version string
 	Logger  *slog.Logger
 }
 
-// Server serves the control API on a Unix socket.
+// Server serves the control API on a Unix socket, and on TCP.
 type Server struct {
 	opts   Options
-	http   *http.Server
-	listen net.Listener
-	done   chan struct{}
+	mux    *http.ServeMux
+	api    huma.API
+	socket *listener
+	tcp    *listener // nil: none
 }
 
 // New makes a server; nothing runs before Start.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, done: make(chan struct{})}
-	s.http = &http.Server{
+	s := &Server{opts: opts, mux: http.NewServeMux()}
+	s.api = rest.New(s.mux, opts.Version)
+	s.register(s.api)
+	s.socket = newListener(&http.Server{
 		Handler:           s.routes(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    1 << 20,
 		ConnContext:       withPeer,
+	}, opts.Logger)
+	if opts.TCP.Address != "" {
+		s.tcp = newListener(s.opts.TCP.server(s.public()), opts.Logger)
 	}
 	return s
 }
 
-// Start binds the socket, readable and writable by owner and group, and
-// serves. A socket left by a process that died is replaced; see clearPath.
+// Start binds the socket, readable and writable by owner and group, and the
+// TCP address, and serves. A socket left by a process that died is replaced;
+// see clearPath.
 func (s *Server) Start(context.Context) error {
 	if err := clearPath(s.opts.Socket); err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -82,14 +98,69 @@ func (s *Server) Start(context.Context) error {
 		l.Close()
 		return fmt.Errorf("control socket: %w", err)
 	}
-	s.listen = l
+	s.socket.serve(l)
+	if s.tcp == nil {
+		return nil
+	}
+	if l, err = s.opts.TCP.listen(); err != nil {
+		return fmt.Errorf("[http] address %s: %w", s.opts.TCP.Address, err)
+	}
+	s.tcp.serve(l)
+	s.opts.Logger.Info("listening", mta.KeyListener, "http "+l.Addr().String())
+	return nil
+}
+
+// Addr is the address that TCP is served on; nil when it is not.
+func (s *Server) Addr() net.Addr {
+	if s.tcp == nil || s.tcp.on == nil {
+		return nil
+	}
+	return s.tcp.on.Addr()
+}
+
+// Stop lets requests under way finish until ctx ends, then closes both.
+func (s *Server) Stop(ctx context.Context) error {
+	var err error
+	if s.tcp != nil {
+		err = s.tcp.stop(ctx)
+	}
+	return errors.Join(err, s.socket.stop(ctx))
+}
+
+// listener is an HTTP server on one listener; it owns the goroutine that
+// serves.
+type listener struct {
+	http *http.Server
+	log  *slog.Logger
+	on   net.Listener
+	done chan struct{}
+}
+
+func newListener(server *http.Server, log *slog.Logger) *listener {
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	return &listener{http: server, log: log, done: make(chan struct{})}
+}
+
+func (l *listener) serve(on net.Listener) {
+	l.on = on
 	go func() {
-		defer close(s.done)
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.opts.Logger.Error("control socket failed", mta.KeyPath, s.opts.Socket, mta.KeyError, err)
+		defer close(l.done)
+		if err := l.http.Serve(on); !errors.Is(err, http.ErrServerClosed) {
+			l.log.Error("the control API failed", mta.KeyListener, on.Addr().String(), mta.KeyError, err)
 		}
 	}()
-	return nil
+}
+
+func (l *listener) stop(ctx context.Context) error {
+	if l.on == nil {
+		return nil
+	}
+	err := l.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, l.http.Close())
+	}
+	<-l.done
+	return err
 }
 
 // clearPath removes a socket that nobody serves any more. Whatever else stands
@@ -124,53 +195,4 @@ func clearPath(path string) error {
 		return err
 	}
 	return nil
-}
-
-// Stop lets requests under way finish until ctx ends, then closes the socket.
-func (s *Server) Stop(ctx context.Context) error {
-	if s.listen == nil {
-		return nil
-	}
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.http.Close())
-	}
-	<-s.done
-	return err
-}
-
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /v1/queues", s.summary)
-	mux.HandleFunc("GET /v1/deliveries", s.deliveries)
-	mux.HandleFunc("GET /v1/messages/{id}", s.message)
-	mux.HandleFunc("POST /v1/messages", s.submit)
-	mux.HandleFunc("POST /v1/handover", s.handover)
-	mux.HandleFunc("GET /v1/trace", s.trace)
-	mux.HandleFunc("POST /v1/config/reload", s.reload)
-	mux.Handle("GET /metrics", s.metrics())
-	if s.opts.Control != nil {
-		s.controlRoutes(mux)
-	}
-	if s.opts.Doctor != nil {
-		mux.HandleFunc("GET /v1/doctor", s.lastDoctor)
-		mux.HandleFunc("POST /v1/doctor", s.doctorNow)
-	}
-	if s.opts.Explain != nil {
-		mux.HandleFunc("GET /v1/explain", s.explain)
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, &Problem{Status: http.StatusNotFound, Detail: r.Method + " " + r.URL.Path + " is not part of this API"})
-	})
-	return mux
-}
-
-func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	result, err := s.opts.Reload(r.Context())
-	if err != nil {
-		writeProblem(w, reloadProblem(err))
-		return
-	}
-	writeJSON(w, http.StatusOK, result)
 }

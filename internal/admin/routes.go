@@ -1,0 +1,229 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"mailout/internal/account"
+	"mailout/internal/control"
+	"mailout/internal/queue"
+	"mailout/internal/rest"
+)
+
+// none stands for an operation without parameters, or without an answer that
+// can be described as a JSON object.
+type none struct{}
+
+// answer describes a JSON object that an operation answers.
+type answer[T any] struct{ Body T }
+
+// register puts every operation on the mux. What is not found is a problem too.
+func (s *Server) register(api huma.API) {
+	s.healthRoutes(api)
+	s.queueRoutes(api)
+	s.messageRoutes(api)
+	s.localRoutes(api)
+	s.identityRoutes(api)
+	if s.opts.Control != nil {
+		s.controlRoutes(api)
+	}
+	for _, more := range s.opts.Routes {
+		more(api)
+	}
+	s.documentRoute(api)
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, &Problem{Status: http.StatusNotFound, Detail: r.Method + " " + r.URL.Path + " is not part of this API"})
+	})
+}
+
+// routes serves whoever may open the Unix socket.
+func (s *Server) routes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mux.ServeHTTP(w, r.WithContext(rest.WithLocal(r.Context())))
+	})
+}
+
+func (s *Server) healthRoutes(api huma.API) {
+	text := func(status, description string) map[string]*huma.Response {
+		return map[string]*huma.Response{status: {Description: description, Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}}
+	}
+	rest.Raw[none, none](api, rest.Open(huma.Operation{
+		OperationID: "healthz", Method: http.MethodGet, Path: "/healthz", Tags: []string{"Server"}, DefaultStatus: http.StatusOK,
+		Summary: "Whether the process answers", Responses: text("200", "It does."),
+	}), func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	rest.Raw[none, none](api, rest.Open(huma.Operation{
+		OperationID: "readyz", Method: http.MethodGet, Path: "/readyz", Tags: []string{"Server"}, DefaultStatus: http.StatusOK,
+		Summary: "Whether mail can be handed over now", Errors: []int{http.StatusServiceUnavailable},
+		Description: "503 while the daemon starts or stops, when the spool's disk is full, and when memory is short.",
+		Responses:   text("200", "It can."),
+	}), s.ready)
+	rest.Raw[none, none](api, rest.Operation(huma.Operation{
+		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Tags: []string{"Server"}, DefaultStatus: http.StatusOK,
+		Summary: "Metrics for Prometheus", Responses: text("200", "The text format of Prometheus, or OpenMetrics if asked for."),
+	}, account.ScopeRead), s.metrics().ServeHTTP)
+	rest.Raw[none, answer[Reload]](api, rest.Operation(huma.Operation{
+		OperationID: "reload", Method: http.MethodPost, Path: "/v1/config/reload", Tags: []string{"Server"},
+		Summary: "Read the configuration file again", Description: "A file with errors changes nothing; `errors` lists them with their positions.",
+	}, account.ScopeAdmin), s.reload)
+}
+
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.opts.Ready != nil {
+		if err := s.opts.Ready(r.Context()); err != nil {
+			p := problemOf(&Problem{Status: http.StatusServiceUnavailable, Detail: err.Error()})
+			writeProblem(w, p)
+			return
+		}
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	result, err := s.opts.Reload(r.Context())
+	if err != nil {
+		writeProblem(w, reloadProblem(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, result)
+}
+
+func (s *Server) queueRoutes(api huma.API) {
+	rest.Raw[none, answer[queue.Summary]](api, rest.Operation(huma.Operation{
+		OperationID: "queues", Method: http.MethodGet, Path: "/v1/queues", Tags: []string{"Queue"}, Summary: "The queue in numbers",
+	}, account.ScopeRead), s.summary)
+	rest.Raw[selection, none](api, rest.Operation(huma.Operation{
+		OperationID: "deliveries", Method: http.MethodGet, Path: "/v1/deliveries", Tags: []string{"Queue"}, DefaultStatus: http.StatusOK,
+		Summary: "What waits in the queue, a line each", Responses: rest.Lines[Delivery](api, "One JSON object a line, in the order of the queue."),
+	}, account.ScopeSend, account.ScopeRead), s.deliveries)
+}
+
+func (s *Server) messageRoutes(api huma.API) {
+	rest.Raw[struct {
+		ID string `path:"id" doc:"The message."`
+	}, answer[Message]](api, rest.Operation(huma.Operation{
+		OperationID: "message", Method: http.MethodGet, Path: "/v1/messages/{id}", Tags: []string{"Messages"},
+		Summary: "One message in the queue, with its attempts",
+	}, account.ScopeSend, account.ScopeRead), s.message)
+	rest.Raw[struct {
+		Query string `query:"query" required:"true" doc:"A message ID or a recipient's address."`
+		Since string `query:"since" format:"date-time" doc:"Only what happened since."`
+	}, none](api, rest.Operation(huma.Operation{
+		OperationID: "trace", Method: http.MethodGet, Path: "/v1/trace", Tags: []string{"Messages"}, DefaultStatus: http.StatusOK,
+		Summary:   "What happened, record by record, oldest first",
+		Responses: lines(api, "One journal record a line (docs/design.md, section 8)."),
+	}, account.ScopeSend, account.ScopeRead), s.trace)
+}
+
+// localRoutes are those of the command line alone.
+func (s *Server) localRoutes(api huma.API) {
+	rest.Raw[none, answer[Accepted]](api, rest.Local(huma.Operation{
+		OperationID: "handover", Method: http.MethodPost, Path: "/v1/handover", Tags: []string{"Messages"}, DefaultStatus: http.StatusAccepted,
+		Summary: "Take an entry of `mailout sendmail`", Description: "The same entry may come again; it is taken once.",
+		RequestBody: body("application/vnd.mailout.entry", "An envelope with the message's ID, and the content."),
+	}), s.handover)
+	rest.Raw[struct {
+		From   string   `query:"from" required:"true" doc:"The return path; empty: none."`
+		To     []string `query:"to,explode" required:"true" doc:"Recipients."`
+		Stream string   `query:"stream"`
+	}, answer[Accepted]](api, rest.Local(huma.Operation{
+		OperationID: "submit", Method: http.MethodPost, Path: "/v1/messages", Tags: []string{"Messages"}, DefaultStatus: http.StatusAccepted,
+		Summary: "Hand a MIME message over", RequestBody: body("message/rfc822", "The message."),
+	}), s.submit)
+}
+
+// lines is the answer of a listing whose lines are not described.
+func lines(api huma.API, description string) map[string]*huma.Response {
+	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{"application/x-ndjson": {Schema: &huma.Schema{Type: huma.TypeObject}}}}}
+}
+
+// body describes what is read as it stands.
+func body(kind, description string) *huma.RequestBody {
+	return &huma.RequestBody{Required: true, Description: description, Content: map[string]*huma.MediaType{kind: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}
+}
+
+func (s *Server) identityRoutes(api huma.API) {
+	if s.opts.Doctor != nil {
+		rest.Raw[none, answer[Examination]](api, rest.Operation(huma.Operation{
+			OperationID: "doctor", Method: http.MethodGet, Path: "/v1/doctor", Tags: []string{"Identity"}, Summary: "What the last examination found",
+		}, account.ScopeRead), s.lastDoctor)
+		rest.Raw[none, answer[Examination]](api, rest.Operation(huma.Operation{
+			OperationID: "examine", Method: http.MethodPost, Path: "/v1/doctor", Tags: []string{"Identity"}, Summary: "Examine everything now, and wait for it",
+		}, account.ScopeAdmin), s.doctorNow)
+	}
+	if s.opts.Explain != nil {
+		rest.Raw[struct {
+			Address string `query:"address" required:"true" doc:"A recipient."`
+			Probe   bool   `query:"probe" doc:"Connect to the first host that answers. Needs the scope admin."`
+			Rcpt    bool   `query:"rcpt" doc:"With probe: also ask it about the recipient."`
+		}, answer[Explanation]](api, rest.Operation(huma.Operation{
+			OperationID: "explain", Method: http.MethodGet, Path: "/v1/explain", Tags: []string{"Queue"}, Summary: "How mail for an address would be delivered, and why",
+		}, account.ScopeRead), s.explain)
+	}
+}
+
+// commandQuery are the parameters of a command.
+type commandQuery struct {
+	selection
+	Site    string `query:"site"`
+	Older   string `query:"older" doc:"Arrived at least so long ago: 30m, 12h, 7d."`
+	Newer   string `query:"newer" doc:"Arrived at most so long ago."`
+	All     bool   `query:"all" doc:"Everything, when there is no other condition."`
+	Reason  string `query:"reason" maxLength:"500" doc:"Why; every record of the command carries it."`
+	Expires string `query:"expires" doc:"When a hold ends by itself: 30m, 12h, 7d."`
+	Once    bool   `query:"once" doc:"Of hold by destination: only what waits now, not what comes."`
+	DryRun  bool   `query:"dry_run" doc:"Only tell what would be touched."`
+}
+
+// selection are the parameters that select deliveries.
+type selection struct {
+	ID          string `query:"id"`
+	Destination string `query:"destination" doc:"A recipient domain."`
+	Stream      string `query:"stream"`
+	Sender      string `query:"sender" doc:"The return path; <> is the null one."`
+	Recipient   string `query:"recipient"`
+	State       string `query:"state" enum:"queued,deferred,held"`
+}
+
+// command describes an answer, and the body that may give options.
+type commandBody struct {
+	Body *controlOptions `required:"false"`
+}
+
+func (s *Server) controlRoutes(api huma.API) {
+	for v := queue.VerbHold; v <= queue.VerbCancel; v++ {
+		order := func(place, path, about string) {
+			op := rest.Operation(huma.Operation{
+				OperationID: v.String() + "-" + about, Method: http.MethodPost, Path: path + "/" + v.String(), Tags: []string{"Control"},
+				Summary:     "Order " + v.String() + " for " + about,
+				Description: "With `Accept: application/x-ndjson` the answer is lines of progress; with `dry_run` it says what would be touched.",
+			}, account.ScopeControl)
+			handler := func(w http.ResponseWriter, r *http.Request) { s.control(w, r, v, place) }
+			switch place {
+			case "":
+				rest.Raw[struct {
+					commandQuery
+					commandBody
+				}, answer[control.Result]](api, op, handler)
+			default:
+				op.Parameters = []*huma.Param{{Name: place, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}}
+				rest.Raw[struct {
+					commandQuery
+					commandBody
+				}, answer[control.Result]](api, op, handler)
+			}
+		}
+		order("id", "/v1/messages/{id}", "message")
+		order("destination", "/v1/queues/{destination}", "destination")
+		order("", "/v1/deliveries", "selection")
+	}
+}
+
+func (s *Server) documentRoute(api huma.API) {
+	rest.Raw[none, none](api, rest.Operation(huma.Operation{
+		OperationID: "openapi", Method: http.MethodGet, Path: "/openapi.json", Tags: []string{"Server"}, DefaultStatus: http.StatusOK,
+		Summary:   "This document",
+		Responses: map[string]*huma.Response{"200": {Description: "OpenAPI 3.1", Content: map[string]*huma.MediaType{"application/openapi+json": {}}}},
+	}, account.ScopeSend, account.ScopeRead, account.ScopeControl), rest.Document(api))
+}
