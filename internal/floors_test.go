@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/spf":      0,
 
 	"internal/account":           1,
+	"internal/compose":           1,
 	"internal/dkim":              1,
 	"internal/dns":               1,
 	"internal/dnsupdate":         1,
