@@ -38,6 +38,11 @@ type Delivery struct {
 	Reply       string           `json:"reply"`
 	Size        int64            `json:"size"`
 	AgeS        int64            `json:"age_s"`
+	// What the application said beside the content.
+	Tags      []string          `json:"tags,omitempty"`
+	Metadata  map[string]string `json:"metadata,omitempty"`
+	NotBefore string            `json:"not_before,omitempty"` // the first attempt is not before this
+	Expires   string            `json:"expires,omitempty"`    // of its own; its stream's may come first
 }
 
 // Message is a message with its open deliveries and the attempts made so far,
@@ -199,6 +204,13 @@ func shownDelivery(d *mta.Delivery, why *queue.Explanation) Delivery {
 		Destination: d.Destination.Domain, Site: why.Site, State: d.State.String(), Attempts: d.Attempts,
 		Reason: why.Reason, Reply: d.Last.Result.Reply.String(), Size: d.Message.Size,
 		AgeS: int64(time.Since(d.Message.Arrived) / time.Second),
+		Tags: d.Message.Tags, Metadata: d.Message.Metadata,
+	}
+	if t := d.Message.NotBefore; !t.IsZero() {
+		out.NotBefore = mta.FormatTime(t)
+	}
+	if t := d.Message.Expires; !t.IsZero() {
+		out.Expires = mta.FormatTime(t)
 	}
 	if out.Site == "" {
 		out.Site = d.Last.Site

@@ -57,7 +57,7 @@ type drawing struct {
 func conclude(c conclusion) concluded {
 	c.now = c.now.UTC().Truncate(time.Millisecond)
 	if c.arrived.IsZero() {
-		c.arrived = c.d.Message.Arrived
+		c.arrived = c.d.Message.Start()
 	}
 	g := &drawing{conclusion: c}
 	g.out.settlement = &spool.Settlement{Delivery: c.d.Key()}
@@ -135,7 +135,7 @@ func (g *drawing) expire(rcpt mta.Recipient, res mta.Result) {
 		res.Reply = g.d.Last.Result.Reply
 	}
 	res.Enhanced = expiredStatus
-	reason := "gave up after " + g.now.Sub(g.d.Message.Arrived).Round(time.Second).String()
+	reason := "gave up after " + g.now.Sub(g.d.Message.Start()).Round(time.Second).String()
 	if res.Reason != "" {
 		reason += "; last: " + res.Reason
 	}
@@ -192,7 +192,7 @@ func (g *drawing) deferOpen() {
 	} else {
 		next.Attempts++
 		next.Last = g.last()
-		next.Due = g.schedule.Next(next.Attempts, g.now, g.arrived, g.hint(), g.jitter)
+		next.Due = g.nextDue(next.Attempts)
 	}
 	g.out.deferred = forSite(next.Last.Result)
 	first := len(g.out.settlement.Records)
@@ -206,6 +206,18 @@ func (g *drawing) deferOpen() {
 	}
 	g.notice(&next)
 	g.out.settlement.Next = &next
+}
+
+// nextDue is when the next attempt is due. A message with an expiry of its own
+// ends at that moment, so its last attempt comes a little earlier.
+func (g *drawing) nextDue(attempts int) time.Time {
+	due := g.schedule.Next(attempts, g.now, g.arrived, g.hint(), g.jitter)
+	if end := g.d.Message.Expires; !end.IsZero() && !due.Before(end) {
+		if last, left := retry.LastChance(g.now, g.arrived, end); left {
+			return last
+		}
+	}
+	return due
 }
 
 // forSite reports whether a result was for the sake of the site, so that a

@@ -31,8 +31,8 @@ type Verb uint8
 // The verbs.
 const (
 	VerbHold    Verb = iota // wait for a release, however long
-	VerbRelease             // end a hold: due at once
-	VerbRetry               // due at once
+	VerbRelease             // end a hold: due at once, or when it may be sent
+	VerbRetry               // due at once, unless it is not to be sent yet
 	VerbCancel              // end without a report
 )
 
@@ -64,7 +64,7 @@ func (o *Order) Applies(d *mta.Delivery, now time.Time) bool {
 	case VerbRelease:
 		return d.State == mta.Held
 	case VerbRetry:
-		return d.State != mta.Held && d.Due.After(now)
+		return d.State != mta.Held && d.Due.After(now) && !d.Message.NotBefore.After(now)
 	}
 	return true
 }
@@ -99,6 +99,9 @@ func (o *Order) change(next *mta.Delivery, now time.Time) {
 		next.State, next.HeldBy = mta.Held, o.Reason
 	case VerbRelease:
 		next.State, next.HeldBy, next.Due = mta.Queued, "", now
+		if next.Message.NotBefore.After(now) {
+			next.Due = next.Message.NotBefore
+		}
 		if next.Attempts > 0 {
 			next.State = mta.Deferred
 		}

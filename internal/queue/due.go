@@ -122,7 +122,7 @@ func (l *loop) forgetEntry(e *entry) {
 
 // checkAt is when a delivery that merely waits owes a notice or expires.
 func (l *loop) checkAt(m *mta.Delivery) millis {
-	s := l.set.schedules.For(m.Destination.Stream)
+	s := l.q.schedule(l.set, m.Message)
 	arrived, since := l.q.arrived(m.Message), l.q.started
 	if l.releasedLate(m, s) && m.Due.After(since) {
 		since = m.Due
@@ -130,6 +130,9 @@ func (l *loop) checkAt(m *mta.Delivery) millis {
 	at := ms(s.Overdue(arrived, since))
 	if notice, ok := l.noticeAt(m, s); ok {
 		at = min(at, notice)
+	}
+	if end := m.Message.Expires; !end.IsZero() {
+		at = min(at, ms(end)) // to the moment: nobody wants it later
 	}
 	return at
 }

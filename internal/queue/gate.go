@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"mailout/internal/mta"
+	"mailout/internal/retry"
 )
 
 // The gate: direct mail that the guard of the identity holds (identity.guard =
@@ -103,12 +104,21 @@ func (l *loop) timeless(d *dest) bool {
 	return l.standing(d.key) != nil || l.guarded && !(d.plan == planRouted && d.route.Router != "")
 }
 
-// arrived is a message's arrival as notices and expiry count it: later by the
-// time that the guard took since.
+// schedule is a message's: its stream's, and its own expiry.
+func (q *Queue) schedule(set *settings, m *mta.Message) retry.Schedule {
+	s := set.schedules.For(m.Stream)
+	if !m.Expires.IsZero() {
+		s = s.Within(m.Expires.Sub(q.arrived(m)))
+	}
+	return s
+}
+
+// arrived is a message's arrival as notices and expiry count it: when it was to
+// be sent at the earliest, and later by the time that the guard took since.
 func (q *Queue) arrived(m *mta.Message) time.Time {
-	spans := q.Guarded()
+	spans, start := q.Guarded(), m.Start()
 	if len(spans) == 0 {
-		return m.Arrived
+		return start
 	}
 	var taken time.Duration
 	for _, s := range spans {
@@ -117,12 +127,12 @@ func (q *Queue) arrived(m *mta.Message) time.Time {
 			to = q.opts.Now()
 		}
 		from := s.From
-		if m.Arrived.After(from) {
-			from = m.Arrived
+		if start.After(from) {
+			from = start
 		}
 		taken += max(to.Sub(from), 0)
 	}
-	return m.Arrived.Add(taken)
+	return start.Add(taken)
 }
 
 // whyGated explains what the guard holds.

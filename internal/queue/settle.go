@@ -36,7 +36,7 @@ type outcome struct {
 func (q *Queue) conclude(e *entry, a *mta.Attempt, blame mta.Last) *outcome {
 	set := q.settings.Load()
 	c := conclusion{
-		d: e.d, a: a, now: q.opts.Now(), schedule: set.schedules.For(e.d.Destination.Stream),
+		d: e.d, a: a, now: q.opts.Now(), schedule: q.schedule(set, e.d.Message),
 		jitter: q.opts.Rand(), hostname: set.hostname, blame: blame,
 	}
 	if !e.routed {

@@ -170,6 +170,9 @@ func deferredBecause(m *mta.Delivery) string {
 	if m.Last.Result.Reply.Code != 0 {
 		return "deferred: " + m.Last.Result.Reply.String()
 	}
+	if m.Attempts == 0 && !m.Message.NotBefore.IsZero() {
+		return "not to be sent before " + mta.FormatTime(m.Message.NotBefore)
+	}
 	return "waits for its time"
 }
 

@@ -164,6 +164,21 @@ func (s Schedule) Expired(now, arrived time.Time) bool { return !now.Before(s.De
 // span, at most ten minutes.
 func Grace(span time.Duration) time.Duration { return min(span/20, maxGrace) }
 
+// Within is the schedule of a message that has its own expiry, span after its
+// start; the schedule's own is the latest.
+func (s Schedule) Within(span time.Duration) Schedule {
+	s.Expire = min(s.expire(), max(span, 1)) // 0 would be the default
+	return s
+}
+
+// LastChance is when a message that is to end at end is tried for the last
+// time, when the regular attempt would come too late: some grace before the
+// end. False when that has passed at now.
+func LastChance(now, start, end time.Time) (time.Time, bool) {
+	t := roundUp(end.Add(-Grace(end.Sub(start))))
+	return t, t.After(now) && t.Before(end)
+}
+
 // Overdue is when a delivery that merely waits is given up: some grace after
 // the deadline, counted from since (the start of the process) when that is
 // later, so that mail found after a long stop gets an attempt.

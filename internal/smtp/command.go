@@ -3,6 +3,7 @@ package smtp
 import (
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"mailout/internal/mta"
@@ -94,6 +95,10 @@ type Mail struct {
 	RequireTLS bool // RFC 8689
 	Ret        mta.Ret
 	EnvID      string // decoded from xtext, at most 100 octets (RFC 3461 4.4)
+	// HoldFor and HoldUntil are when the message may be released (RFC 4865 4): at
+	// most one is set, HoldFor in whole seconds.
+	HoldFor   time.Duration
+	HoldUntil time.Time // UTC
 }
 
 // Rcpt is a RCPT command: recipient and parameters.
@@ -162,7 +167,7 @@ func cutKeyword(arg, keyword string) (in, params string, err error) {
 // eachParameter calls f for every esmtp-param (RFC 5321 4.1.2) and refuses one
 // given twice.
 func eachParameter(params string, f func(key, value string, hasValue bool) error) error {
-	var seen [8]string
+	var seen [10]string
 	n := 0
 	for word := range strings.FieldsSeq(params) {
 		key, value, hasValue := strings.Cut(word, "=")
@@ -211,6 +216,8 @@ func (m *Mail) parameter(key, value string, hasValue bool) (err error) {
 		}
 	case strings.EqualFold(key, "ENVID"):
 		m.EnvID, err = parseEnvID(value)
+	case strings.EqualFold(key, "HOLDFOR"), strings.EqualFold(key, "HOLDUNTIL"):
+		err = m.hold(key, value)
 	case strings.EqualFold(key, "AUTH"):
 		// RFC 4954 5: who submitted the message at first. Any value may be taken
 		// for "<>", which says nothing.
@@ -221,6 +228,37 @@ func (m *Mail) parameter(key, value string, hasValue bool) (err error) {
 		err = unknownParameter("this MAIL parameter is not known")
 	}
 	return err
+}
+
+// hold takes a time of release (RFC 4865 4, with erratum 2040): an interval of
+// up to nine digits, or a time of RFC 3339.
+func (m *Mail) hold(key, value string) error {
+	if m.HoldFor != 0 || !m.HoldUntil.IsZero() {
+		return badParameter("HOLDFOR and HOLDUNTIL do not go together")
+	}
+	if strings.EqualFold(key, "HOLDFOR") {
+		seconds, ok := parseDecimal(value, 9)
+		if !ok || seconds == 0 {
+			return badParameter("HOLDFOR is a number of seconds")
+		}
+		m.HoldFor = time.Duration(seconds) * time.Second
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(value))
+	if err != nil || t.UTC().Year() < 1 || t.UTC().Year() > 9999 {
+		return badParameter("HOLDUNTIL is a time as 2026-03-01T12:00:00Z")
+	}
+	m.HoldUntil = t.UTC()
+	return nil
+}
+
+// Release is when the message of a command given at now may be released; zero
+// when it says nothing.
+func (m *Mail) Release(now time.Time) time.Time {
+	if m.HoldFor > 0 {
+		return now.Add(m.HoldFor)
+	}
+	return m.HoldUntil
 }
 
 // parameter takes one parameter of RCPT.
@@ -348,6 +386,12 @@ func (m *Mail) Append(b []byte) []byte {
 	}
 	if m.EnvID != "" {
 		b = AppendXtext(append(b, " ENVID="...), m.EnvID)
+	}
+	switch {
+	case m.HoldFor > 0:
+		b = strconv.AppendInt(append(b, " HOLDFOR="...), int64(m.HoldFor/time.Second), 10)
+	case !m.HoldUntil.IsZero():
+		b = m.HoldUntil.AppendFormat(append(b, " HOLDUNTIL="...), time.RFC3339Nano)
 	}
 	return append(b, "\r\n"...)
 }

@@ -3,6 +3,7 @@ package smtp
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"mailout/internal/mta"
 )
@@ -75,6 +76,16 @@ func TestParseMail(t *testing.T) {
 		{in: "FROM:<> SMTPUTF8=1", code: "5.5.4", num: 555},
 		{in: "FROM:<> XYZ=1", code: "5.5.4", num: 555},
 		{in: "FROM:<> AUTH=<>"},
+		{in: "FROM:<> HOLDFOR=86400", want: Mail{HoldFor: 24 * time.Hour}},
+		{in: "FROM:<> holduntil=2026-03-01t13:00:00.5+01:00", want: Mail{HoldUntil: time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.UTC)}},
+		{in: "FROM:<> HOLDFOR=0", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDFOR=", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDFOR=1e3", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDFOR=1000000000", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDUNTIL=tomorrow", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDUNTIL=0000-01-01T00:00:00+23:00", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDFOR=1 HOLDUNTIL=2026-03-01T12:00:00Z", code: "5.5.4", num: 501},
+		{in: "FROM:<> HOLDFOR=1 HOLDFOR=2", code: "5.5.4", num: 501},
 		{in: "FROM:<> AUTH=a+40b.example"},
 		{in: "FROM:<> AUTH=", code: "5.5.4", num: 501},
 		{in: "FROM:<> NOTIFY=NEVER", code: "5.5.4", num: 555},
@@ -193,7 +204,7 @@ func TestXtext(t *testing.T) {
 // FuzzCommand holds that MAIL and RCPT print as lines that parse to the same.
 func FuzzCommand(f *testing.F) {
 	for _, s := range []string{
-		"MAIL FROM:<u@example.com> SIZE=5 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=a+20b REQUIRETLS", "MAIL FROM:<>",
+		"MAIL FROM:<u@example.com> SIZE=5 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=a+20b REQUIRETLS", "MAIL FROM:<> HOLDFOR=60", "MAIL FROM:<> HOLDUNTIL=2026-03-01T12:00:00.25Z", "MAIL FROM:<>",
 		"RCPT TO:<u@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb", `RCPT TO:<"a b"@[IPv6:::1]> ORCPT=utf-8;\x{FC}@b`,
 		"RCPT TO:<postmaster>", "BDAT 5 LAST", "RCPT TO:<@a.b:u@c.d> NOTIFY=NEVER", "EHLO a", "MAIL FROM:<ü@ü.example> SMTPUTF8",
 	} {

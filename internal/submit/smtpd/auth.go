@@ -37,7 +37,7 @@ func (s *session) auth(arg string) error {
 	case s.set.Users == nil || s.set.Auth == AuthNever || s.set.Users.Len() == 0:
 		return s.fault(replyNotOffered)
 	case s.set.TLS != nil && s.set.TLSMode == TLSRequired && !s.secure:
-		return s.fault(replyTLSFirst)
+		return s.fault(s.tlsFirst())
 	case !s.set.auth(s.secure):
 		return s.fault(replyAuthNeedsTLS)
 	case !s.extended:
@@ -256,7 +256,7 @@ func (s *session) gate() string {
 		return ""
 	}
 	if s.set.TLS != nil && s.set.TLSMode == TLSRequired && !s.secure {
-		return replyTLSFirst
+		return s.tlsFirst()
 	}
 	if s.user != nil {
 		// A reload may have taken the user away, or changed it.
@@ -273,9 +273,17 @@ func (s *session) gate() string {
 		return replyAuthFirst
 	case s.set.startTLS() && !s.secure:
 		s.server.counters.relayDenied.Add(1)
-		return replyTLSFirst
+		return s.tlsFirst()
 	}
 	return ""
+}
+
+// tlsFirst asks for TLS, or to come again when there is TLS.
+func (s *session) tlsFirst() string {
+	if !s.set.ready() {
+		return replyTLSLater
+	}
+	return replyTLSFirst
 }
 
 // mayMail makes a transaction the user's own: its origin, stream, addresses

@@ -1,6 +1,7 @@
 // Package smtpd is the SMTP door: it takes messages from applications over RFC
 // 5321 with PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531),
-// ENHANCEDSTATUSCODES (2034), DSN (3461) and CHUNKING (3030), and hands each to
+// ENHANCEDSTATUSCODES (2034), DSN (3461), FUTURERELEASE
+// (4865) and CHUNKING (3030), and hands each to
 // intake (submit.Acceptor). It answers "250 2.0.0 queued as ID" only with the
 // ID that intake gave, that is, after the message is on stable storage.
 //

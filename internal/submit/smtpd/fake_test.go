@@ -307,6 +307,9 @@ func describe(m taken) string {
 	if e.Ret != mta.RetDefault {
 		fmt.Fprintf(&b, " ret=%d", e.Ret)
 	}
+	if !m.request.NotBefore.IsZero() {
+		fmt.Fprintf(&b, " release=%s", m.request.NotBefore.UTC().Format(time.RFC3339))
+	}
 	if e.SMTPUTF8 {
 		b.WriteString(" utf8")
 	}

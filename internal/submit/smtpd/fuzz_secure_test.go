@@ -42,7 +42,7 @@ func FuzzAuth(f *testing.F) {
 		f.Add([]byte(s), uint8(0))
 		f.Add([]byte(s), uint8(255))
 	}
-	plain, keys := cheapHash(f, "secret"), "$scram-sha-256$i=4096$c2FsdHNhbHRzYWx0c2FsdA$" + strings.Repeat("A", 43) + "$" + strings.Repeat("A", 43)
+	plain, keys := cheapHash(f, "secret"), "$scram-sha-256$i=4096$c2FsdHNhbHRzYWx0c2FsdA$"+strings.Repeat("A", 43)+"$"+strings.Repeat("A", 43)
 	scramOnly, err := account.ParseVerifier(keys) // fits no password
 	if err != nil {
 		f.Fatal(err)

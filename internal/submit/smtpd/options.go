@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bytes"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -37,11 +38,14 @@ type Settings struct {
 	Stream     string          // of messages taken here; empty: mta.DefaultStream
 	Limits     Limits
 
-	TLS     *tls.Config    // our certificate and versions; nil: clear text only
-	TLSMode TLSMode        // how TLS begins; unused without TLS
-	Users   *account.Book  // who may sign in; nil or empty: AUTH is not offered
-	Auth    AuthMode       // where it is
-	Proxies []netip.Prefix // balancers whose connections begin with a PROXY header
+	TLS     *tls.Config // our certificate and versions; nil: clear text only
+	TLSMode TLSMode     // how TLS begins; unused without TLS
+	// TLSReady reports whether TLS has a certificate yet; nil: it has. Until then
+	// STARTTLS is answered 454, and so is MAIL where TLS is required.
+	TLSReady func() bool
+	Users    *account.Book  // who may sign in; nil or empty: AUTH is not offered
+	Auth     AuthMode       // where it is
+	Proxies  []netip.Prefix // balancers whose connections begin with a PROXY header
 	// TrustedOnly turns away everybody whom Trusted does not name, signed in or
 	// not: for listeners with versions of TLS that are broken.
 	TrustedOnly bool
@@ -134,6 +138,7 @@ type settings struct {
 	ehlo      []byte // whole reply to EHLO
 	ehloTLS   []byte // the same under TLS
 	ehloBound []byte // and under TLS that a sign-in can be bound to
+	ehloEarly []byte // and in clear text while TLS is not ready
 	helo      []byte
 }
 
@@ -145,6 +150,7 @@ func newSettings(in Settings) *settings {
 	s.helo = []byte("250 " + in.Hostname + "\r\n")
 	s.Proxies = slices.Clone(in.Proxies)
 	s.ehlo, s.ehloTLS, s.ehloBound = s.ehloReply(false, false), s.ehloReply(true, false), s.ehloReply(true, true)
+	s.ehloEarly = bytes.Replace(s.ehlo, []byte("250-STARTTLS\r\n"), nil, 1)
 	return s
 }
 
@@ -155,6 +161,9 @@ func (s *settings) auth(secure bool) bool {
 
 // startTLS reports whether STARTTLS is offered in clear text.
 func (s *settings) startTLS() bool { return s.TLS != nil && s.TLSMode != TLSImplicit }
+
+// ready reports whether a handshake can succeed.
+func (s *settings) ready() bool { return s.TLSReady == nil || s.TLSReady() }
 
 // trusts reports whether addr may relay through us.
 func (s *settings) trusts(addr netip.Addr) bool { return within(s.Trusted, addr) }

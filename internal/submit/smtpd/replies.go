@@ -3,7 +3,9 @@ package smtpd
 import (
 	"bytes"
 	"strconv"
+	"time"
 
+	"mailout/internal/mta"
 	"mailout/internal/submit"
 )
 
@@ -50,6 +52,7 @@ const (
 	replyHaveTLS       = "503 5.5.1 TLS is on already\r\n"
 	replyTLSArgument   = "501 5.5.4 STARTTLS has no argument\r\n"
 	replyTLSPipelined  = "421 4.7.0 Commands came behind STARTTLS in clear text; closing\r\n"
+	replyTLSLater      = "454 4.7.0 TLS is not available yet, try again later\r\n"         // RFC 3207 4
 	replyTLSFirst      = "530 5.7.0 Must issue a STARTTLS command first\r\n"               // RFC 3207 4
 	replyAuthFirst     = "530 5.7.0 Authentication required\r\n"                           // RFC 4954 6
 	replyAuthNeedsTLS  = "538 5.7.11 Encryption required for authentication\r\n"           // RFC 4954 6
@@ -60,6 +63,7 @@ const (
 	replyAuthCancelled = "501 5.7.0 Authentication cancelled\r\n"                          // RFC 4954 4
 	replyAuthBase64    = "501 5.5.2 This is not base64\r\n"                                // RFC 4954 4
 	replyAuthForm      = "501 5.5.2 This is not a response of the mechanism\r\n"           // RFC 4954 6
+	replyTooFar        = "501 5.5.4 The time of release is too far ahead\r\n"              // RFC 4865 4
 	replyAuthDenied    = "535 5.7.8 Authentication credentials invalid\r\n"                // RFC 4954 6
 	replyAuthBusy      = "454 4.7.0 Temporary authentication failure, try again later\r\n" // RFC 4954 6
 	replyAuthOK        = "235 2.7.0 Authentication successful\r\n"                         // RFC 4954 6
@@ -68,7 +72,7 @@ const (
 )
 
 // ehloReply names the extensions that are offered, under TLS or not; bound says
-// that SCRAM can be bound to it.
+// that SCRAM can be bound to it. endOfEhlo follows.
 func (s *settings) ehloReply(secure, bound bool) []byte {
 	b := append([]byte("250-"), s.Hostname...)
 	b = append(b, "\r\n250-PIPELINING\r\n250-SIZE "...)
@@ -86,7 +90,16 @@ func (s *settings) ehloReply(secure, bound bool) []byte {
 		}
 		b = append(b, "PLAIN LOGIN"...)
 	}
-	return append(b, "\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250 CHUNKING\r\n"...)
+	return append(b, "\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"...)
+}
+
+// endOfEhlo appends the extensions whose offer depends on the time (RFC 4865 4:
+// the longest interval, and the latest time), and the last line.
+func endOfEhlo(b []byte, now time.Time) []byte {
+	b = append(b, "250-FUTURERELEASE "...)
+	b = strconv.AppendInt(b, int64(mta.MaxNotBefore/time.Second), 10)
+	b = now.Add(mta.MaxNotBefore).UTC().AppendFormat(append(b, ' '), time.RFC3339)
+	return append(b, "\r\n250 CHUNKING\r\n"...)
 }
 
 // cleanLine takes the line end off a command line and reports whether all of

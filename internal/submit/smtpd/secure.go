@@ -53,6 +53,8 @@ func (s *session) startTLS(arg []byte) error {
 		return s.fault(replyHaveTLS)
 	case len(arg) > 0:
 		return s.fault(replyTLSArgument)
+	case !s.set.ready():
+		return s.say(replyTLSLater)
 	case len(s.in.buffered()) > 0:
 		s.server.counters.errors.Add(1)
 		s.out = append(s.out, replyTLSPipelined...)

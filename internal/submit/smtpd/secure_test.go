@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,6 +260,32 @@ func TestGuardPutsOff(t *testing.T) {
 				t.Error(r)
 			}
 		}
+	}
+}
+
+// TestTLSNotReady: while there is no certificate STARTTLS is not there, nothing
+// goes in clear text that must not, and what is refused may come again.
+func TestTLSNotReady(t *testing.T) {
+	t.Parallel()
+	var ready atomic.Bool
+	s, rules := startSecure(t, &intake{}, func(set *Settings) { set.TLSMode, set.TLSReady = TLSRequired, ready.Load })
+	c := dialClient(t, s)
+	if _, there := c.Extensions["STARTTLS"]; there {
+		t.Error("STARTTLS is offered")
+	}
+	for _, command := range []string{"STARTTLS", "MAIL FROM:<erp@example.com>", plainErp} {
+		if r := wantCode(t, c, 454, "%s", command); !strings.Contains(r.String(), "4.7.0 TLS is not available yet") {
+			t.Error(r)
+		}
+	}
+	ready.Store(true)
+	hello(t, c)
+	if _, there := c.Extensions["STARTTLS"]; !there {
+		t.Error("STARTTLS is not offered")
+	}
+	wantCode(t, c, 530, "MAIL FROM:<erp@example.com>")
+	if err := c.StartTLS(rules); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -369,10 +369,15 @@ func (s *session) hello(arg string, extended bool) error {
 		s.out = append(s.out, s.set.ehloBound...)
 	case extended && s.secure:
 		s.out = append(s.out, s.set.ehloTLS...)
+	case extended && !s.set.ready():
+		s.out = append(s.out, s.set.ehloEarly...)
 	case extended:
 		s.out = append(s.out, s.set.ehlo...)
 	default:
 		s.out = append(s.out, s.set.helo...)
+	}
+	if extended {
+		s.out = endOfEhlo(s.out, time.Now())
 	}
 	return nil
 }

@@ -65,7 +65,11 @@ func (s *session) mail(arg string) error {
 	if m.Size > s.set.Limits.MessageSize { // RFC 1870 6.1
 		return s.say(replyTooLarge)
 	}
+	now := time.Now()
 	r := s.newRequest(&m)
+	if r.NotBefore = m.Release(now); r.NotBefore.Sub(now) > mta.MaxNotBefore {
+		return s.say(replyTooFar)
+	}
 	if s.user != nil {
 		if refusal := s.mayMail(r); refusal != nil {
 			s.refuse(refusal)
@@ -77,7 +81,7 @@ func (s *session) mail(arg string) error {
 		return nil
 	}
 	s.tx.request = r
-	s.tx.deadline = time.Now().Add(s.set.Limits.MessageTime)
+	s.tx.deadline = now.Add(s.set.Limits.MessageTime)
 	return s.say(replySenderOK)
 }
 
