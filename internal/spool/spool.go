@@ -55,6 +55,8 @@ type Submission struct {
 	Content    Draft
 	Deliveries []*mta.Delivery // every Message field points to Message
 	Records    []*mta.Record   // one for each recipient, EventAccepted (or a final one)
+	// Reserve is stored with them; nil: nothing.
+	Reserve *Reservation
 }
 
 // Content is the stored bytes of a message. Close it once.

@@ -247,7 +247,7 @@ func (d *draft) submission() *spool.Submission {
 		Envelope: r.Envelope, Origin: r.Origin,
 	}
 	d.facts(m)
-	sub := &spool.Submission{Message: m, Content: d.content}
+	sub := &spool.Submission{Message: m, Content: d.content, Reserve: r.Reserve}
 	sub.Deliveries = split(m, r.Recipients, d.settings.MaxPerDelivery)
 	sub.Records = accepted(sub, d.intake.arrival())
 	return sub

@@ -14,6 +14,7 @@ import (
 
 	"mailout/internal/account"
 	"mailout/internal/mta"
+	"mailout/internal/spool"
 )
 
 // LineEnds says what a door does with a line end that is not CRLF.
@@ -40,6 +41,9 @@ type Request struct {
 	// User has signed in; the message is refused when the From field names an
 	// address that the user may not send from. nil: any may stand there.
 	User *account.User
+	// Reserve is stored in the commit that stores the message; nil: nothing. It
+	// may be filled in until Commit.
+	Reserve *spool.Reservation
 	// Declared size (SIZE=), 0 when unknown; refused early when too large.
 	DeclaredSize int64
 	// Tags, Metadata, NotBefore and Expires become the message's, within the

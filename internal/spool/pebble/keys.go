@@ -19,6 +19,7 @@ const (
 	tableHeld       = 'h'
 	tableByMessage  = 'i'
 	tableJournal    = 'j'
+	tableReserved   = 'k'
 	tableMessages   = 'm'
 	tableDue        = 'q'
 	tableRemaining  = 'r'

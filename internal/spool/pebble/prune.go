@@ -51,6 +51,9 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	if err := s.pruneCounters(ctx); err != nil {
 		return err
 	}
+	if err := s.pruneReserved(ctx); err != nil {
+		return err
+	}
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
 	p := &pruner{s: s, r: snap, b: s.db.NewBatch()}

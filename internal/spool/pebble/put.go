@@ -243,6 +243,9 @@ func (t *txn) put(sub *spool.Submission) error {
 	if t.used(m.ID) {
 		return fmt.Errorf("spool: %w: %s", errTwice, m.ID)
 	}
+	if sub.Reserve != nil {
+		t.reserve(sub.Reserve, m.ID)
+	}
 	f := &facts{msg: m}
 	accepted := t.record(sub.Records, m.ID, entryAccepted, nil, nil)
 	if accepted != 0 && refillable(sub) {
