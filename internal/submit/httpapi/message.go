@@ -1,0 +1,82 @@
+package httpapi
+
+import (
+	"time"
+
+	"mailout/internal/mta"
+)
+
+// Message is a message as an application describes it. It is either built from
+// Subject, Text, HTML, Headers and Attachments, or Raw is the message. Sender
+// checks everything; nothing needs to be checked before.
+type Message struct {
+	From Address // the author; its address is the return path, unless ReturnPath says other
+	// ReturnPath is where reports of failure go; "" is nowhere (the null return
+	// path). nil: the address of From.
+	ReturnPath  *string
+	To, Cc, Bcc []Address // together at most Limits.Recipients
+	ReplyTo     []Address // at most MaxReplyTo
+	Subject     string
+	Text, HTML  string       // one of them is needed; both make multipart/alternative
+	Headers     []Header     // further fields, at most MaxHeaders
+	Attachments []Attachment // at most MaxAttachments
+	// Raw is a whole MIME message; lines may end in LF. Only From, ReturnPath,
+	// To, Cc and Bcc (the envelope) and the facts below stand beside it.
+	Raw []byte
+
+	Stream      string            // empty: that of the user, else mta.DefaultStream
+	SendAt      time.Time         // not before; zero: at once
+	Expires     time.Time         // given up then; zero: as the stream says
+	ExpireAfter time.Duration     // the same, counted from SendAt or now; at most one of both
+	Tags        []string          // see mta.MaxTags; come back in events
+	Metadata    map[string]string // see mta.MaxMetadata; comes back in events
+}
+
+// Address is an address with a display name, which may be empty.
+type Address struct {
+	Name    string
+	Address string
+}
+
+// Header is a header field.
+type Header struct{ Name, Value string }
+
+// Attachment is a file of a message. One with Inline and a ContentID is shown
+// where HTML says cid:ContentID.
+type Attachment struct {
+	Name        string
+	ContentType string // empty: found by the name
+	ContentID   string // without angle brackets
+	Inline      bool
+	Content     []byte
+}
+
+// The bounds of one message and one request; those that are settings are in
+// Limits.
+const (
+	MaxReplyTo     = 20
+	MaxHeaders     = 100
+	MaxAttachments = 100
+	MaxBatch       = 1000 // messages of one request
+	MaxKey         = 255  // octets of an Idempotency-Key
+)
+
+// KeyLife is how long an Idempotency-Key is remembered.
+const KeyLife = 24 * time.Hour
+
+// Result is what became of one message.
+type Result struct {
+	ID         mta.ID      // zero when Err is set
+	Recipients []Recipient // each once, in the order To, Cc, Bcc
+	// Repeated says that the message was taken before, with the same key.
+	Repeated bool
+	// Err is why it could not be taken, when others of the same call were: a
+	// *rest.Problem.
+	Err error
+}
+
+// Recipient is a recipient of a message that was taken.
+type Recipient struct {
+	Address string `json:"address" doc:"As it stands in the envelope." example:"ann@example.com"`
+	State   string `json:"state" doc:"queued: it is on stable storage." example:"queued"`
+}
