@@ -43,6 +43,7 @@ func (l *loader) contradictions() {
 	l.selectorsOnce()
 	l.updateComplete()
 	l.listenersSecure()
+	l.acmeComplete()
 	l.usersComplete()
 }
 

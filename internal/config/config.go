@@ -29,6 +29,7 @@ type Config struct {
 	Delivery Delivery
 	Streams  []Stream
 	TLS      TLS
+	ACME     ACME
 	Limits   Limits
 	Journal  Journal
 	DKIM     []DKIMKey
@@ -96,6 +97,7 @@ type Listener struct {
 	TLSMin uint16         // oldest version: crypto/tls.VersionTLS12, …
 	Cert   string         // PEM file of the certificate and those that lead to its root; empty: none
 	Key    string         // PEM file of its private key
+	ACME   bool           // the certificate comes as Config.ACME says
 	Auth   ListenAuth     // where AUTH is offered
 	Proxy  []netip.Prefix // balancers whose connections begin with a PROXY header
 }

@@ -24,6 +24,8 @@ func (l *loader) checkFiles() {
 		}
 	}
 	l.checkListenerFiles()
+	l.checkHTTPFiles()
+	l.checkACMEFiles()
 	l.readPasswords()
 	// The default may be missing: not every system has a hosts file.
 	if file := l.cfg.DNS.HostsFile; file != "" && l.cfg.given["dns.hosts_file"] {

@@ -272,6 +272,7 @@ func (l *loader) resolve() {
 	for i := range l.cfg.Users {
 		paths = append(paths, &l.cfg.Users[i].PasswordFile)
 	}
+	paths = append(paths, &l.cfg.ACME.CAFile)
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

@@ -79,12 +79,14 @@ func listenTable() *table {
 			newKey("trusted", list(network(), 0, maxList, `["127.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Trusted }).
 				is(`["127.0.0.0/8", "::1/128"]`, "Networks whose machines may send mail to anybody without AUTH. Others have to sign in as a `[[user]]`."),
 			newKey("tls", word(listenTLS), func(c *Config, i int) *ListenTLS { return &at(c, i).TLS }).
-				derives("`offered` with `cert`, else `none`", listenerTLS, "`none`: clear text; `offered`: STARTTLS for clients that like; `required`: STARTTLS, and no mail without it; `implicit`: TLS from the first octet, as on port 465."),
+				derives("`offered` with `cert` or `acme`, else `none`", listenerTLS, "`none`: clear text; `offered`: STARTTLS for clients that like; `required`: STARTTLS, and no mail without it; `implicit`: TLS from the first octet, as on port 465."),
 			newKey("tls_min", word(listenMin), func(c *Config, i int) *uint16 { return &at(c, i).TLSMin }).
 				is(`"1.2"`, "Oldest version of TLS. Below `1.2` only the networks in `trusted` are served, and old ciphers are taken too: for devices that know nothing better."),
 			newKey("cert", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).Cert }).
 				is(`""`, "PEM file of the certificate, followed by those that lead to its root. A changed file is taken within a minute."),
 			newKey("key", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).Key }).
+			newKey("acme", boolean(), func(c *Config, i int) *bool { return &at(c, i).ACME }).
+				is(`false`, "Whether the certificate comes from an authority as `[acme]` says, instead of `cert` and `key`."),
 				is(`""`, "PEM file of the certificate's private key; not readable by everybody."),
 			newKey("auth", word(listenAuth), func(c *Config, i int) *ListenAuth { return &at(c, i).Auth }).
 				is(`"tls"`, "Where the users of `[[user]]` may sign in: under `tls`, `always` (passwords cross the network in clear text), or `never`."),
@@ -104,7 +106,7 @@ func listenTable() *table {
 }
 
 func listenerTLS(c *Config, i int) {
-	if l := &c.Listen[i]; l.Cert != "" {
+	if l := &c.Listen[i]; l.Cert != "" || l.ACME {
 		l.TLS = ListenOffered
 	}
 }

@@ -19,8 +19,8 @@ func (l *loader) listenersSecure() {
 			continue
 		}
 		switch {
-		case own.TLS != ListenClear && own.Cert == "":
-			l.accuse("listen", "tls", i, quote(own.TLS.String())+" needs a certificate (write cert and key)")
+		case own.TLS != ListenClear && own.Cert == "" && !own.ACME:
+			l.accuse("listen", "tls", i, quote(own.TLS.String())+" needs a certificate (write cert and key, or acme = true)")
 		case own.Cert != "" && own.Key == "":
 			l.accuse("listen", "cert", i, "needs its private key (write key)")
 		case own.Key != "" && own.Cert == "":

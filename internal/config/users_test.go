@@ -23,10 +23,20 @@ const hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$sqM4wVGmUOB1
 func listenOn(keys string) string { return host + "[[listen]]\naddress = \"127.0.0.1:25\"\n" + keys }
 
 var userFiles = []badFile{
-	{"TLS without certificate", listenOn("tls = \"required\"\n"), []string{`f:4:7: [[listen]] tls: "required" needs a certificate (write cert and key)`}},
+	{"TLS without certificate", listenOn("tls = \"required\"\n"), []string{`f:4:7: [[listen]] tls: "required" needs a certificate (write cert and key, or acme = true)`}},
 	{"certificate without key", listenOn("cert = \"c\"\n"), []string{`f:4:8: [[listen]] cert: needs its private key (write key)`}},
 	{"key without certificate", listenOn("key = \"c\"\n"), []string{`f:4:7: [[listen]] key: needs its certificate (write cert)`}},
 	{"certificate for nothing", listenOn("tls = \"none\"\ncert = \"c\"\nkey = \"k\"\n"), []string{`f:4:7: [[listen]] tls: "none" uses no certificate (write "offered", or remove cert and key)`}},
+	{"ACME without agreement", listenOn("acme = true\n"), []string{`f:4:8: [[listen]] acme: needs your agreement to the authority's terms (write agree = true in [acme])`}},
+	{"ACME beside files", listenOn("acme = true\ncert = \"c\"\nkey = \"k\"\n[acme]\nagree = true\n"), []string{`f:4:8: [[listen]] acme: stands beside cert (keep one of them)`}},
+	{"ACME for nothing", listenOn("acme = true\ntls = \"none\"\n[acme]\nagree = true\n"), []string{`f:5:7: [[listen]] tls: "none" uses no certificate (write "offered", or remove acme)`}},
+	{"ACME", host + "[acme]\nnames = []\nemail = \"x\"\ndirectory = \"http://a.example\"\nchallenge = \"dns-01\"\naddress = \":80\"\n", []string{
+		`f:3:9: [acme] names: is empty (write ["mailout.example.com"])`,
+		`f:4:9: [acme] email: "x" is not a mailbox (write for example "postmaster@example.com")`,
+		`f:5:13: [acme] directory: "http://a.example" is not the URL of an ACME directory (write for example "https://acme-v02.api.letsencrypt.org/directory")`,
+		`f:6:13: [acme] challenge: "dns-01" is not "http-01" or "tls-alpn-01"`,
+		`f:7:11: [acme] address: ":80" is not an address and port (write "0.0.0.0:80" or "[::]:80" for every address of the machine)`,
+	}},
 	{"words", listenOn("tls = \"starttls\"\ntls_min = 1.2\nauth = \"plain\"\nproxy = \"10.0.0.1\"\n"), []string{
 		`f:4:7: [[listen]] tls: "starttls" is not "none", "offered", "required" or "implicit"`,
 		`f:5:11: [[listen]] tls_min: 1.2 is not "1.0", "1.1", "1.2" or "1.3"`,

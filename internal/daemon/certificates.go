@@ -9,15 +9,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailout/internal/acme"
 	"mailout/internal/config"
 	"mailout/internal/mta"
 )
 
-// certificate is what a listener shows under TLS. Sessions read it, reloads and
-// the watch replace it; one of them at a time, under the daemon's lock.
+// certificate is what a listener shows under TLS: the pair of its files, or what
+// ACME got. Sessions read it, reloads and the watch replace it; one of them at a
+// time, under the daemon's lock.
 type certificate struct {
-	current atomic.Pointer[tls.Certificate]
-	stamp   atomic.Pointer[certStamp]
+	current   atomic.Pointer[tls.Certificate]
+	stamp     atomic.Pointer[certStamp]
+	authority atomic.Pointer[acme.Manager] // nil: the files
 }
 
 // certStamp tells whether the files have changed since they were read.
@@ -32,18 +35,34 @@ type fileStamp struct {
 }
 
 // get implements tls.Config.GetCertificate.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certificate) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if authority := c.authority.Load(); authority != nil {
+		return authority.GetCertificate(hello)
+	}
 	if pair := c.current.Load(); pair != nil {
 		return pair, nil
 	}
 	return nil, fmt.Errorf("this listener has no certificate")
 }
 
+// ready reports whether there is a certificate: ACME may not have got it yet.
+func (c *certificate) ready() bool {
+	if authority := c.authority.Load(); authority != nil {
+		return authority.Ready()
+	}
+	return c.current.Load() != nil
+}
+
 // use reads the files of a listener, and warns of what is wrong with them but
 // does not keep TLS from working. On an error the old certificate stays.
-func (c *certificate) use(hostname string, l config.Listener, log *slog.Logger) error {
-	if l.Cert == "" {
+// authority is that of [acme]; it is nil when no listener wants it.
+func (c *certificate) use(hostname string, l config.Listener, authority *acme.Manager, log *slog.Logger) error {
+	if l.ACME {
+		c.authority.Store(authority)
 		return nil
+	}
+	if l.Cert == "" {
+		return nil // what was there stays for sessions that go over to TLS just now
 	}
 	stamp := stampOf(l) // before reading: a change meanwhile is seen next time
 	pair, err := config.ReadCertificate(l.Cert, l.Key)
@@ -52,6 +71,7 @@ func (c *certificate) use(hostname string, l config.Listener, log *slog.Logger) 
 	}
 	c.current.Store(&pair)
 	c.stamp.Store(&stamp)
+	c.authority.Store(nil)
 	c.warn(hostname, l, log, time.Now())
 	return nil
 }
@@ -98,7 +118,7 @@ func stampOf(l config.Listener) certStamp {
 func (d *Daemon) loadCertificates(c *config.Config) error {
 	for _, door := range d.doors {
 		if l, there := listenerOf(c, door); there {
-			if err := door.certificate.use(c.Hostname, l, d.log); err != nil {
+			if err := door.certificate.use(c.Hostname, l, d.authority.now, d.log); err != nil {
 				return err
 			}
 		}
@@ -149,7 +169,7 @@ func (d *Daemon) renewCertificates(again bool) {
 			}
 			continue
 		}
-		if err := door.certificate.use(c.Hostname, l, d.log); err != nil {
+		if err := door.certificate.use(c.Hostname, l, nil, d.log); err != nil {
 			d.log.Error("a changed certificate cannot be used; the one before stays", mta.KeyError, err)
 			continue
 		}

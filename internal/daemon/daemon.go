@@ -55,6 +55,8 @@ type Daemon struct {
 	sentinel *sentinel
 	control  *control.Controller
 
+	authority authority // of certificates
+
 	stopped      context.CancelFunc // ends housekeeping
 	housekeeping sync.WaitGroup
 
@@ -136,6 +138,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.startHousekeeping()
+	d.startAuthority(ctx)
 	return nil
 }
 
@@ -188,9 +191,12 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 func (d *Daemon) buildDoors(c *config.Config) error {
 	d.users = account.NewBook(nil)
 	d.users.Configure(users(c))
+	if _, err := d.useAuthority(c); err != nil {
+		return err
+	}
 	for _, l := range c.Listen {
 		own := &certificate{}
-		if err := own.use(c.Hostname, l, d.log); err != nil {
+		if err := own.use(c.Hostname, l, d.authority.now, d.log); err != nil {
 			return err
 		}
 		d.doors = append(d.doors, door{listener: l, certificate: own, server: smtpd.New(smtpd.Options{
@@ -223,6 +229,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.stopped()
 		d.housekeeping.Wait()
 	}
+	d.stopAuthority()
 	if d.resolver != nil {
 		errs = append(errs, d.resolver.Close())
 	}

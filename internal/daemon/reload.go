@@ -38,6 +38,13 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	replaced, err := d.useAuthority(c)
+	if err != nil {
+		return err
+	}
+	if replaced != nil {
+		defer replaced.Stop()
+	}
 	if err := d.loadCertificates(c); err != nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func secureDoor(s smtpd.Settings, l config.Listener, certificate *certificate, u
 	case config.ListenImplicit:
 		s.TLSMode = smtpd.TLSImplicit
 	}
-	s.TLS = doorTLS(l.TLSMin, certificate)
+	s.TLS, s.TLSReady = doorTLS(l.TLSMin, certificate), certificate.ready
 	s.TrustedOnly = l.TLSMin < tls.VersionTLS12
 	return s
 }
@@ -169,20 +169,23 @@ func users(c *config.Config) []account.User {
 
 // roots gives the certificates that verify servers: the system's, and those of
 // tls.ca_file. nil means the system's alone.
-func roots(c *config.Config) (*x509.CertPool, error) {
-	if c.TLS.CAFile == "" {
+func roots(c *config.Config) (*x509.CertPool, error) { return rootsOf("tls.ca_file", c.TLS.CAFile) }
+
+// rootsOf gives the system's certificates and those of a file, which a key names.
+func rootsOf(key, file string) (*x509.CertPool, error) {
+	if file == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(c.TLS.CAFile)
+	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: tls.ca_file: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, key, err)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%w: tls.ca_file: %s holds no certificate in PEM form", ErrConfig, c.TLS.CAFile)
+		return nil, fmt.Errorf("%w: %s: %s holds no certificate in PEM form", ErrConfig, key, file)
 	}
 	return pool, nil
 }

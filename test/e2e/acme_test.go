@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"mailout/internal/mtatest"
+)
+
+// TestACME: from a start without a certificate to mail over TLS that a client
+// verifies, with a real authority; a restart shows the certificate at once.
+func TestACME(t *testing.T) {
+	t.Parallel()
+	program, err := mtatest.FindPebble()
+	if err != nil {
+		t.Skip(err)
+	}
+	w := newWorld(t)
+	w.mx(mtatest.MXConfig{}, "b.example")
+	w.records("mailout.sender.example. A 127.0.0.1")
+	d := w.daemon("\n")
+	port := freePort(t)
+	pebble, err := mtatest.StartPebble(program, mtatest.PebbleConfig{Dir: d.dir, DNS: w.dns.Addr().String(), HTTPPort: port, TLSPort: port, Validity: 90 * 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pebble.Stop() })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	roots, err := pebble.Roots(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.replace(`trusted = ["127.0.0.0/8"]`, "trusted = [\"127.0.0.0/8\"]\ntls = \"required\"\nacme = true")
+	d.replace("[delivery]", fmt.Sprintf("[acme]\nagree = true\ndirectory = %q\naddress = \"127.0.0.1:%d\"\nca_file = %q\n\n[delivery]", pebble.Directory, port, filepath.Base(pebble.CAFile)))
+	d.start()
+	rules := &tls.Config{RootCAs: roots, ServerName: "mailout.sender.example"}
+	mtatest.Eventually(t, time.Minute, "STARTTLS is offered", func() bool {
+		c := d.client()
+		if _, there := c.Extensions["STARTTLS"]; there {
+			return true
+		}
+		r, err := c.Cmd("MAIL FROM:<a@sender.example>")
+		if err != nil || r.Code != 454 && r.Code != 530 { // 530: it came in this very moment
+			t.Fatalf("MAIL before there is a certificate: %v %v", r, err)
+		}
+		return false
+	}, d.log)
+	send := func() {
+		t.Helper()
+		c := d.client()
+		if err := c.StartTLS(rules); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Hello("app.sender.example"); err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.Send("a@sender.example", []string{"a@b.example"}, []byte("Subject: x\r\n\r\nx\r\n"))
+		if err != nil || !out.Accepted() {
+			t.Fatal(err, out.Err())
+		}
+		d.waitEvent(out.ID(), "delivered")
+	}
+	send()
+	d.stop()
+	pebble.Stop()
+	d.start()
+	send()
+	d.stop()
+	if info, err := os.Stat(filepath.Join(d.dir, "spool", "acme")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Error(info, err)
+	}
+}
