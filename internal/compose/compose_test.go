@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"mailout/internal/lint"
 )
 
@@ -26,7 +28,7 @@ func plain() *Message {
 	}
 }
 
-func build(t *testing.T, m *Message) []byte {
+func build(t rapid.TB, m *Message) []byte {
 	t.Helper()
 	out, err := m.Build()
 	if err != nil {
@@ -48,7 +50,7 @@ type leaf struct {
 }
 
 // leaves reads a message back with the standard library.
-func leaves(t *testing.T, content []byte) (mail.Header, []leaf) {
+func leaves(t rapid.TB, content []byte) (mail.Header, []leaf) {
 	t.Helper()
 	m, err := mail.ReadMessage(bytes.NewReader(content))
 	if err != nil {
@@ -59,7 +61,7 @@ func leaves(t *testing.T, content []byte) (mail.Header, []leaf) {
 	return m.Header, out
 }
 
-func collect(t *testing.T, path string, h map[string][]string, body io.Reader, out *[]leaf) {
+func collect(t rapid.TB, path string, h map[string][]string, body io.Reader, out *[]leaf) {
 	t.Helper()
 	get := mail.Header(h).Get
 	kind, params, err := mime.ParseMediaType(get("Content-Type"))
