@@ -85,9 +85,9 @@ func listenTable() *table {
 			newKey("cert", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).Cert }).
 				is(`""`, "PEM file of the certificate, followed by those that lead to its root. A changed file is taken within a minute."),
 			newKey("key", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).Key }).
+				is(`""`, "PEM file of the certificate's private key; not readable by everybody."),
 			newKey("acme", boolean(), func(c *Config, i int) *bool { return &at(c, i).ACME }).
 				is(`false`, "Whether the certificate comes from an authority as `[acme]` says, instead of `cert` and `key`."),
-				is(`""`, "PEM file of the certificate's private key; not readable by everybody."),
 			newKey("auth", word(listenAuth), func(c *Config, i int) *ListenAuth { return &at(c, i).Auth }).
 				is(`"tls"`, "Where the users of `[[user]]` may sign in: under `tls`, `always` (passwords cross the network in clear text), or `never`."),
 			newKey("proxy", list(network(), 0, maxList, `["10.0.0.0/8"]`), func(c *Config, i int) *[]netip.Prefix { return &at(c, i).Proxy }).
