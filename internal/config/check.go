@@ -45,6 +45,9 @@ func (l *loader) contradictions() {
 	l.listenersSecure()
 	l.acmeComplete()
 	l.usersComplete()
+	l.pickupsApart()
+	l.keysOnce()
+	l.httpComplete()
 }
 
 // journalCoversExpiry: a message that still waits must not lose its history.

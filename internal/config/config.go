@@ -25,6 +25,7 @@ type Config struct {
 	Users    []User
 	HTTP     HTTP
 	Sendmail Sendmail
+	Pickups  []Pickup
 	Sources  []mta.Source // at most one an address family
 	Delivery Delivery
 	Streams  []Stream
@@ -131,11 +132,8 @@ type User struct {
 	From         account.Senders
 	Stream       string // of its messages; empty: mta.DefaultStream
 	Rate         account.Rate
-}
-
-// HTTP is where the control interface listens.
-type HTTP struct {
-	Socket string // absolute path of a Unix socket
+	Key          account.Key // zero: none
+	Scopes       []account.Scope
 }
 
 // Delivery is how mail goes out.

@@ -288,7 +288,6 @@ func TestGetAndShow(t *testing.T) {
 		"":               ": unknown key (\"mailout config show\" lists them)",
 		"route.x":        "route.x: which of the [[route]]? (they count from 1: write for example route.1.domains)",
 		"dns.servers.1":  "dns.servers.1: unknown key (did you mean \"dns.servers\"?)",
-		"http.address":   "http.address: is not served by this version: no TCP port is opened for HTTP; the command line uses the socket",
 		"route.2.domain": "route.2.domain: unknown key (did you mean \"route.2.domains\"?)",
 	} {
 		_, err := Get(c, key)

@@ -197,7 +197,6 @@ var unservedFiles = []badFile{
 		`f:4:1: [router] password: is not served by this version: a router is used without AUTH`,
 		`f:5:1: [router] password_file: is not served by this version: a router is used without AUTH`,
 	}},
-	{"http address", host + "[http]\naddress = \"127.0.0.1:8025\"\n", []string{`f:3:1: [http] address: is not served by this version: no TCP port is opened for HTTP; the command line uses the socket`}},
 	{"tables, once each", host + "[[pool]]\nname = \"erp\"\n[[pool]]\n[[shape]]\nmx = [3]\n", []string{
 		`f:2:1: [[pool]]: is not served by this version: one [[source]] an address family is used`,
 		`f:5:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
@@ -265,14 +264,14 @@ func TestDefaults(t *testing.T) {
 		Path: "f", Hostname: "mailout.example.com", Spool: "/var/lib/mailout", Postmaster: "postmaster@mailout.example.com",
 		DNS:      DNS{Servers: []netip.AddrPort{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts"},
 		Router:   Router{Port: 25},
-		HTTP:     HTTP{Socket: "/var/lib/mailout/mailout.sock"},
+		HTTP:     HTTP{Socket: "/var/lib/mailout/mailout.sock", Names: []string{}, Connections: 256},
 		Sendmail: Sendmail{Drop: "/var/lib/mailout/drop", Local: "postmaster@mailout.example.com"},
 		Delivery: Delivery{
 			Port: 25, IPv6: true, Expire: 120 * time.Hour, DelayNotice: 4 * time.Hour,
 			Retry:          []time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour},
 			ConnectTimeout: 30 * time.Second, Hosts: 5, Addresses: 10, Connections: 20, MessagesPerConnection: 100,
-		ACME: ACME{Names: []string{"mailout.example.com"}, Directory: letsEncrypt, Address: netip.MustParseAddrPort("0.0.0.0:80")},
 		},
+		ACME: ACME{Names: []string{"mailout.example.com"}, Directory: letsEncrypt, Address: netip.MustParseAddrPort("0.0.0.0:80")},
 		Limits: Limits{
 			MessageSize: 50e6, Recipients: 1000, Memory: 1e9, Hops: 100, Stop: 30 * time.Second, Connections: 1000, ConnectionsPerPeer: 1000,
 			LineLength: 2048, Commands: 10000, Errors: 20, CommandTimeout: 5 * time.Minute, DataTimeout: 3 * time.Minute, MessageTimeout: time.Hour, SpoolFree: 100 << 20,

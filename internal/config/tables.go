@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -129,6 +128,10 @@ func userTable() *table {
 				is(`""`, "Stream of the user's messages; empty: `default`."),
 			newKey("rate", messageRate(), func(c *Config, i int) *account.Rate { return &at(c, i).Rate }).
 				is(`""`, "Most messages in a time, such as `1000/h` (`/s`, `/m`, `/h`, `/d`); more are answered 450. Empty: no bound."),
+			newKey("key", keyHash(), func(c *Config, i int) *account.Key { return &at(c, i).Key }).
+				is(`""`, "Hash of the user's HTTP key, from `mailout config key`."),
+			newKey("scopes", list(word(scopeWords), 1, len(scopeWords), `["send"]`), func(c *Config, i int) *[]account.Scope { return &at(c, i).Scopes }).
+				is(`["send"]`, "What the user may do: `send` mail and see what became of it, `read` queues and metrics, `control` its own mail in the queue, or `admin`: everything, with everybody's mail."),
 		}}
 }
 
@@ -198,14 +201,6 @@ func optionalStream(s string) string {
 		return ""
 	}
 	return checkStream(s)
-}
-
-func httpTable() *table {
-	return &table{name: "http", doc: "The control interface.", keys: []*key{
-		unservedKey("address", "no TCP port is opened for HTTP; the command line uses the socket"),
-		newKey("socket", mapped("path", requiredPath, keep), func(c *Config, _ int) *string { return &c.HTTP.Socket }).
-			derives("`mailout.sock` in the directory `spool`", func(c *Config, _ int) { c.HTTP.Socket = filepath.Join(c.Spool, "mailout.sock") }, "Unix socket through which the command line talks to the daemon.").restart(),
-	}}
 }
 
 func sourceTable() *table {

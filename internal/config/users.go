@@ -54,7 +54,7 @@ func (l *loader) usersComplete() {
 		case !l.sound(full+".password", full+".password_file"):
 		case given && u.PasswordFile != "":
 			l.accuse("user", "password_file", i, "stands beside password (keep one of them)")
-		case !given && u.PasswordFile == "":
+		case !given && u.PasswordFile == "" && u.Key.IsZero() && l.sound(full+".key"):
 			l.accuse("user", "password", i, "is missing (`mailout config password` makes one)")
 		}
 	}
@@ -86,14 +86,19 @@ func (l *loader) checkListenerFiles() {
 			continue
 		}
 		if _, err := ReadCertificate(own.Cert, own.Key); err != nil {
-			var bad *KeyFileError
-			if errors.As(err, &bad) {
+			if isKeyFault(err) {
 				l.accuse("listen", "key", i, err.Error())
 			} else {
 				l.accuse("listen", "cert", i, err.Error())
 			}
 		}
 	}
+}
+
+// isKeyFault reports whether the private key's file is at fault.
+func isKeyFault(err error) bool {
+	var bad *KeyFileError
+	return errors.As(err, &bad)
 }
 
 // maxPEM bounds a file of certificates or of a key, in octets.
