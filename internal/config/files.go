@@ -24,6 +24,7 @@ func (l *loader) checkFiles() {
 		}
 	}
 	l.checkListenerFiles()
+	l.checkHTTPFiles()
 	l.checkACMEFiles()
 	l.readPasswords()
 	// The default may be missing: not every system has a hosts file.
