@@ -32,6 +32,7 @@ type cli struct {
 	Doctor  doctorCmd   `cmd:"" help:"Check everything that direct delivery needs; exit status 0 fine, 1 warnings, 2 failures."`
 	Records recordsCmd  `cmd:"" help:"The exact DNS records to publish, and whether they are."`
 	Send    sendCmd     `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
+	Compose composeCmd  `cmd:"" help:"Make a message of texts and files, and send it; prints the message's ID."`
 	Sendm   sendmailCmd `cmd:"" name:"sendmail" passthrough:"" help:"Send as sendmail(8) does; also by the names sendmail, mailq and newaliases."`
 	Queue   queueCmd    `cmd:"" help:"Look at what waits for delivery, hold, release, retry or cancel it."`
 	Trace   traceCmd    `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`

@@ -101,6 +101,11 @@ func (c *sendCmd) post(g *globals, content io.Reader) (*admin.Accepted, error) {
 	for _, r := range c.Rcpt {
 		query.Add("to", envelopeRecipient(r))
 	}
+	return handRaw(g, query, content)
+}
+
+// handRaw hands a whole message to the daemon, its envelope in the query.
+func handRaw(g *globals, query url.Values, content io.Reader) (*admin.Accepted, error) {
 	daemon, err := connect(g)
 	if err != nil {
 		return nil, err
@@ -117,7 +122,7 @@ func (c *sendCmd) post(g *globals, content io.Reader) (*admin.Accepted, error) {
 	defer body.Close()
 	var accepted admin.Accepted
 	if err := json.NewDecoder(body).Decode(&accepted); err != nil {
-		return nil, fail(exitTemporary, "the daemon's answer broke off (%v): whether the message was accepted is unknown; the file stays", err)
+		return nil, fail(exitTemporary, "the daemon's answer broke off (%v): whether the message was accepted is unknown; nothing was removed", err)
 	}
 	return &accepted, nil
 }
