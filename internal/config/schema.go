@@ -143,7 +143,7 @@ var schema = newSchema()
 
 func newSchema() []*table {
 	tables := []*table{
-		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), sourceTable(),
+		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(),
 		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(),
 		{name: "pool", array: true, unserved: "one [[source]] an address family is used"},
