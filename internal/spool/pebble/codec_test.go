@@ -117,7 +117,7 @@ func drawText(t *rapid.T) string {
 func drawRecord(t *rapid.T) *mta.Record {
 	r := &mta.Record{
 		Time: drawTime(t), Event: mta.Event(rapid.IntRange(0, int(mta.LastEvent)).Draw(t, "event")),
-		MessageID: drawText(t), Stream: drawText(t), Sender: drawText(t), Recipient: drawText(t), Destination: drawText(t),
+		MessageID: drawText(t), Stream: drawText(t), Sender: drawText(t), User: drawText(t), Recipient: drawText(t), Destination: drawText(t),
 		Site: drawText(t), Host: drawText(t), IP: drawAddr(t), Source: drawAddr(t), Helo: drawText(t),
 		TLS:     mta.TLSFacts{Version: drawText(t), Cipher: drawText(t), Verified: drawText(t)},
 		Attempt: rapid.IntRange(0, 1e6).Draw(t, "attempt"), Code: rapid.IntRange(0, 999).Draw(t, "code"),
