@@ -20,6 +20,7 @@ type configCmd struct {
 	Get      configGetCmd      `cmd:"" help:"The effective value of a key, such as delivery.expire or route.1.host."`
 	Set      configSetCmd      `cmd:"" help:"Change keys in the file; \"set router none\" delivers directly again."`
 	Password configPasswordCmd `cmd:"" help:"Read a password and print its hash for [[user]]."`
+	Key      configKeyCmd      `cmd:"" help:"Make an HTTP key, and print it once with its line for [[user]]."`
 	Reload   configReloadCmd   `cmd:"" help:"Make the daemon read the file again."`
 }
 

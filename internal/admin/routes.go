@@ -26,6 +26,9 @@ func (s *Server) register(api huma.API) {
 	s.messageRoutes(api)
 	s.localRoutes(api)
 	s.identityRoutes(api)
+	if s.opts.Records != nil {
+		s.recordRoutes(api)
+	}
 	if s.opts.Control != nil {
 		s.controlRoutes(api)
 	}

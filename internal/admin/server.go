@@ -48,6 +48,8 @@ type Options struct {
 	Control Controller
 	// Explain answers GET /v1/explain; nil: it is not part of the API.
 	Explain Explainer
+	// Records answers GET /v1/records; nil: it is not part of the API.
+	Records Recorder
 	// Ready says why no mail can be taken or delivered now; nil: it always can.
 	Ready func(ctx context.Context) error
 	// Routes register what other parts serve.
@@ -62,12 +64,13 @@ type Server struct {
 	mux    *http.ServeMux
 	api    huma.API
 	socket *listener
-	tcp    *listener // nil: none
+	tcp    *listener     // nil: none
+	asking chan struct{} // held by the request that asks DNS for records
 }
 
 // New makes a server; nothing runs before Start.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, mux: http.NewServeMux()}
+	s := &Server{opts: opts, mux: http.NewServeMux(), asking: make(chan struct{}, 1)}
 	s.api = rest.New(s.mux, opts.Version)
 	s.register(s.api)
 	s.socket = newListener(&http.Server{

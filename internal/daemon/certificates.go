@@ -116,6 +116,9 @@ func stampOf(l config.Listener) certStamp {
 // loadCertificates reads the files of every door anew, as the configuration
 // says. It changes nothing for doors whose files cannot be used.
 func (d *Daemon) loadCertificates(c *config.Config) error {
+	if err := d.loadWebCertificate(c); err != nil {
+		return err
+	}
 	for _, door := range d.doors {
 		if l, there := listenerOf(c, door); there {
 			if err := door.certificate.use(c.Hostname, l, d.authority.now, d.log); err != nil {
@@ -157,6 +160,7 @@ func (d *Daemon) watchCertificates(ctx context.Context) {
 func (d *Daemon) renewCertificates(again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.renewWebCertificate(again)
 	c := d.mu.config
 	for _, door := range d.doors {
 		l, there := listenerOf(c, door)

@@ -56,6 +56,7 @@ type Daemon struct {
 	control  *control.Controller
 
 	authority authority // of certificates
+	web       web
 
 	stopped      context.CancelFunc // ends housekeeping
 	housekeeping sync.WaitGroup
@@ -139,6 +140,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	}
 	d.startHousekeeping()
 	d.startAuthority(ctx)
+	d.web.open.Store(true)
 	return nil
 }
 
@@ -181,16 +183,14 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.drop = drop.NewTaker(drop.Options{
 		Folder: drop.Folder(c.Sendmail.Drop), Intake: d.intake, Report: reports.Refused, Logger: d.log,
 	})
-	d.admin = admin.New(admin.Options{
-		Socket: c.HTTP.Socket, Store: d.store, Queue: d.queue, Intake: d.intake, Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Logger: d.log,
-	})
+	if err := d.buildAPI(c); err != nil {
+		return err
+	}
 	return d.buildDoors(c)
 }
 
-// buildDoors makes the SMTP doors and the users who may come in by them.
+// buildDoors makes the SMTP doors.
 func (d *Daemon) buildDoors(c *config.Config) error {
-	d.users = account.NewBook(nil)
-	d.users.Configure(users(c))
 	if _, err := d.useAuthority(c); err != nil {
 		return err
 	}
@@ -218,6 +218,7 @@ type lateReporter struct{ queue.Reporter }
 // What had to be cut off because ctx ended is told in the log and is no error:
 // nothing accepted is lost by it.
 func (d *Daemon) Stop(ctx context.Context) error {
+	d.web.open.Store(false)
 	errs := d.drain(ctx)
 	if d.admin != nil {
 		errs = append(errs, d.cutOff("control socket", d.admin.Stop(ctx)))

@@ -162,7 +162,7 @@ func doorTLS(oldest uint16, c *certificate) *tls.Config {
 func users(c *config.Config) []account.User {
 	out := make([]account.User, 0, len(c.Users))
 	for _, u := range c.Users {
-		out = append(out, account.User{Name: u.Name, Password: u.Password, From: u.From, Stream: u.Stream, Rate: u.Rate})
+		out = append(out, account.User{Name: u.Name, Password: u.Password, From: u.From, Stream: u.Stream, Rate: u.Rate, Key: u.Key, Scopes: u.Scopes})
 	}
 	return out
 }

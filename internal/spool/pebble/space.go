@@ -137,3 +137,6 @@ func diskError(what string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
+
+// Full reports whether new mail is refused because the disk is nearly full.
+func (s *Store) Full() bool { return s.space.full() }

@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"mailout/internal/account"
+	"mailout/internal/admin"
+	"mailout/internal/config"
+	"mailout/internal/doctor"
+	"mailout/internal/mta"
+	"mailout/internal/spool"
+)
+
+// web is what the daemon keeps for the API.
+type web struct {
+	certificate certificate // of the TCP listener; unused without [http] cert
+	open        atomic.Bool // the doors accept and the queue runs
+}
+
+// buildAPI makes the API and the users who may come in by it.
+func (d *Daemon) buildAPI(c *config.Config) error {
+	d.users = account.NewBook(nil)
+	d.users.Configure(users(c))
+	if err := d.loadWebCertificate(c); err != nil {
+		return err
+	}
+	d.admin = admin.New(admin.Options{
+		Socket: c.HTTP.Socket, TCP: d.webListener(c), Store: d.store, Queue: d.queue, Intake: d.intake,
+		Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Records: d.records, Ready: d.ready,
+		Version: d.opts.Version, Logger: d.log,
+	})
+	if c.HTTP.Plain && c.HTTP.Cert == "" && c.HTTP.Address.IsValid() && !c.HTTP.Address.Addr().Unmap().IsLoopback() {
+		d.log.Warn("http.plain: tokens and mail cross the network in clear text unless something before this listener has TLS", mta.KeyListener, c.HTTP.Address.String())
+	}
+	return nil
+}
+
+// webListener is the API's TCP listener as configured.
+func (d *Daemon) webListener(c *config.Config) admin.TCP {
+	if !c.HTTP.Address.IsValid() {
+		return admin.TCP{}
+	}
+	names := []string{strings.ToLower(c.Hostname)}
+	for _, name := range c.HTTP.Names {
+		names = append(names, strings.TrimSuffix(strings.ToLower(name), "."))
+	}
+	t := admin.TCP{
+		Address: c.HTTP.Address.String(), Users: d.users, Names: slices.Compact(names), Connections: c.HTTP.Connections,
+		Body: requestSize(c),
+	}
+	if c.HTTP.Cert != "" {
+		t.Certificate = d.web.certificate.get
+	}
+	return t
+}
+
+// requestSize bounds a request: the largest message in base64, and what stands
+// around it.
+func requestSize(c *config.Config) int64 { return c.Limits.MessageSize/3*4 + 1<<20 }
+
+// webFiles is [http] as the code for certificates of listeners knows it.
+func webFiles(c *config.Config) config.Listener {
+	return config.Listener{Address: c.HTTP.Address, Cert: c.HTTP.Cert, Key: c.HTTP.Key}
+}
+
+// loadWebCertificate reads the API's certificate.
+func (d *Daemon) loadWebCertificate(c *config.Config) error {
+	if !c.HTTP.Address.IsValid() {
+		return nil
+	}
+	own, files := &d.web.certificate, webFiles(c)
+	if files.Cert == "" {
+		return nil
+	}
+	stamp := stampOf(files) // before reading: a change meanwhile is seen next time
+	pair, err := config.ReadCertificate(files.Cert, files.Key)
+	if err != nil {
+		return fmt.Errorf("%w: [http] cert: %w", ErrConfig, err)
+	}
+	own.current.Store(&pair)
+	own.stamp.Store(&stamp)
+	own.warn(c.Hostname, files, d.log, time.Now())
+	return nil
+}
+
+// renewWebCertificate reads the API's certificate when its files have changed;
+// again repeats what is wrong with it. The daemon's lock is held.
+func (d *Daemon) renewWebCertificate(again bool) {
+	c := d.mu.config
+	if c.HTTP.Cert == "" || !c.HTTP.Address.IsValid() {
+		return
+	}
+	own, files := &d.web.certificate, webFiles(c)
+	if old := own.stamp.Load(); old != nil && *old == stampOf(files) {
+		if again {
+			own.warn(c.Hostname, files, d.log, time.Now())
+		}
+		return
+	}
+	if err := d.loadWebCertificate(c); err != nil {
+		d.log.Error("a changed certificate cannot be used; the one before stays", mta.KeyError, err)
+		return
+	}
+	d.log.Info("certificate read", mta.KeyListener, files.Address.String(), mta.KeyPath, files.Cert)
+}
+
+// errClosed says that the daemon starts or stops.
+var errClosed = errors.New("the daemon is starting or stopping")
+
+// ready says why no mail can be taken or delivered now.
+func (d *Daemon) ready(ctx context.Context) error {
+	switch {
+	case !d.web.open.Load():
+		return errClosed
+	case d.store.Full():
+		return spool.ErrFull
+	case d.memory.Busy():
+		return errors.New("memory is short ([limits] memory)")
+	}
+	if _, err := d.queue.Summary(ctx); err != nil {
+		return fmt.Errorf("the queue does not answer: %w", err)
+	}
+	return nil
+}
+
+// records finds the records that direct delivery needs, as `mailout records`
+// shows them.
+func (d *Daemon) records(ctx context.Context) ([]doctor.Record, error) {
+	d.mu.Lock()
+	c := d.mu.config
+	d.mu.Unlock()
+	plan := doctor.PlanRecords(ctx, Identity(c), doctor.SystemWorld(d.sentinel.Learned), doctor.Options{})
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	out := plan.All()
+	if out == nil {
+		out = []doctor.Record{} // a list, also when it is empty
+	}
+	return out, nil
+}
