@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"internal/transport":       2,
 	"internal/queue":           2,
 	"internal/control":         2,
+	"internal/events":          2,
 	"internal/submit":          2,
 	"internal/submit/drop":     2,
 	"internal/rest":            2,

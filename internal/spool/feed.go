@@ -38,18 +38,18 @@ func (p Position) Compare(q Position) int {
 	return int(int64(p.Record) - int64(q.Record))
 }
 
-// String gives the text of p: ENTRY, or ENTRY.RECORD inside an entry.
+// String gives the text of p: ENTRY, or ENTRY-RECORD inside an entry.
 func (p Position) String() string {
 	s := strconv.FormatUint(p.Entry, 10)
 	if p.Record != 0 {
-		s += "." + strconv.FormatUint(uint64(p.Record), 10)
+		s += "-" + strconv.FormatUint(uint64(p.Record), 10)
 	}
 	return s
 }
 
 // ParsePosition reads what String gives, and nothing else; else ErrPosition.
 func ParsePosition(s string) (Position, error) {
-	entry, record, inside := strings.Cut(s, ".")
+	entry, record, inside := strings.Cut(s, "-")
 	var p Position
 	var err error
 	if p.Entry, err = strconv.ParseUint(entry, 10, 64); err != nil {
