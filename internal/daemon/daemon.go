@@ -52,6 +52,7 @@ type Daemon struct {
 	users    *account.Book
 	doors    []door
 	drop     *drop.Taker
+	pickups  *pickups
 	sentinel *sentinel
 	control  *control.Controller
 
@@ -134,6 +135,10 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	}
 	if err := d.drop.Start(ctx); err != nil {
 		return fmt.Errorf("%w: [sendmail] drop: %w", ErrConfig, err)
+	}
+	d.pickups = &pickups{intake: d.intake, users: d.users, log: d.log}
+	if err := d.pickups.start(ctx, c); err != nil {
+		return err
 	}
 	if err := d.sentinel.start(ctx); err != nil { // asks others: not before all else is in order
 		return err
@@ -250,6 +255,9 @@ func (d *Daemon) drain(ctx context.Context) []error {
 	}
 	if d.drop != nil {
 		all.Go(func() { errs[len(d.doors)+1] = d.drop.Stop(ctx) })
+	}
+	if d.pickups != nil {
+		all.Go(func() { d.pickups.stop(ctx) })
 	}
 	if d.sentinel != nil {
 		all.Go(d.sentinel.stop)

@@ -48,6 +48,10 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err := d.loadCertificates(c); err != nil {
 		return err
 	}
+	next, err := d.pickups.prepare(c)
+	if err != nil {
+		return err
+	}
 	if err := d.planner.Reconfigure(routeSettings(c)); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -66,6 +70,7 @@ func (d *Daemon) apply(c *config.Config) error {
 			door.server.Reconfigure(secureDoor(doorSettings(c, l), l, door.certificate, d.users))
 		}
 	}
+	d.pickups.change(context.Background(), next)
 	return nil
 }
 

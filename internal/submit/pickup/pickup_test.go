@@ -510,6 +510,19 @@ func TestAUserIsHeldToItsRights(t *testing.T) {
 	}
 }
 
+func TestFromIsHeldWithoutAUser(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(o *Options) { o.From = account.Senders{"*@from.example"} })
+	b.write("a.eml", plain)
+	b.write("b.eml", "X-Sender: x@other.example\nX-Receiver: b@to.example\n"+plain)
+	b.write("c.eml", "X-Sender: <>\nX-Receiver: b@to.example\n\n")
+	b.passes()
+	b.expect(" → b@to.example: \n", "a@from.example → b@to.example c@to.example: "+plain)
+	if reason := b.read("bad/b.reason"); !strings.Contains(reason, "this directory may not send from x@other.example (allowed: *@from.example)") {
+		t.Error(reason)
+	}
+}
+
 func TestThousandsOfFiles(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

@@ -48,34 +48,33 @@ func (t *Taker) take(d directory, it *item) error {
 	}
 	request.ID = it.id
 	request.Origin.User = filedoor.OwnerOf(info)
-	if err := permit(request, beside, t.opts.Stream, t.opts.User()); err != nil {
+	if err := t.permit(request, beside); err != nil {
 		return err
 	}
 	return filedoor.Hand(t.base, t.opts.Intake, request, &unchanged{content, f, info})
 }
 
 // permit applies what holds for the directory, and for its user if it has one.
-func permit(r *submit.Request, beside *envelope, stream string, u *account.User) error {
-	r.Stream = stream
+func (t *Taker) permit(r *submit.Request, beside *envelope) error {
+	r.Stream = t.opts.Stream
 	own := beside != nil && beside.Stream != ""
 	if own {
 		r.Stream = beside.Stream
 	}
+	u := t.opts.User()
 	if u == nil {
-		return nil
+		r.User = &account.User{Name: "this directory", From: t.opts.From}
+	} else {
+		r.User, r.Origin.User = u, u.Name
+		if u.Stream != "" && own && beside.Stream != u.Stream {
+			return fmt.Errorf("%w: its stream must be %q, which is the user's", ErrForm, u.Stream)
+		}
+		if u.Stream != "" {
+			r.Stream = u.Stream
+		}
 	}
-	if u.Name != "" {
-		r.Origin.User = u.Name
-	}
-	switch {
-	case u.Stream != "" && own && beside.Stream != u.Stream:
-		return fmt.Errorf("%w: its stream must be %q, which is the user's", ErrForm, u.Stream)
-	case u.Stream != "":
-		r.Stream = u.Stream
-	}
-	r.User = u
-	if from := r.Envelope.Sender; from != "" && !u.From.Allow(from) {
-		return submit.NotPermitted(u, "sender", from)
+	if from := r.Envelope.Sender; from != "" && !r.User.From.Allow(from) {
+		return submit.NotPermitted(r.User, "sender", from)
 	}
 	return nil
 }

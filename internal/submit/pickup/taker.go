@@ -32,8 +32,9 @@ type Options struct {
 	Poll   time.Duration
 	Stream string // of messages that name none
 	// User gives whose permissions, stream and rate hold; it is asked for each
-	// message. nil gives nobody's: any address may send.
+	// message. nil, or one that gives nil: only From holds.
 	User func() *account.User
+	From account.Senders // addresses that may send; nil: any
 	// Intake takes the messages.
 	Intake submit.Acceptor
 	Logger *slog.Logger
@@ -82,6 +83,9 @@ func NewTaker(o Options) *Taker {
 	}
 	if o.Poll <= 0 {
 		o.Poll = defaultPoll
+	}
+	if len(o.From) == 0 {
+		o.From = account.Senders{"*"}
 	}
 	if o.User == nil {
 		o.User = func() *account.User { return nil }
