@@ -11,11 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"mailout/internal/account"
 	"mailout/internal/config"
 	"mailout/internal/control"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
 	"mailout/internal/smtp"
+	"mailout/internal/spool"
 )
 
 // Controller carries out what an operator orders of queued mail.
@@ -66,8 +68,8 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request, verb queue.Verb
 		q.Set(place, r.PathValue(place))
 	}
 	request, err := controlRequest(r, q, verb)
-	if err == nil && place == "id" {
-		_, err = s.opts.Store.Get(r.Context(), request.Select.ID)
+	if err == nil {
+		err = s.mayOrder(r.Context(), place, request.Select.ID)
 	}
 	switch {
 	case err != nil:
@@ -84,6 +86,22 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request, verb queue.Verb
 		}
 		writeJSON(w, http.StatusOK, result)
 	}
+}
+
+// mayOrder says that the message of a command is not there, or that who asks
+// may not give the command.
+func (s *Server) mayOrder(ctx context.Context, place string, id mta.ID) error {
+	if place != "id" {
+		if p := ownOnly(ctx); p != nil {
+			return p
+		}
+		return nil
+	}
+	open, err := s.opts.Store.Get(ctx, id)
+	if err == nil && !s.viewOf(ctx).message(open[0].Message) {
+		err = spool.ErrNotFound // as if it were not there
+	}
+	return err
 }
 
 func (s *Server) preview(w http.ResponseWriter, r *http.Request, request control.Request) {
@@ -143,7 +161,7 @@ func controlProblem(err error) *Problem {
 
 // controlRequest reads a command from the query and the body.
 func controlRequest(r *http.Request, q url.Values, verb queue.Verb) (control.Request, error) {
-	request := control.Request{Verb: verb, By: peerOf(r.Context())}
+	request := control.Request{Verb: verb, By: orderedBy(r.Context())}
 	if err := bodyOptions(r, q); err != nil {
 		return request, err
 	}
@@ -165,6 +183,15 @@ func controlRequest(r *http.Request, q url.Values, verb queue.Verb) (control.Req
 		return request, problem
 	}
 	return request, nil
+}
+
+// orderedBy names who gives a command: the user who signed in, or the account at
+// the other end of the socket.
+func orderedBy(ctx context.Context) string {
+	if u := account.UserOf(ctx); u != nil {
+		return u.Name
+	}
+	return peerOf(ctx)
 }
 
 // controlNames are the parameters of a command.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mailout/internal/mta"
+	"mailout/internal/rest"
 	"mailout/internal/smtp"
 )
 
@@ -102,6 +103,10 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	request, err := ParseExplain(q.Get("address"), flag("probe"), flag("rcpt"))
 	if err != nil {
 		writeProblem(w, problemOf(err))
+		return
+	}
+	if _, all := rest.All(r.Context()); request.Probe && !all {
+		writeProblem(w, &Problem{Status: http.StatusForbidden, Field: "probe", Detail: "connecting to others to find out needs the scope admin"})
 		return
 	}
 	out, err := s.opts.Explain(r.Context(), request)

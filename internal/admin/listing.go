@@ -73,13 +73,14 @@ func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
 	out := json.NewEncoder(lines)
 	batch := make([]*mta.Delivery, 0, explainBatch)
 	var failed error
+	mine := s.viewOf(r.Context())
 	flush := func() bool {
 		failed = s.encode(r.Context(), out, batch)
 		batch = batch[:0]
 		return failed == nil
 	}
 	err := s.opts.Store.List(r.Context(), filter, func(d *mta.Delivery) bool {
-		if nullSender && d.Message.Envelope.Sender != "" {
+		if nullSender && d.Message.Envelope.Sender != "" || !mine.message(d.Message) {
 			return true
 		}
 		batch = append(batch, d)
@@ -248,6 +249,9 @@ func (s *Server) describe(ctx context.Context, id mta.ID) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !s.viewOf(ctx).message(open[0].Message) {
+		return nil, spool.ErrNotFound // as if it were not there
+	}
 	out := &Message{}
 	if out.Deliveries, err = s.show(ctx, open); err != nil {
 		return nil, err
@@ -285,8 +289,12 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 	lines := &countingWriter{w: w}
 	out := json.NewEncoder(lines)
 	var failed error
+	mine := s.viewOf(r.Context())
 	err := journal.Trace(r.Context(), s.opts.Store, q.Get("query"), since, func(rec *mta.Record) bool {
-		failed = out.Encode(rec)
+		var shown bool
+		if shown, failed = mine.record(r.Context(), rec); shown && failed == nil {
+			failed = out.Encode(rec)
+		}
 		return failed == nil
 	})
 	if err = errors.Join(err, failed); err != nil {

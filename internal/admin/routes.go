@@ -96,6 +96,11 @@ func (s *Server) queueRoutes(api huma.API) {
 	rest.Raw[none, answer[queue.Summary]](api, rest.Operation(huma.Operation{
 		OperationID: "queues", Method: http.MethodGet, Path: "/v1/queues", Tags: []string{"Queue"}, Summary: "The queue in numbers",
 	}, account.ScopeRead), s.summary)
+	rest.Raw[struct {
+		Destination string `path:"destination" doc:"A recipient domain, or an address literal."`
+	}, answer[Destination]](api, rest.Operation(huma.Operation{
+		OperationID: "destination", Method: http.MethodGet, Path: "/v1/queues/{destination}", Tags: []string{"Queue"}, Summary: "What waits for one destination, by stream",
+	}, account.ScopeRead), s.destination)
 	rest.Raw[selection, none](api, rest.Operation(huma.Operation{
 		OperationID: "deliveries", Method: http.MethodGet, Path: "/v1/deliveries", Tags: []string{"Queue"}, DefaultStatus: http.StatusOK,
 		Summary: "What waits in the queue, a line each", Responses: rest.Lines[Delivery](api, "One JSON object a line, in the order of the queue."),
