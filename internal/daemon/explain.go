@@ -55,7 +55,7 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 		Recipient: r.Address.String(), Destination: r.Address.Domain, Daemon: e.queue != nil,
 		Hosts: []admin.ExplainedHost{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
 	}
-	plan, failure := e.planner.Route(ctx, r.Address.Domain)
+	plan, failure := e.planner.RouteFor(ctx, mta.Destination{Domain: r.Address.Domain, Stream: mta.DefaultStream})
 	if failure != nil {
 		out.Failure = refusalWords(failure)
 	} else {

@@ -147,7 +147,17 @@ type Recipient struct {
 type Destination struct {
 	Domain string // canonical: lower-case A-labels, or an address literal with its brackets
 	Stream string
+	// Via is the route that an operator gave instead of the configuration's:
+	// "direct", "router", or a host as [[route]] takes it; empty: none. Mail with
+	// another route is scheduled apart.
+	Via string
 }
+
+// MaxVia bounds Via, in octets.
+const MaxVia = 255
+
+// Plain is the destination without an operator's route.
+func (d Destination) Plain() Destination { return Destination{Domain: d.Domain, Stream: d.Stream} }
 
 // String gives "domain" for the default stream, else "domain/stream".
 func (d Destination) String() string {

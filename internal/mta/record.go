@@ -34,10 +34,12 @@ const (
 	// up, or events for it were. Like EventIdentity, with FollowerRecipient as
 	// recipient.
 	EventFollower
+	// EventRerouted says that an operator gave the mail another route.
+	EventRerouted
 )
 
 // LastEvent is the highest of the events.
-const LastEvent = EventFollower
+const LastEvent = EventRerouted
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
@@ -47,7 +49,7 @@ const IdentityRecipient = "identity"
 // that `mailout trace events` finds them.
 const FollowerRecipient = "events"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower"}
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted"}
 
 // OfMessage reports whether the event tells of a message.
 func (e Event) OfMessage() bool { return e != EventIdentity && e != EventFollower }

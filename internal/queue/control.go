@@ -34,11 +34,12 @@ const (
 	VerbRelease             // end a hold: due at once, or when it may be sent
 	VerbRetry               // due at once, unless it is not to be sent yet
 	VerbCancel              // end without a report
+	VerbReroute             // another route, and due at once unless it is held
 )
 
 var (
-	verbNames  = [...]string{"hold", "release", "retry", "cancel"}
-	verbEvents = [...]mta.Event{mta.EventHeld, mta.EventReleased, mta.EventRetried, mta.EventCancelled}
+	verbNames  = [...]string{"hold", "release", "retry", "cancel", "reroute"}
+	verbEvents = [...]mta.Event{mta.EventHeld, mta.EventReleased, mta.EventRetried, mta.EventCancelled, mta.EventRerouted}
 )
 
 // String gives the verb's word.
@@ -54,6 +55,11 @@ func ParseVerb(word string) (Verb, bool) {
 type Order struct {
 	Verb   Verb
 	Reason string // who and why: of the journal's records, and shown for what is held
+	// Via is the route of VerbReroute: of mta.Destination; empty: as configured.
+	Via string
+	// Anew makes VerbReroute apply also to what has that route: its destination's
+	// rule has changed.
+	Anew bool
 }
 
 // Applies reports whether there is anything to do for a delivery as it is.
@@ -65,6 +71,8 @@ func (o *Order) Applies(d *mta.Delivery, now time.Time) bool {
 		return d.State == mta.Held
 	case VerbRetry:
 		return d.State != mta.Held && d.Due.After(now) && !d.Message.NotBefore.After(now)
+	case VerbReroute:
+		return o.Anew || d.Destination.Via != o.Via
 	}
 	return true
 }
@@ -85,7 +93,7 @@ func (o *Order) settlement(d *mta.Delivery, now time.Time) *spool.Settlement {
 			Sender: m.Envelope.Sender, Recipient: rcpt.Address, Destination: d.Destination.Domain,
 			Attempt: d.Attempts, Reason: o.Reason, Size: m.Size,
 		}
-		if o.Verb == VerbRelease || o.Verb == VerbRetry {
+		if s.Next != nil && s.Next.State != mta.Held {
 			r.Next = s.Next.Due
 		}
 		s.Records = append(s.Records, r)
@@ -98,16 +106,26 @@ func (o *Order) change(next *mta.Delivery, now time.Time) {
 	case VerbHold:
 		next.State, next.HeldBy = mta.Held, o.Reason
 	case VerbRelease:
-		next.State, next.HeldBy, next.Due = mta.Queued, "", now
-		if next.Message.NotBefore.After(now) {
-			next.Due = next.Message.NotBefore
-		}
+		next.State, next.HeldBy, next.Due = mta.Queued, "", soonest(next, now)
 		if next.Attempts > 0 {
 			next.State = mta.Deferred
 		}
 	case VerbRetry:
 		next.Due = now
+	case VerbReroute:
+		next.Destination.Via = o.Via
+		if next.State != mta.Held {
+			next.Due = soonest(next, now)
+		}
 	}
+}
+
+// soonest is when a delivery may be attempted.
+func soonest(d *mta.Delivery, now time.Time) time.Time {
+	if at := d.Message.NotBefore; at.After(now) {
+		return at
+	}
+	return now
 }
 
 // Hold is a destination whose mail is held, also what comes later.
@@ -121,8 +139,11 @@ type Hold struct {
 }
 
 // String is the sentence that its mail shows. It tells one hold from another.
-func (h Hold) String() string {
-	s := "destination " + mta.Destination{Domain: h.Destination, Stream: h.stream()}.String() + " held"
+func (h Hold) String() string { return h.sentence("held") }
+
+// sentence tells what was done to the destination.
+func (h Hold) sentence(done string) string {
+	s := "destination " + mta.Destination{Domain: h.Destination, Stream: h.stream()}.String() + " " + done
 	if h.By != "" {
 		s += " by " + h.By
 	}
@@ -158,12 +179,14 @@ type shownHold struct {
 }
 
 // MarshalJSON writes the times with exactly three decimals.
-func (h Hold) MarshalJSON() ([]byte, error) {
+func (h Hold) MarshalJSON() ([]byte, error) { return json.Marshal(h.shown()) }
+
+func (h Hold) shown() shownHold {
 	x := shownHold{h.Destination, h.Stream, h.By, h.Reason, mta.FormatTime(h.Since), ""}
 	if !h.Expires.IsZero() {
 		x.Expires = mta.FormatTime(h.Expires)
 	}
-	return json.Marshal(x)
+	return x
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -172,15 +195,20 @@ func (h *Hold) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &x); err != nil {
 		return err
 	}
-	*h = Hold{Destination: x.Destination, Stream: x.Stream, By: x.By, Reason: x.Reason}
 	var err error
+	*h, err = x.hold()
+	return err
+}
+
+func (x *shownHold) hold() (h Hold, err error) {
+	h = Hold{Destination: x.Destination, Stream: x.Stream, By: x.By, Reason: x.Reason}
 	if h.Since, err = time.Parse(mta.TimeLayout, x.Since); err != nil {
-		return err
+		return h, err
 	}
 	if x.Expires != "" {
 		h.Expires, err = time.Parse(mta.TimeLayout, x.Expires)
 	}
-	return err
+	return h, err
 }
 
 // Tally counts what became of the deliveries of an order.
@@ -280,13 +308,16 @@ func (l *loop) order(c *command, list []*mta.Delivery) (taken []*entry) {
 // order counts.
 func (l *loop) orderFlying(c *command, e *entry) {
 	switch verb := c.order.Verb; {
+	case verb == VerbReroute && (e.order == nil || e.order.Verb != VerbCancel):
+		e.reroute = c.order // behind a hold, not instead of it
+		c.tally.Flight++
 	case e.doing != nil && e.doing.Verb == verb && e.order == nil:
 		c.tally.Changed++ // somebody else's order, being stored
 	case verb == VerbRelease && e.order != nil && e.order.Verb == VerbHold:
 		e.order = nil
 		c.tally.Changed++
-	case verb == VerbRetry, verb == VerbRelease && (e.doing == nil || e.doing.Verb != VerbHold):
-		c.tally.Skipped++ // it is being tried
+	case verb == VerbRetry, verb == VerbReroute, verb == VerbRelease && (e.doing == nil || e.doing.Verb != VerbHold):
+		c.tally.Skipped++ // it is being tried, or cancelled
 	default:
 		e.order = c.order
 		c.tally.Flight++
@@ -316,7 +347,9 @@ func (l *loop) comesBack(e *entry, d *mta.Delivery) bool {
 		order = l.standing(d.Destination)
 	}
 	if order == nil || !order.Applies(d, l.now) {
-		return false
+		if order, e.reroute = e.reroute, nil; order == nil || !order.Applies(d, l.now) {
+			return false
+		}
 	}
 	e.d, e.settling, e.guest = d, false, false
 	l.carryOut(order, []*entry{e}, false)
@@ -410,7 +443,7 @@ func (s standing) of(key mta.Destination) *Order {
 	if o := s[mta.Destination{Domain: key.Domain}]; o != nil {
 		return o
 	}
-	return s[key]
+	return s[key.Plain()]
 }
 
 func (l *loop) standing(key mta.Destination) *Order { return l.holds.of(key) }

@@ -44,9 +44,9 @@ type entry struct {
 	settling  bool // in flight, attempted, waiting for the disk
 	routed    bool // in flight, by a router
 	guest     bool // in flight for an order, as it was read from outside memory
-	// doing is the order being stored, order the one that waits for the end of
-	// the flight.
-	doing, order *Order
+	// doing is the order being stored; order and reroute those that wait for the
+	// end of the flight.
+	doing, order, reroute *Order
 }
 
 func (e *entry) before(f *entry) bool {

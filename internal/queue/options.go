@@ -140,6 +140,9 @@ type Options struct {
 	Guarded []Span
 	// Holds are the destinations whose mail is held from the start on.
 	Holds []Hold
+	// Reroutes are the destinations with an operator's route from the start on;
+	// the planner has them.
+	Reroutes []Reroute
 	// Hostname is the EHLO name noted in records of attempts whose carrier
 	// named none.
 	Hostname string

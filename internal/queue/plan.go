@@ -140,8 +140,13 @@ func (l *loop) replan() {
 		if d.plan == planNone {
 			continue
 		}
-		l.unreadyAll(d)
-		d.plan, d.routeUntil = planNone, 0
-		l.advance(d)
+		l.unplan(d)
 	}
+}
+
+// unplan drops a destination's route.
+func (l *loop) unplan(d *dest) {
+	l.unreadyAll(d)
+	d.plan, d.routeUntil = planNone, 0
+	l.advance(d)
 }

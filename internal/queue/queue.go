@@ -30,6 +30,7 @@ type Queue struct {
 	running  atomic.Bool
 	guarded  atomic.Pointer[[]Span] // written by the loop, or before it runs
 	holds    atomic.Pointer[[]Hold] // the same
+	reroutes atomic.Pointer[[]Reroute]
 	stopping atomic.Bool
 
 	// work ends when no new delivery may be taken, abandoned when open
@@ -52,6 +53,7 @@ func New(opts Options) *Queue {
 	q.settings.Store(&settings{schedules: opts.Schedules, limits: opts.Limits, hostname: opts.Hostname})
 	q.guarded.Store(&opts.Guarded)
 	q.holds.Store(&opts.Holds)
+	q.reroutes.Store(&opts.Reroutes)
 	return q
 }
 

@@ -334,11 +334,23 @@ func (l *loop) comeBack(e *entry, o *outcome) {
 		e.doing = nil
 		l.ordering--
 	}
-	if over || next.State == mta.Held {
+	switch {
+	case over || next.State == mta.Held:
 		l.forgetEntry(e)
-	} else {
+	case next.Destination != e.dest.key:
+		l.forgetEntry(e)
+		l.moved(next)
+	default:
 		l.reschedule(e, next, o)
 	}
+}
+
+// moved takes a delivery that an operator has rerouted to its new destination:
+// from the spool, like whatever is outside memory.
+func (l *loop) moved(m *mta.Delivery) {
+	d := l.destination(m.Destination)
+	d.outside(m.Due)
+	l.advance(d)
 }
 
 // reschedule puts a deferred delivery back, in memory or outside.

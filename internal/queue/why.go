@@ -18,6 +18,7 @@ type Explanation struct {
 	Next   time.Time // when it is tried next; zero when now, or when nobody can say
 	Reason string    // one sentence: the limit, reply or check that holds it
 	Limit  string    // the name of the limit that holds it: "connections", "delivery.connections", "memory"; else empty
+	Via    string    // the route that an operator gave it or its destination; empty: none
 }
 
 // Summary counts the queue. Active, Sites and Uncertain are the scheduler's
@@ -33,6 +34,8 @@ type Summary struct {
 	Uncertain    int64 `json:"uncertain"`    // final replies lost since the start
 	// Holds are the destinations whose mail is held, also what comes later.
 	Holds []Hold `json:"holds,omitempty"`
+	// Reroutes are the destinations with an operator's route.
+	Reroutes []Reroute `json:"reroutes,omitempty"`
 }
 
 // SiteState is one site × source as the scheduler sees it.
@@ -94,7 +97,7 @@ func (q *Queue) Summary(ctx context.Context) (Summary, error) {
 		return Summary{}, fmt.Errorf("counting the spool: %w", err)
 	}
 	s.Queued, s.Deferred, s.Held = stats.Queued, stats.Deferred, stats.Held
-	s.Holds = q.Holds()
+	s.Holds, s.Reroutes = q.Holds(), q.Reroutes()
 	if !stats.Oldest.IsZero() {
 		s.OldestS = max(int64(q.opts.Now().Sub(stats.Oldest).Seconds()), 0)
 	}
@@ -121,7 +124,7 @@ func (q *Queue) Sites(ctx context.Context) ([]SiteState, error) {
 
 // why explains a delivery by what is in memory of it or of its destination.
 func (l *loop) why(m *mta.Delivery) Explanation {
-	x := Explanation{State: m.State, Site: m.Last.Site}
+	x := Explanation{State: m.State, Site: m.Last.Site, Via: l.q.via(m.Destination)}
 	if m.State == mta.Held {
 		if x.Reason = m.HeldBy; x.Reason == "" {
 			x.Reason = "held"

@@ -173,6 +173,9 @@ func (w *world) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mt
 	if w.site != nil {
 		site = w.site(dest.Domain)
 	}
+	if w.q != nil && w.q.via(dest) != "" {
+		site = "router:" + w.q.via(dest)
+	}
 	return &mta.Route{Domain: dest.Domain, Site: site, Limits: mta.Limits{Connections: w.limit}, Expires: time.Now().Add(w.routeTTL)}, nil
 }
 

@@ -40,7 +40,9 @@ type Planner struct {
 	interfaces func() ([]netip.Addr, error)
 	log        *slog.Logger
 	settings   atomic.Pointer[compiled]
-	holds      atomic.Pointer[[]Hold] // nil: none
+	holds      atomic.Pointer[[]Hold]                      // nil: none
+	reroutes   atomic.Pointer[map[mta.Destination]Reroute] // nil: none
+	vias       vias
 }
 
 // New makes a planner. It fails when a rule or the router cannot be understood,
@@ -91,13 +93,12 @@ func (p *Planner) Route(ctx context.Context, domain string) (*mta.Route, *mta.Fa
 
 // decide makes the route without regard to Hold.
 func (p *Planner) decide(ctx context.Context, domain string) (*mta.Route, *mta.Failure) {
-	c := p.settings.Load()
-	name, err := ascii(domain)
-	if err != nil {
-		return nil, fail(mta.CauseNoDomain, err, "%q is no domain name", domain)
+	q, failure := p.plan(domain)
+	if failure != nil {
+		return nil, failure
 	}
-	q := &plan{p: p, c: c, domain: name, now: time.Now()}
-	if rule := c.match(name); rule != nil {
+	c := q.c
+	if rule := c.match(q.domain); rule != nil {
 		if rule.relay != nil {
 			return q.byRelay(ctx, rule.relay, rule.matched)
 		}
@@ -115,6 +116,15 @@ func (p *Planner) decide(ctx context.Context, domain string) (*mta.Route, *mta.F
 		return r, failure
 	}
 	return q.byRelay(ctx, c.router, matched)
+}
+
+// plan begins a call of Route.
+func (p *Planner) plan(domain string) (*plan, *mta.Failure) {
+	name, err := ascii(domain)
+	if err != nil {
+		return nil, fail(mta.CauseNoDomain, err, "%q is no domain name", domain)
+	}
+	return &plan{p: p, c: p.settings.Load(), domain: name, now: time.Now()}, nil
 }
 
 // unresolved reports the causes that send mail to a router with

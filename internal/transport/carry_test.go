@@ -396,8 +396,8 @@ func TestPlanner(t *testing.T) {
 
 type oneRouter struct{}
 
-func (oneRouter) Route(_ context.Context, domain string) (*mta.Route, *mta.Failure) {
-	if domain == "example.net" {
+func (oneRouter) RouteFor(_ context.Context, d mta.Destination) (*mta.Route, *mta.Failure) {
+	if d.Domain == "example.net" {
 		return &mta.Route{}, nil
 	}
 	return nil, &mta.Failure{Cause: mta.CauseNoDomain}

@@ -8,9 +8,9 @@ import (
 	"mailout/internal/queue"
 )
 
-// Router answers where mail for a domain goes: internal/route.
+// Router answers where a destination's mail goes: internal/route.
 type Router interface {
-	Route(ctx context.Context, domain string) (*mta.Route, *mta.Failure)
+	RouteFor(ctx context.Context, d mta.Destination) (*mta.Route, *mta.Failure)
 }
 
 // NewPlanner makes the queue's Planner of a Router. A failure to route becomes
@@ -23,7 +23,7 @@ type planner struct{ router Router }
 // Plan implements queue.Planner.
 func (p planner) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
 	start := time.Now()
-	route, f := p.router.Route(ctx, dest.Domain)
+	route, f := p.router.RouteFor(ctx, dest)
 	if f == nil {
 		return route, nil
 	}

@@ -305,6 +305,54 @@ func pageOfOne(e *env) {
 	got, err := e.s.Page(e.ctx, mta.Destination{Domain: "one.example", Stream: "alerts"}, spool.Cursor{}, 9)
 	e.must(err)
 	e.equal(got[0].Key(), sub.Deliveries[0].Key())
+	rerouted(e)
+}
+
+// rerouted: a delivery with an operator's route is of a destination of its own
+// in every order and count, and of its domain in a list.
+func rerouted(e *env) {
+	plain := mta.Destination{Domain: "via.example", Stream: mta.DefaultStream}
+	other := plain
+	other.Via = "relay.example:587"
+	sub := e.put(50, "x", "a@via.example")
+	e.put(51, "x", "b@via.example")
+	next := *sub.Deliveries[0]
+	next.Destination = other
+	moved := &spool.Settlement{Delivery: next.Key(), Was: sub.Deliveries[0], Next: &next, Records: []*mta.Record{record(&next, 0, mta.EventRerouted, at(60))}}
+	e.settle(moved)
+	for range 2 {
+		for dest, n := range map[mta.Destination]int64{plain: 1, other: 1} {
+			list, err := e.s.Page(e.ctx, dest, spool.Cursor{}, 9)
+			e.must(err)
+			e.equal(len(list), 1)
+			e.equal(list[0].Destination, dest)
+			st, err := e.s.CountByDestination(e.ctx, dest)
+			e.must(err)
+			e.equal(st.Messages, n)
+		}
+		e.equal(len(e.list(spool.Filter{Destination: "via.example", Stream: mta.DefaultStream})), 2)
+		e.checkCounts()
+		e.reopen()
+	}
+	var told []string
+	for _, p := range e.destinations() {
+		if p.Destination.Domain == "via.example" {
+			told = append(told, p.Destination.Via)
+		}
+	}
+	e.equal(len(told), 2)
+	e.must(e.s.Begin(e.ctx, next.Key(), at(99)))
+	got, err := e.s.Get(e.ctx, next.Message.ID)
+	e.must(err)
+	e.equal(got[0].Destination, other)
+	back := *got[0]
+	back.Destination = plain
+	e.settle(&spool.Settlement{Delivery: back.Key(), Was: got[0], Next: &back})
+	list, err := e.s.Page(e.ctx, other, spool.Cursor{}, 9)
+	e.must(err)
+	e.equal(len(list), 0)
+	e.equal(len(e.page("via.example", spool.Cursor{}, 9)), 2)
+	e.checkCounts()
 }
 
 func getOne(e *env) {

@@ -88,6 +88,7 @@ func drawIndex(t *rapid.T) index {
 		dest: mta.Destination{
 			Domain: rapid.SampledFrom([]string{"a", "a.b", "ab", "[192.0.2.1]", "b.example"}).Draw(t, "domain"),
 			Stream: rapid.SampledFrom([]string{mta.DefaultStream, "alerts", "a"}).Draw(t, "stream"),
+			Via:    rapid.SampledFrom([]string{"", "", "direct", "relay.example:587"}).Draw(t, "via"),
 		},
 		held: rapid.Bool().Draw(t, "held"),
 		key:  mta.DeliveryKey{N: rapid.Uint32().Draw(t, "n")},
@@ -174,11 +175,11 @@ func TestDeliveriesRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := &mta.Delivery{
-			N: rapid.Uint32().Draw(t, "n"), Destination: mta.Destination{Domain: "one.example", Stream: drawText(t)},
+			N: rapid.Uint32().Draw(t, "n"), Destination: mta.Destination{Domain: "one.example", Stream: drawText(t), Via: rapid.SampledFrom([]string{"", "direct"}).Draw(t, "via")},
 			State: mta.State(rapid.IntRange(0, 2).Draw(t, "state")), Due: dueTime(rapid.Uint64Range(0, maxDueMS).Draw(t, "due")),
 			Attempts: rapid.IntRange(0, 1e9).Draw(t, "attempts"), DelaySent: rapid.Bool().Draw(t, "delay"), HeldBy: drawText(t),
 		}
-		if strings.IndexByte(d.Destination.Stream, 0) >= 0 {
+		if marked(d.Destination.Stream) {
 			return
 		}
 		var places []uint32

@@ -3,6 +3,7 @@ package pebble
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"time"
 
 	"mailout/internal/mta"
@@ -87,12 +88,34 @@ func parseDeliveryKey(k []byte) mta.DeliveryKey {
 	return mta.DeliveryKey{Message: mta.ID(k[1:messageKeyLen]), N: binary.BigEndian.Uint32(k[messageKeyLen:])}
 }
 
-// appendDest appends domain and stream, each ended by a NUL octet. The default
+// viaMark stands between a stream and an operator's route, where there is one.
+const viaMark = "\x01"
+
+// label is stream and route as one string, as the store has them.
+func label(d *mta.Destination) string {
+	if d.Via == "" {
+		return d.Stream
+	}
+	return d.Stream + viaMark + d.Via
+}
+
+// setLabel is the reverse of label.
+func setLabel(d *mta.Destination, s string) {
+	d.Stream = s
+	if i := strings.IndexByte(s, viaMark[0]); i >= 0 {
+		d.Stream, d.Via = s[:i], s[i+1:]
+	}
+}
+
+// appendDest appends domain and label, each ended by a NUL octet. The default
 // stream, which most mail has, is empty here.
 func appendDest(b []byte, d mta.Destination) []byte {
 	b = append(append(b, d.Domain...), 0)
 	if d.Stream != mta.DefaultStream {
 		b = append(b, d.Stream...)
+	}
+	if d.Via != "" {
+		b = append(append(b, viaMark...), d.Via...)
 	}
 	return append(b, 0)
 }
@@ -109,7 +132,10 @@ func cutDest(b []byte) (d mta.Destination, rest []byte, ok bool) {
 	}
 	d = mta.Destination{Domain: string(domain), Stream: mta.DefaultStream}
 	if len(stream) != 0 {
-		d.Stream = string(stream)
+		setLabel(&d, string(stream))
+		if d.Stream == "" {
+			d.Stream = mta.DefaultStream
+		}
 	}
 	return d, rest, true
 }

@@ -138,7 +138,7 @@ func appendDelivery(b []byte, h *head, d *mta.Delivery, places []uint32) []byte 
 		}
 	}
 	b = append(b, flags)
-	b = appendWord(b, h.dest.Stream)
+	b = appendWord(b, label(&h.dest))
 	b = appendString(b, h.dest.Domain)
 	b = binary.AppendUvarint(b, h.due)
 	b = binary.AppendUvarint(b, h.attempts)
@@ -280,11 +280,11 @@ func decodeHead(v []byte) (h head, delaySent, hasLast bool, r reader, err error)
 	flags := r.byte()
 	h.state = mta.State(flags & flagState)
 	h.rewritten, h.multi, h.bodyFile = flags&flagRewritten != 0, flags&flagMulti != 0, flags&flagFile != 0
-	h.dest.Stream = r.word()
+	setLabel(&h.dest, r.word())
 	h.dest.Domain = r.string()
 	h.due = r.uvarint()
 	h.attempts, h.size, h.accepted = r.uvarint(), r.uvarint(), r.uvarint()
-	if r.bad || h.state > mta.Held || h.due > maxDueMS || strings.IndexByte(h.dest.Stream, 0) >= 0 || strings.IndexByte(h.dest.Domain, 0) >= 0 {
+	if r.bad || h.state > mta.Held || h.due > maxDueMS || strings.IndexByte(h.dest.Stream, 0) >= 0 || strings.IndexByte(h.dest.Via, 0) >= 0 || strings.IndexByte(h.dest.Domain, 0) >= 0 {
 		return h, false, false, r, errDamaged
 	}
 	return h, flags&flagDelaySent != 0, flags&flagLast != 0, r, nil

@@ -178,12 +178,18 @@ func checkDelivery(d *mta.Delivery) error {
 		return fmt.Errorf("spool: a delivery in state %s", d.State)
 	case d.Destination.Stream == "":
 		return errors.New("spool: a destination without a stream")
-	case len(d.Destination.Domain) > 255 || len(d.Destination.Stream) > 255:
+	case len(d.Destination.Domain) > 255 || len(d.Destination.Stream) > 255 || len(d.Destination.Via) > mta.MaxVia:
 		return errors.New("spool: a destination of more than 255 octets")
-	case strings.IndexByte(d.Destination.Domain, 0) >= 0 || strings.IndexByte(d.Destination.Stream, 0) >= 0:
-		return errors.New("spool: a destination with a NUL octet")
+	case marked(d.Destination.Domain) || marked(d.Destination.Stream) || d.Destination.Via != "" && marked(d.Destination.Via):
+		return errors.New("spool: a destination with a control octet")
 	}
 	return nil
+}
+
+// marked reports whether a part of a destination has an octet that ends or
+// divides it in a key.
+func marked(s string) bool {
+	return strings.IndexByte(s, 0) >= 0 || strings.IndexByte(s, viaMark[0]) >= 0
 }
 
 // abandon undoes prepare.
