@@ -20,6 +20,9 @@ func (s *Server) metrics() http.Handler {
 	if s.opts.Doctor != nil {
 		r.MustRegister(&identityMetrics{s.opts.Doctor})
 	}
+	if s.opts.Events != nil {
+		r.MustRegister(&eventMetrics{s.opts.Events})
+	}
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Timeout: 2 * metricsTime})
 }
 

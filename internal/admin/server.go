@@ -50,6 +50,8 @@ type Options struct {
 	Explain Explainer
 	// Records answers GET /v1/records; nil: it is not part of the API.
 	Records Recorder
+	// Events tells metrics of the receivers of events; nil: it does not.
+	Events Receivers
 	// Ready says why no mail can be taken or delivered now; nil: it always can.
 	Ready func(ctx context.Context) error
 	// Routes register what other parts serve.
@@ -105,7 +107,7 @@ func (s *Server) Start(context.Context) error {
 	if s.tcp == nil {
 		return nil
 	}
-	if l, err = s.opts.TCP.listen(); err != nil {
+	if l, err = s.opts.TCP.listen(s.tcp.http); err != nil {
 		return fmt.Errorf("[http] address %s: %w", s.opts.TCP.Address, err)
 	}
 	s.tcp.serve(l)
@@ -121,13 +123,18 @@ func (s *Server) Addr() net.Addr {
 	return s.tcp.on.Addr()
 }
 
-// Stop lets requests under way finish until ctx ends, then closes both.
-func (s *Server) Stop(ctx context.Context) error {
-	var err error
-	if s.tcp != nil {
-		err = s.tcp.stop(ctx)
+// StopTCP closes the TCP listener and lets its requests finish until ctx ends.
+// Long answers are told to end (rest.Stopping).
+func (s *Server) StopTCP(ctx context.Context) error {
+	if s.tcp == nil {
+		return nil
 	}
-	return errors.Join(err, s.socket.stop(ctx))
+	return s.tcp.stop(ctx)
+}
+
+// Stop does the same for both listeners.
+func (s *Server) Stop(ctx context.Context) error {
+	return errors.Join(s.StopTCP(ctx), s.socket.stop(ctx))
 }
 
 // listener is an HTTP server on one listener; it owns the goroutine that
@@ -140,6 +147,9 @@ type listener struct {
 }
 
 func newListener(server *http.Server, log *slog.Logger) *listener {
+	stopping, stop := context.WithCancel(context.Background())
+	server.BaseContext = func(net.Listener) context.Context { return rest.WithStopping(context.Background(), stopping.Done()) }
+	server.RegisterOnShutdown(stop)
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	return &listener{http: server, log: log, done: make(chan struct{})}
 }

@@ -40,18 +40,23 @@ type TCP struct {
 
 func (t *TCP) server(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           handler,
+		Handler:           t.bounded(handler),
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 	}
 }
 
-func (t *TCP) listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", t.Address)
+// listen binds the address for a server, which is told to follow its
+// connections.
+func (t *TCP) listen(server *http.Server) (net.Listener, error) {
+	bound, err := net.Listen("tcp", t.Address)
 	if err != nil {
 		return nil, err
 	}
+	guests := newCrowd(bound, t.Connections)
+	server.ConnState = guests.state
+	var l net.Listener = guests
 	if t.Certificate != nil {
 		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: t.Certificate, NextProtos: []string{"http/1.1"}})
 	}

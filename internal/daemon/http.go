@@ -32,7 +32,7 @@ func (d *Daemon) buildAPI(c *config.Config) error {
 	}
 	d.admin = admin.New(admin.Options{
 		Socket: c.HTTP.Socket, TCP: d.webListener(c), Store: d.store, Queue: d.queue, Intake: d.intake,
-		Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Records: d.records, Ready: d.ready,
+		Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Records: d.records, Ready: d.ready, Events: d.events,
 		Version: d.opts.Version, Logger: d.log,
 	})
 	if c.HTTP.Plain && c.HTTP.Cert == "" && c.HTTP.Address.IsValid() && !c.HTTP.Address.Addr().Unmap().IsLoopback() {
@@ -144,4 +144,14 @@ func (d *Daemon) records(ctx context.Context) ([]doctor.Record, error) {
 		out = []doctor.Record{} // a list, also when it is empty
 	}
 	return out, nil
+}
+
+// stopWeb closes the API to others. The Unix socket serves until all has ended.
+func (d *Daemon) stopWeb(ctx context.Context) {
+	if d.admin == nil {
+		return
+	}
+	if err := d.cutOff("[http] address", d.admin.StopTCP(ctx)); err != nil {
+		d.log.Warn("the API did not end in order", mta.KeyError, err)
+	}
 }

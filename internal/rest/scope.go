@@ -131,3 +131,17 @@ func Sees(ctx context.Context, user string) bool {
 	name, all := All(ctx)
 	return all || name != "" && name == user
 }
+
+type stoppingKey struct{}
+
+// WithStopping notes in ctx what tells that the server is about to stop.
+func WithStopping(ctx context.Context, stopping <-chan struct{}) context.Context {
+	return context.WithValue(ctx, stoppingKey{}, stopping)
+}
+
+// Stopping is closed when the server is about to stop: an answer without an end
+// of its own, such as a stream of events, must end then. nil: never.
+func Stopping(ctx context.Context) <-chan struct{} {
+	stopping, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
+	return stopping
+}
