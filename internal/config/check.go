@@ -45,6 +45,7 @@ func (l *loader) contradictions() {
 	l.listenersSecure()
 	l.acmeComplete()
 	l.usersComplete()
+	l.webhooksComplete()
 	l.pickupsApart()
 	l.keysOnce()
 	l.httpComplete()

@@ -33,6 +33,7 @@ type Config struct {
 	ACME     ACME
 	Limits   Limits
 	Journal  Journal
+	Webhooks []Webhook
 	DKIM     []DKIMKey
 	Identity Identity
 

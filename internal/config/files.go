@@ -27,6 +27,7 @@ func (l *loader) checkFiles() {
 	l.checkHTTPFiles()
 	l.checkACMEFiles()
 	l.readPasswords()
+	l.readWebhookSecrets()
 	// The default may be missing: not every system has a hosts file.
 	if file := l.cfg.DNS.HostsFile; file != "" && l.cfg.given["dns.hosts_file"] {
 		if _, err := os.Stat(file); err != nil {
@@ -78,18 +79,23 @@ func readBounded(file string, most int64) ([]byte, error) {
 // maxSecret bounds a secret, in octets.
 const maxSecret = 4096
 
+// readPrivate reads a small file that not every user of the system may read.
+func readPrivate(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %s", quote(file), reason(err))
+	}
+	if info.Mode()&fs.ModeType == 0 && info.Mode().Perm()&0o004 != 0 && permissionsMean {
+		return nil, fmt.Errorf("%s can be read by everybody (chmod o-r it)", quote(file))
+	}
+	return readBounded(file, maxSecret)
+}
+
 // ReadSecret gives the first and only line of a *_file: a password or a key's
 // text of at most 4096 octets. It refuses an empty file, more than one line,
 // and a file that every user of the system may read.
 func ReadSecret(file string) (string, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return "", fmt.Errorf("%s cannot be read: %s", quote(file), reason(err))
-	}
-	if info.Mode()&fs.ModeType == 0 && info.Mode().Perm()&0o004 != 0 && permissionsMean {
-		return "", fmt.Errorf("%s can be read by everybody (chmod o-r it)", quote(file))
-	}
-	data, err := readBounded(file, maxSecret)
+	data, err := readPrivate(file)
 	if err != nil {
 		return "", err
 	}

@@ -276,6 +276,9 @@ func (l *loader) resolve() {
 	for i := range l.cfg.Pickups {
 		paths = append(paths, &l.cfg.Pickups[i].Directory)
 	}
+	for i := range l.cfg.Webhooks {
+		paths = append(paths, &l.cfg.Webhooks[i].SecretFile)
+	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

@@ -14,6 +14,7 @@ import (
 	"mailout/internal/config"
 	"mailout/internal/control"
 	"mailout/internal/dns"
+	"mailout/internal/events"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
 	"mailout/internal/route"
@@ -55,6 +56,7 @@ type Daemon struct {
 	pickups  *pickups
 	sentinel *sentinel
 	control  *control.Controller
+	events   *events.Hub
 
 	authority authority // of certificates
 	web       web
@@ -124,6 +126,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.control.Start(ctx)
+	if err := d.events.Start(ctx); err != nil {
+		return err
+	}
 	if err := d.admin.Start(ctx); err != nil {
 		return err
 	}
@@ -188,6 +193,9 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.drop = drop.NewTaker(drop.Options{
 		Folder: drop.Folder(c.Sendmail.Drop), Intake: d.intake, Report: reports.Refused, Logger: d.log,
 	})
+	if err := d.buildEvents(c); err != nil {
+		return err
+	}
 	if err := d.buildAPI(c); err != nil {
 		return err
 	}
@@ -230,6 +238,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.control != nil {
 		d.control.Stop()
+	}
+	if d.events != nil {
+		d.events.Stop(ctx)
 	}
 	if d.stopped != nil {
 		d.stopped()

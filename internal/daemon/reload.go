@@ -38,6 +38,10 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	receivers, err := eventSettings(c)
+	if err != nil {
+		return err
+	}
 	replaced, err := d.useAuthority(c)
 	if err != nil {
 		return err
@@ -71,6 +75,7 @@ func (d *Daemon) apply(c *config.Config) error {
 		}
 	}
 	d.pickups.change(context.Background(), next)
+	d.reconfigureEvents(receivers)
 	return nil
 }
 

@@ -125,3 +125,10 @@ func (w *webhook) save(ctx context.Context) error {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// lastWords is a context for what a follower writes when it ends, also when it
+// was cut off.
+func lastWords(hard context.Context) (context.Context, context.CancelFunc) {
+	const most = 5 * time.Second
+	return context.WithTimeout(context.WithoutCancel(hard), most)
+}

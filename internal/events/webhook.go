@@ -101,8 +101,10 @@ func (w *webhook) run(ctx, hard context.Context) {
 		}
 		w.await(ctx, hard)
 	}
-	w.noteDropped(hard, true)
-	w.keep(hard, true)
+	last, cancel := lastWords(hard)
+	defer cancel()
+	w.noteDropped(last, true)
+	w.keep(last, true)
 	if w.more != nil {
 		<-w.more // it ends with ctx
 	}
