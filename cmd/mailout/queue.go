@@ -24,6 +24,7 @@ type queueCmd struct {
 	Release queueReleaseCmd `cmd:"" help:"End holds: the mail is due at once."`
 	Retry   queueRetryCmd   `cmd:"" help:"Try mail now that waits for its time."`
 	Cancel  queueCancelCmd  `cmd:"" help:"End mail without delivery and without a report to its sender."`
+	Reroute queueRerouteCmd `cmd:"" help:"Send mail by another route; a destination also for all mail to come."`
 }
 
 type queueSummaryCmd struct {
@@ -53,6 +54,9 @@ func (c *queueSummaryCmd) Run(g *globals) error {
 	}
 	for _, h := range s.Holds {
 		fmt.Fprintln(g.Stdout, h.String())
+	}
+	for _, r := range s.Reroutes {
+		fmt.Fprintln(g.Stdout, r.String())
 	}
 	if s.Uncertain > 0 {
 		fmt.Fprintf(g.Stdout, "%d attempts ended uncertain since the start (duplicates are possible)\n", s.Uncertain)
@@ -169,6 +173,9 @@ func printDeliveries(w io.Writer, body io.Reader) error {
 func printDelivery(w io.Writer, d *admin.Delivery) {
 	fmt.Fprintf(w, "%s  %-8s  %s old, %d bytes, %s → %s\n", d.ID, d.State, shownAge(d.AgeS), d.Size, shownSender(d.Sender), recipients(d.Recipients))
 	fmt.Fprintf(w, "    %s\n", d.Reason)
+	if d.Rerouted != "" {
+		fmt.Fprintf(w, "    rerouted to %s\n", d.Rerouted)
+	}
 	if d.Next != "" {
 		fmt.Fprintf(w, "    next try %s\n", shownNext(d.Next, time.Now()))
 	}
@@ -229,6 +236,11 @@ func printMessage(w io.Writer, m *admin.Message) error {
 		d := &deliveries[i]
 		fmt.Fprintf(table, "\t\ndestination\t%s\nsite\t%s\nrecipients\t%s\nstate\t%s after %s\nnext\t%s\nreason\t%s\n",
 			d.Destination, d.Site, recipients(d.Recipients), d.State, counted(int64(d.Attempts), "attempt"), shownNext(d.Next, time.Now()), d.Reason)
+		for _, x := range [][2]string{{"rerouted to", d.Rerouted}, {"not before", d.NotBefore}, {"expires", d.Expires}} {
+			if x[1] != "" {
+				fmt.Fprintf(table, "%s\t%s\n", x[0], x[1])
+			}
+		}
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -46,6 +46,13 @@ type (
 	queueReleaseCmd struct{ selectFlags }
 	queueRetryCmd   struct{ selectFlags }
 	queueCancelCmd  struct{ selectFlags }
+	queueRerouteCmd struct {
+		selectFlags
+		To      string `help:"Where to: direct (by the domain's mail exchangers), router (the one of [router]), a host, or default (as configured)." placeholder:"WHERE"`
+		Clear   bool   `help:"The same as --to default."`
+		Expires string `help:"With --destination (and --stream) alone: end the route after this time." placeholder:"SPAN"`
+		Once    bool   `help:"With --destination (and --stream) alone: reroute what is there, not what comes later."`
+	}
 )
 
 // Run holds deliveries, or a destination.
@@ -65,6 +72,24 @@ func (c *queueReleaseCmd) Run(g *globals) error { return c.run(g, queue.VerbRele
 
 // Run makes deliveries due.
 func (c *queueRetryCmd) Run(g *globals) error { return c.run(g, queue.VerbRetry, nil) }
+
+// Run gives deliveries, or a destination, another route.
+func (c *queueRerouteCmd) Run(g *globals) error {
+	if (c.To == "") == !c.Clear {
+		return fail(exitUsage, "say where to: --to direct, --to router, --to HOST[:PORT], or --clear")
+	}
+	more := url.Values{"to": {c.To}}
+	if c.Clear {
+		more.Set("to", control.Default)
+	}
+	if c.Expires != "" {
+		more.Set("expires", c.Expires)
+	}
+	if c.Once {
+		more.Set("once", "true")
+	}
+	return c.run(g, queue.VerbReroute, more)
+}
 
 // Run ends deliveries without a report.
 func (c *queueCancelCmd) Run(g *globals) error { return c.run(g, queue.VerbCancel, nil) }
@@ -236,12 +261,18 @@ func follow(show io.Writer, verb queue.Verb, body io.Reader) (control.Result, er
 }
 
 var doneWords = map[queue.Verb]string{
-	queue.VerbHold: "held", queue.VerbRelease: "released", queue.VerbRetry: "due now", queue.VerbCancel: "cancelled",
+	queue.VerbHold: "held", queue.VerbRelease: "released", queue.VerbRetry: "due now", queue.VerbCancel: "cancelled", queue.VerbReroute: "rerouted",
 }
 
 func printResult(w io.Writer, verb queue.Verb, r *control.Result) {
 	if r.Hold != nil {
 		fmt.Fprintln(w, r.Hold.String())
+	}
+	if r.Reroute != nil {
+		fmt.Fprintln(w, r.Reroute.String())
+	}
+	if r.RoutesEnded > 0 {
+		fmt.Fprintf(w, "%s ended\n", counted(int64(r.RoutesEnded), "destination's route"))
 	}
 	if r.Ended > 0 {
 		fmt.Fprintf(w, "%s ended\n", counted(int64(r.Ended), "destination's hold"))

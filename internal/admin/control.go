@@ -16,6 +16,7 @@ import (
 	"mailout/internal/control"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
+	"mailout/internal/route"
 	"mailout/internal/smtp"
 	"mailout/internal/spool"
 )
@@ -57,6 +58,7 @@ type controlOptions struct {
 	Stream  *string `json:"stream"`
 	Reason  *string `json:"reason"`
 	Expires *string `json:"expires"`
+	To      *string `json:"to"`
 	Once    *bool   `json:"once"`
 	DryRun  *bool   `json:"dry_run"`
 }
@@ -153,6 +155,8 @@ func controlProblem(err error) *Problem {
 		return &Problem{Status: http.StatusBadRequest, Field: "all", Detail: err.Error()}
 	case errors.Is(err, control.ErrExpires):
 		return &Problem{Status: http.StatusBadRequest, Field: "expires", Detail: err.Error()}
+	case errors.Is(err, control.ErrTo), errors.Is(err, control.ErrTooMany):
+		return &Problem{Status: http.StatusBadRequest, Field: "to", Detail: err.Error()}
 	case errors.Is(err, queue.ErrStopped):
 		return &Problem{Status: http.StatusServiceUnavailable, Detail: err.Error()}
 	}
@@ -179,6 +183,9 @@ func controlRequest(r *http.Request, q url.Values, verb queue.Verb) (control.Req
 	if request.Select, problem = selectorOf(q); problem == nil {
 		request.Expires, problem = span(q, "expires")
 	}
+	if problem == nil {
+		request.To, problem = target(q, verb)
+	}
 	if problem != nil {
 		return request, problem
 	}
@@ -197,7 +204,7 @@ func orderedBy(ctx context.Context) string {
 // controlNames are the parameters of a command.
 var controlNames = map[string]bool{
 	"id": true, "destination": true, "stream": true, "sender": true, "recipient": true, "site": true, "state": true,
-	"older": true, "newer": true, "all": true, "reason": true, "expires": true, "once": true, "dry_run": true,
+	"older": true, "newer": true, "all": true, "reason": true, "expires": true, "to": true, "once": true, "dry_run": true,
 }
 
 // bodyOptions puts the options of a JSON body into q.
@@ -211,7 +218,7 @@ func bodyOptions(r *http.Request, q url.Values) error {
 	if err := in.Decode(&o); err != nil {
 		return &Problem{Status: http.StatusBadRequest, Field: "body", Detail: "the JSON body: " + err.Error()}
 	}
-	for name, v := range map[string]*string{"stream": o.Stream, "reason": o.Reason, "expires": o.Expires} {
+	for name, v := range map[string]*string{"stream": o.Stream, "reason": o.Reason, "expires": o.Expires, "to": o.To} {
 		if v != nil {
 			q.Set(name, *v)
 		}
@@ -259,6 +266,24 @@ func span(q url.Values, name string) (time.Duration, *Problem) {
 		return 0, &Problem{Status: http.StatusBadRequest, Field: name, Detail: smtp.Harmless(q.Get(name)) + " is not a time span (30m, 12h, 7d)"}
 	}
 	return d, nil
+}
+
+// target reads where a reroute sends mail.
+func target(q url.Values, verb queue.Verb) (string, *Problem) {
+	text := strings.TrimSpace(q.Get("to"))
+	switch {
+	case verb != queue.VerbReroute && !q.Has("to"), verb == queue.VerbReroute && strings.EqualFold(text, control.Default):
+		return strings.ToLower(text), nil
+	case verb != queue.VerbReroute:
+		return "", &Problem{Status: http.StatusBadRequest, Field: "to", Detail: "to is for reroute alone"}
+	case text == "":
+		return "", controlProblem(control.ErrTo)
+	}
+	via, err := route.ParseVia(text)
+	if err != nil {
+		return "", &Problem{Status: http.StatusBadRequest, Field: "to", Detail: "to: " + smtp.Harmless(err.Error())}
+	}
+	return via, nil
 }
 
 func isSet(q url.Values, name string) bool {

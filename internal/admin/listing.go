@@ -38,6 +38,7 @@ type Delivery struct {
 	Reply       string           `json:"reply"`
 	Size        int64            `json:"size"`
 	AgeS        int64            `json:"age_s"`
+	Rerouted    string           `json:"rerouted,omitempty"` // the route that an operator gave: direct, router or a host
 	// What the application said beside the content.
 	Tags      []string          `json:"tags,omitempty"`
 	Metadata  map[string]string `json:"metadata,omitempty"`
@@ -205,7 +206,7 @@ func shownDelivery(d *mta.Delivery, why *queue.Explanation) Delivery {
 		Destination: d.Destination.Domain, Site: why.Site, State: d.State.String(), Attempts: d.Attempts,
 		Reason: why.Reason, Reply: d.Last.Result.Reply.String(), Size: d.Message.Size,
 		AgeS: int64(time.Since(d.Message.Arrived) / time.Second),
-		Tags: d.Message.Tags, Metadata: d.Message.Metadata,
+		Tags: d.Message.Tags, Metadata: d.Message.Metadata, Rerouted: why.Via,
 	}
 	if t := d.Message.NotBefore; !t.IsZero() {
 		out.NotBefore = mta.FormatTime(t)

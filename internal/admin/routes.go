@@ -179,8 +179,9 @@ type commandQuery struct {
 	Newer   string `query:"newer" doc:"Arrived at most so long ago."`
 	All     bool   `query:"all" doc:"Everything, when there is no other condition."`
 	Reason  string `query:"reason" maxLength:"500" doc:"Why; every record of the command carries it."`
-	Expires string `query:"expires" doc:"When a hold ends by itself: 30m, 12h, 7d."`
-	Once    bool   `query:"once" doc:"Of hold by destination: only what waits now, not what comes."`
+	To      string `query:"to" doc:"Of reroute: direct, router, HOST, HOST:PORT, or default."`
+	Expires string `query:"expires" doc:"When the hold or the route of a destination ends by itself: 30m, 12h, 7d."`
+	Once    bool   `query:"once" doc:"Of hold and reroute by destination: only what waits now, not what comes."`
 	DryRun  bool   `query:"dry_run" doc:"Only tell what would be touched."`
 }
 
@@ -200,13 +201,17 @@ type commandBody struct {
 }
 
 func (s *Server) controlRoutes(api huma.API) {
-	for v := queue.VerbHold; v <= queue.VerbCancel; v++ {
+	for v := queue.VerbHold; v <= queue.VerbReroute; v++ {
+		scope := account.ScopeControl
+		if v == queue.VerbReroute {
+			scope = account.ScopeAdmin // it gives other people's mail to any host
+		}
 		order := func(place, path, about string) {
 			op := rest.Operation(huma.Operation{
 				OperationID: v.String() + "-" + about, Method: http.MethodPost, Path: path + "/" + v.String(), Tags: []string{"Control"},
 				Summary:     "Order " + v.String() + " for " + about,
 				Description: "With `Accept: application/x-ndjson` the answer is lines of progress; with `dry_run` it says what would be touched.",
-			}, account.ScopeControl)
+			}, scope)
 			handler := func(w http.ResponseWriter, r *http.Request) { s.control(w, r, v, place) }
 			switch place {
 			case "":

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ type Queue interface {
 	Command(ctx context.Context, o queue.Order, list []*mta.Delivery) (queue.Tally, []mta.DeliveryKey, error)
 	WhyAll(ctx context.Context, list []*mta.Delivery) ([]queue.Explanation, error)
 	SetHolds(holds []queue.Hold)
+	SetReroutes(rules []queue.Reroute)
 }
 
 // Bounds of one errand.
@@ -33,17 +35,23 @@ const (
 // Errors of a request.
 var (
 	ErrNothing = errors.New("nothing is selected: name an id, destination, stream, sender, recipient, site, state or age, or say that all is meant")
-	ErrExpires = errors.New("only the hold of a destination (with a stream or not, and no other condition) can expire")
+	ErrExpires = errors.New("only the hold or the new route of a destination (with a stream or not, and no other condition) can expire")
+	ErrTo      = errors.New("reroute needs to where: direct, router, HOST, HOST:PORT or default")
+	ErrTooMany = fmt.Errorf("more than %d destinations have a route of their own; end some, or use [[route]]", MaxReroutes)
 )
 
 // Options are what a Controller is built of; all but Now are required.
 type Options struct {
-	Store  spool.Store
-	Queue  Queue
-	File   string       // keeps the held destinations
-	Holds  []queue.Hold // as ReadHolds found them; the queue must have the Active ones
-	Logger *slog.Logger
-	Now    func() time.Time
+	Store spool.Store
+	Queue Queue
+	File  string       // keeps the held destinations
+	Holds []queue.Hold // as ReadHolds found them; the queue must have the Active ones
+	// RoutesFile keeps the destinations with an operator's route, Reroutes are as
+	// ReadReroutes found them; queue and planner must have the ActiveRoutes.
+	RoutesFile string
+	Reroutes   []queue.Reroute
+	Logger     *slog.Logger
+	Now        func() time.Time
 }
 
 // Controller carries out orders. It is safe for concurrent use.
@@ -56,6 +64,7 @@ type Controller struct {
 	mu struct {
 		sync.Mutex // one change of the holds at a time
 		holds      []queue.Hold
+		reroutes   []queue.Reroute
 	}
 }
 
@@ -65,7 +74,7 @@ func New(o Options) *Controller {
 		o.Now = time.Now
 	}
 	c := &Controller{opts: o, changed: make(chan struct{}, 1), done: make(chan struct{})}
-	c.mu.holds = o.Holds
+	c.mu.holds, c.mu.reroutes = o.Holds, o.Reroutes
 	return c
 }
 
@@ -75,15 +84,25 @@ type Request struct {
 	Select Selector
 	By     string // who; empty is not known
 	Reason string // in the operator's words
-	// Expires ends a destination's hold after that time; 0: a release does.
+	// To is the route of VerbReroute, as mta.Destination.Via; Default is the
+	// configured one.
+	To string
+	// Expires ends a destination's hold or route after that time; 0: a release,
+	// or a reroute to Default, does.
 	Expires time.Duration
-	// Once holds what is there now: a destination's later mail is not held.
+	// Once is about what is there now: a destination's later mail is not held, or
+	// takes the configured route.
 	Once bool
 }
 
-// standing reports that a hold or its release is about a destination as such.
+// Default is Request.To for the configured route.
+const Default = "default"
+
+// standing reports that a command is about a destination as such.
 func (r *Request) standing() bool {
 	switch r.Verb {
+	case queue.VerbReroute:
+		return r.Select.Destination != "" && r.Select.broad() && !r.Once || r.To == Default && r.Select == Selector{All: true}
 	case queue.VerbHold:
 		return r.Select.Destination != "" && r.Select.broad() && !r.Once
 	case queue.VerbRelease:
@@ -97,7 +116,9 @@ func (r *Request) check() error {
 	switch {
 	case r.Select.Empty():
 		return ErrNothing
-	case r.Expires != 0 && (r.Verb != queue.VerbHold || !r.standing()):
+	case r.Verb == queue.VerbReroute && (r.To == "" || len(r.To) > mta.MaxVia || !mta.Printable(r.To)):
+		return ErrTo
+	case r.Expires != 0 && (r.Verb != queue.VerbHold && r.Verb != queue.VerbReroute || !r.standing() || r.To == Default):
 		return ErrExpires
 	}
 	return nil
@@ -105,7 +126,14 @@ func (r *Request) check() error {
 
 // reason is the sentence for the journal: "held by ann: she asked for it".
 func (r *Request) reason() string {
-	s := [...]string{"held", "released", "retried", "cancelled"}[r.Verb]
+	s := [...]string{"held", "released", "retried", "cancelled", "rerouted"}[r.Verb]
+	switch {
+	case r.Verb != queue.VerbReroute:
+	case r.To == Default:
+		s += " as configured"
+	default:
+		s += " to " + r.To
+	}
 	if r.By != "" {
 		s += " by " + r.By
 	}
@@ -120,10 +148,14 @@ type Result struct {
 	Command string `json:"command"`
 	Matched int64  `json:"matched"` // deliveries it is about, as they were listed
 	queue.Tally
-	Gone     int64       `json:"gone"`           // ended before the command reached them, or not to be caught
-	Hold     *queue.Hold `json:"hold,omitempty"` // the destination's, set by it
-	Ended    int         `json:"holds_ended"`    // holds of destinations ended by it
-	Finished bool        `json:"finished"`
+	Gone  int64       `json:"gone"`           // ended before the command reached them, or not to be caught
+	Hold  *queue.Hold `json:"hold,omitempty"` // the destination's, set by it
+	Ended int         `json:"holds_ended"`    // holds of destinations ended by it
+	// Reroute is the destination's new route, set by it; RoutesEnded are those
+	// that it ended.
+	Reroute     *queue.Reroute `json:"reroute,omitempty"`
+	RoutesEnded int            `json:"reroutes_ended,omitempty"`
+	Finished    bool           `json:"finished"`
 }
 
 // errand is one pass over the spool.
@@ -153,7 +185,14 @@ func (e *errand) add(f func(r *Result)) {
 }
 
 func (c *Controller) errand(r Request) *errand {
-	return &errand{Request: r, order: queue.Order{Verb: r.Verb, Reason: r.reason()}, now: c.opts.Now(), result: Result{Command: r.Verb.String()}}
+	o := queue.Order{Verb: r.Verb, Reason: r.reason()}
+	if r.Verb == queue.VerbReroute {
+		o.Anew = r.standing()
+		if !o.Anew && r.To != Default {
+			o.Via = r.To
+		}
+	}
+	return &errand{Request: r, order: o, now: c.opts.Now(), result: Result{Command: r.Verb.String()}}
 }
 
 // Preview tells what a command would touch: how many deliveries, and the first
@@ -181,7 +220,11 @@ func (c *Controller) Run(ctx context.Context, r Request, progress func(Result)) 
 	e := c.errand(r)
 	e.progress = progress
 	if r.standing() {
-		if err := c.standing(e); err != nil {
+		set := c.standing
+		if r.Verb == queue.VerbReroute {
+			set = c.standingRoute
+		}
+		if err := set(e); err != nil {
 			return e.result, err
 		}
 	}

@@ -27,6 +27,7 @@ type desk struct {
 	mu    sync.Mutex
 	open  []*mta.Delivery // in the order of arrival
 	holds []queue.Hold    // as the queue has them
+	rules []queue.Reroute // the same
 	batch int             // the largest
 	// stale makes the first orders about a delivery fail because it has changed.
 	stale map[mta.DeliveryKey]int
@@ -63,6 +64,12 @@ func (d *desk) SetHolds(holds []queue.Hold) {
 	d.holds = holds
 }
 
+func (d *desk) SetReroutes(rules []queue.Reroute) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rules = rules
+}
+
 func (d *desk) Command(_ context.Context, o queue.Order, list []*mta.Delivery) (t queue.Tally, again []mta.DeliveryKey, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,6 +85,11 @@ func (d *desk) Command(_ context.Context, o queue.Order, list []*mta.Delivery) (
 			again = append(again, x.Key())
 		case o.Verb == queue.VerbCancel:
 			d.open = slices.Delete(d.open, i, i+1)
+			t.Changed++
+		case o.Verb == queue.VerbReroute:
+			next := *d.open[i]
+			next.Destination.Via = o.Via
+			d.open[i] = &next
 			t.Changed++
 		default:
 			next := *d.open[i]
@@ -121,7 +133,15 @@ func (d *desk) controller(t *testing.T, dir string) *control.Controller {
 		t.Fatal(err)
 	}
 	d.SetHolds(control.Active(holds, time.Now()))
-	return control.New(control.Options{Store: d, Queue: d, File: file, Holds: holds, Logger: slog.New(slog.DiscardHandler)})
+	routes := filepath.Join(dir, control.ReroutesFile)
+	rules, err := control.ReadReroutes(routes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.SetReroutes(control.ActiveRoutes(rules, time.Now()))
+	return control.New(control.Options{
+		Store: d, Queue: d, File: file, Holds: holds, RoutesFile: routes, Reroutes: rules, Logger: slog.New(slog.DiscardHandler),
+	})
 }
 
 func (d *desk) held() (n int) {

@@ -47,15 +47,18 @@ func Active(holds []queue.Hold, now time.Time) []queue.Hold {
 	return slices.DeleteFunc(slices.Clone(holds), func(h queue.Hold) bool { return !h.Expires.IsZero() && !h.Expires.After(now) })
 }
 
-// save writes the file, whole or not at all, and returns when it is on stable
-// storage.
-func (c *Controller) save(holds []queue.Hold) error {
-	data, err := json.MarshalIndent(holds, "", "  ")
+// save keeps the holds.
+func (c *Controller) save(holds []queue.Hold) error { return keep(c.opts.File, holds) }
+
+// keep writes a value to a file, whole or not at all, and returns when it is on
+// stable storage.
+func keep(file string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(c.opts.File)
-	f, err := os.CreateTemp(dir, HoldsFile+".*")
+	dir := filepath.Dir(file)
+	f, err := os.CreateTemp(dir, filepath.Base(file)+".*")
 	if err != nil {
 		return err
 	}
@@ -64,7 +67,7 @@ func (c *Controller) save(holds []queue.Hold) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), c.opts.File); err != nil {
+	if err := os.Rename(f.Name(), file); err != nil {
 		return err
 	}
 	d, err := os.Open(dir)
@@ -125,13 +128,13 @@ func (c *Controller) set(holds []queue.Hold) {
 	}
 }
 
-// Start begins to end the holds that expire. The queue must run.
+// Start begins to end the holds and routes that expire. The queue must run.
 func (c *Controller) Start(ctx context.Context) {
 	ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(c.done)
 		for {
-			wait := c.endExpired(ctx)
+			wait := min(c.endExpired(ctx), c.endRoutes())
 			t := time.NewTimer(wait)
 			select {
 			case <-t.C:

@@ -172,8 +172,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.carrier = transport.New(transport.Options{
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings,
 	})
-	holdsFile := filepath.Join(c.Spool, control.HoldsFile)
-	holds, err := control.ReadHolds(holdsFile)
+	ordered, err := readOrders(c)
 	if err != nil {
 		return err
 	}
@@ -181,9 +180,9 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.queue = queue.New(queue.Options{
 		Store: d.store, Planner: transport.NewPlanner(d.planner), Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
-		Guarded: before.Guarded, Holds: control.Active(holds, time.Now()),
+		Guarded: before.Guarded, Holds: control.Active(ordered.holds, time.Now()), Reroutes: control.ActiveRoutes(ordered.reroutes, time.Now()),
 	})
-	d.control = control.New(control.Options{Store: d.store, Queue: d.queue, File: holdsFile, Holds: holds, Logger: d.log})
+	d.control = d.controller(ordered)
 	d.sentinel.join(d.planner, d.queue, d.store, newKeeper(c, d.log, func(c *config.Config) (publishing, error) { return Updater(c, d.resolver) }, nil))
 	d.intake = submit.NewIntake(submit.Options{
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
@@ -270,6 +269,7 @@ func (d *Daemon) drain(ctx context.Context) []error {
 	if d.pickups != nil {
 		all.Go(func() { d.pickups.stop(ctx) })
 	}
+	all.Go(func() { d.stopWeb(ctx) })
 	if d.sentinel != nil {
 		all.Go(d.sentinel.stop)
 	}
