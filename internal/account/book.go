@@ -155,7 +155,7 @@ func (b *Book) SignIn(ctx context.Context, peer netip.Addr, name, password strin
 		return u, nil
 	}
 	if len(name) > maxName || len(password) > MaxPassword {
-		name, u = "", nil // the guard must not keep it
+		name, u = nameless, nil // the guard must not keep it
 	}
 	if wait := b.guard.Wait(peer, name, b.now()); wait > 0 {
 		return nil, &WaitError{wait}
@@ -207,14 +207,24 @@ func (u *User) remembers(proof [sha256.Size]byte) bool {
 // Spend takes one message of the user's rate. When none is left it gives the
 // time until there is, and takes nothing.
 func (u *User) Spend(now time.Time) (wait time.Duration) {
+	wait, _ = u.SpendN(now, 1)
+	return wait
+}
+
+// SpendN is Spend for several messages: all or none. It is false when the rate
+// never allows as many at once.
+func (u *User) SpendN(now time.Time, n int) (wait time.Duration, ok bool) {
 	if u.limiter == nil {
-		return 0
+		return 0, true
 	}
-	r := u.limiter.ReserveN(now, 1)
+	r := u.limiter.ReserveN(now, n)
+	if !r.OK() {
+		return 0, false
+	}
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 	}
-	return wait
+	return wait, true
 }
 
 // Left is the time until the user may send again; 0: now.

@@ -21,8 +21,12 @@ const (
 	ScopeAdmin Scope = "admin"
 )
 
-// May reports whether the user has a scope. Who has admin has every one.
+// May reports whether the user has a scope. Who has admin has every one; who has
+// none named may send.
 func (u *User) May(s Scope) bool {
+	if len(u.Scopes) == 0 {
+		return s == ScopeSend
+	}
 	return slices.Contains(u.Scopes, s) || slices.Contains(u.Scopes, ScopeAdmin)
 }
 

@@ -22,6 +22,11 @@ const (
 	maxKnown = 256
 )
 
+// nameless is under what the guard counts guesses without a name: no user has
+// it, so that one device with an old password does not keep the tokens of others
+// behind its address out.
+const nameless = "\x00"
+
 // known remembers which tokens without a name were whose password. It belongs
 // to one set of users: a reload forgets it.
 type known struct {
@@ -85,11 +90,11 @@ func (p *page) byKey(token string) *User {
 // signInBare tries a token as a password. It costs the same whether it fits
 // none or the last.
 func (b *Book) signInBare(ctx context.Context, p *page, peer netip.Addr, token string) (*User, error) {
-	if wait := b.guard.Wait(peer, "", b.now()); wait > 0 {
+	if wait := b.guard.Wait(peer, nameless, b.now()); wait > 0 {
 		return nil, &WaitError{wait}
 	}
 	if token == "" || len(token) > MaxPassword || strings.HasPrefix(token, keyPrefix) || len(p.bare) == 0 {
-		b.guard.Failed(peer, "", b.now())
+		b.guard.Failed(peer, nameless, b.now())
 		return nil, ErrDenied
 	}
 	h := hmac.New(sha256.New, b.secret[:])
@@ -104,7 +109,7 @@ func (b *Book) signInBare(ctx context.Context, p *page, peer netip.Addr, token s
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if wait := b.guard.Wait(peer, "", b.now()); wait > 0 { // others may have failed meanwhile
+	if wait := b.guard.Wait(peer, nameless, b.now()); wait > 0 { // others may have failed meanwhile
 		return nil, &WaitError{wait}
 	}
 	var found *User
@@ -117,7 +122,7 @@ func (b *Book) signInBare(ctx context.Context, p *page, peer netip.Addr, token s
 		}
 	}
 	if found == nil {
-		b.guard.Failed(peer, "", b.now())
+		b.guard.Failed(peer, nameless, b.now())
 		return nil, ErrDenied
 	}
 	p.known.put(sum, found)
