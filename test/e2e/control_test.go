@@ -196,3 +196,64 @@ func (d *daemon) tell(path string) (status, body string) {
 	}
 	return strconv.Itoa(resp.StatusCode), string(text)
 }
+
+// TestReroute: a message goes by the host that the operator names, at once;
+// a destination also with what comes later and over a kill, until it ends.
+func TestReroute(t *testing.T) {
+	w, d, open := waitingWorld(t)
+	there := fmt.Sprintf("127.0.2.3:%d", w.port) // where open is
+	a := d.submit("a@sender.example", []string{"x@later.example"}, letter)
+	b := d.submit("a@sender.example", []string{"y@later.example"}, letter)
+	d.waitEvent(a, "deferred")
+	d.waitEvent(b, "deferred")
+	if out := d.must("queue", "reroute", a, "--to", there, "--dry-run"); !strings.Contains(out, "1 delivery to reroute") {
+		t.Error(out)
+	}
+	if r := d.control("reroute", a, "--to", there, "--reason", "they moved"); r.Matched != 1 || r.Changed != 1 {
+		t.Errorf("%+v", r)
+	}
+	d.waitEvent(a, "relayed")
+	records := d.trace(a)
+	if got := strings.Join(d.events(a), " "); got != "accepted deferred rerouted relayed" || !strings.Contains(records[2].text("reason"), "rerouted to "+there+" by ") || !strings.HasSuffix(records[2].text("reason"), ": they moved") {
+		t.Errorf("%s: %v", got, records[2])
+	}
+	if r := d.control("reroute", "--destination", "later.example", "--to", there, "--expires", "1h"); r.Changed != 1 {
+		t.Errorf("%+v", r)
+	}
+	d.waitEvent(b, "relayed")
+	d.kill()
+	d.start()
+	c := d.submit("a@sender.example", []string{"z@later.example"}, letter)
+	d.waitEvent(c, "relayed")
+	if out := d.must("queue", "summary"); !strings.Contains(out, "destination later.example rerouted to "+there) {
+		t.Errorf("summary: %s", out)
+	}
+	if out := d.must("explain", "q@later.example", "--json"); !strings.Contains(out, `"matched":"destination later.example rerouted to `+there) || !strings.Contains(out, `"route":"`+there) {
+		t.Errorf("explain: %s", out)
+	}
+	if out := d.must("queue", "reroute", "--destination", "later.example", "--clear", "--yes"); !strings.Contains(out, "1 destination's route ended") {
+		t.Error(out)
+	}
+	last := d.submit("a@sender.example", []string{"q@later.example"}, letter)
+	d.waitEvent(last, "deferred")
+	// To ourselves it would go in a circle: it waits, and says why.
+	d.control("reroute", last, "--to", d.smtp)
+	if s := d.shown(last); s.text("rerouted") != d.smtp {
+		t.Errorf("%v", s)
+	}
+	mtatest.Eventually(t, 30*time.Second, "the loop is refused", func() bool {
+		return strings.Contains(d.shown(last).text("reason"), "where we listen ourselves")
+	}, d.log)
+	if n := open.Stats().Messages; n != 3 {
+		t.Errorf("%d messages arrived", n)
+	}
+	for _, args := range []string{"--all --yes", "--all --to direct --clear --yes", "--all --to a:b:c --yes", "--to direct --yes", "--stream x --to direct --expires 2h --yes", "--destination x.example --to default --expires 2h --yes"} {
+		if _, errs, status := d.run(append([]string{"queue", "reroute"}, strings.Fields(args)...)...); status != 64 {
+			t.Errorf("queue reroute %s: status %d, %s", args, status, errs)
+		}
+	}
+	if status, body := d.tell("/v1/deliveries/hold?all=1&to=direct"); status != "400" {
+		t.Errorf("%s %s", status, body)
+	}
+	d.stop()
+}
