@@ -187,6 +187,7 @@ func TestHostileFilesAreMovedAside(t *testing.T) {
 	for i, content := range []string{
 		"", "{", "{}\n", "null\n", "no JSON\n", line(func(e *Entry) { e.Version = 2 }), line(func(*Entry) {}), // the ID is another's
 		strings.Repeat("x", maxLine+1), `{"version":1,"unknown":2}` + "\n",
+		strings.Replace(line(func(e *Entry) { e.ID = testID(9); e.Recipients[0].Address = "x@example.net" }), "x@", "\xff@", 1),
 	} {
 		if err := os.WriteFile(name(byte(i)), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -215,7 +216,7 @@ func TestHostileFilesAreMovedAside(t *testing.T) {
 		t.Errorf("left: %s", left)
 	}
 	bad := f.names(t, "bad")
-	if n := strings.Count(bad, ".reason"); n != 21 || len(strings.Fields(bad)) != 2*n {
+	if n := strings.Count(bad, ".reason"); n != 22 || len(strings.Fields(bad)) != 2*n {
 		t.Errorf("%d reasons: %s", n, bad)
 	}
 	if _, err := os.Stat(secret); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"mailout/internal/mta"
 	"mailout/internal/smtp"
@@ -75,6 +76,9 @@ func Read(r io.Reader) (*submit.Request, io.Reader, error) {
 	line, err := readLine(in)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !utf8.Valid(line) { // JSON would put another character in its place
+		return nil, nil, fmt.Errorf("%w: its first line is not UTF-8", ErrForm)
 	}
 	var e Entry
 	dec := json.NewDecoder(bytes.NewReader(line))

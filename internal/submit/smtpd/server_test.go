@@ -52,6 +52,36 @@ func TestCommandTime(t *testing.T) {
 	})
 }
 
+// TestCommandTimeOfAWholeLine: a line that comes an octet at a time has no more
+// time than one that comes at once, also while it is being skipped.
+func TestCommandTimeOfAWholeLine(t *testing.T) {
+	for name, first := range map[string]string{"a command": "NO", "a line that is too long": strings.Repeat("x", 5000)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &intake{}
+				set := testSettings()
+				set.Limits.CommandTime = 20 * time.Second
+				s, l := start(t, set, a)
+				p := l.dial(t, trustedPeer)
+				p.hello()
+				p.send(first)
+				took := elapsed(func() {
+					for range 8 { // 24 seconds
+						<-time.After(3 * time.Second)
+						p.send("x")
+					}
+					p.want("421 4.4.2 *")
+				})
+				if took > 25*time.Second {
+					t.Errorf("421 after %v", took)
+				}
+				p.conn.Close()
+				stopNow(t, s, a)
+			})
+		})
+	}
+}
+
 func TestDataTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &intake{}

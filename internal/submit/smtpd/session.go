@@ -236,15 +236,23 @@ func (s *session) ioError(err error) error {
 }
 
 // readLine gives the next command line with its line end. It is valid until
-// the next read.
+// the next read. The whole line has one time limit: a peer that sends it an
+// octet at a time would else hold its connection for days.
 func (s *session) readLine() ([]byte, error) {
 	s.in.shrink()
+	limit := s.set.Limits.CommandTime
+	var end time.Time
 	for {
 		line, ok, err := s.in.line(s.set.Limits.Line, &s.skipping)
 		if ok || err != nil {
 			return line, err
 		}
-		if err := s.fill(s.set.Limits.CommandTime); err != nil {
+		if end.IsZero() {
+			end = time.Now().Add(limit)
+		} else if limit = time.Until(end); limit <= 0 {
+			return nil, errTimeout
+		}
+		if err := s.fill(limit); err != nil {
 			return nil, err
 		}
 	}
