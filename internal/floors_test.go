@@ -36,6 +36,7 @@ var floors = map[string]int{
 	"client": 1,
 
 	"internal/account":           1,
+	"internal/bounce":            0,
 	"internal/compose":           1,
 	"internal/dkim":              1,
 	"internal/dns":               1,

@@ -26,21 +26,22 @@ type cli struct {
 	Config      string           `help:"Configuration file." env:"MAILOUT_CONFIG" default:"${config}" placeholder:"FILE" type:"path"`
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Setup   setupCmd    `cmd:"" help:"Guided set-up: asks, looks, writes the configuration, examines it."`
-	Serve   serveCmd    `cmd:"" help:"Run the daemon in the foreground."`
-	Demo    demoCmd     `cmd:"" help:"Show the whole road against a small world on loopback."`
-	Doctor  doctorCmd   `cmd:"" help:"Check everything that direct delivery needs; exit status 0 fine, 1 warnings, 2 failures."`
-	Records recordsCmd  `cmd:"" help:"The exact DNS records to publish, and whether they are."`
-	Send    sendCmd     `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
-	Compose composeCmd  `cmd:"" help:"Make a message of texts and files, and send it; prints the message's ID."`
-	Sendm   sendmailCmd `cmd:"" name:"sendmail" passthrough:"" help:"Send as sendmail(8) does; also by the names sendmail, mailq and newaliases."`
-	Queue   queueCmd    `cmd:"" help:"Look at what waits for delivery, hold, release, retry or cancel it."`
-	Trace   traceCmd    `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`
-	Explain explainCmd  `cmd:"" help:"How mail for an address would be delivered, and why."`
-	Lint    lintCmd     `cmd:"" help:"What receivers will dislike in a message; exit 0 nothing, 1 warnings, 2 errors."`
-	Conf    configCmd   `cmd:"" name:"config" help:"Check, show and change the configuration."`
-	Sink    sinkCmd     `cmd:"" help:"A receiving server for tests: accepts, refuses, delays and drops as told."`
-	Version versionCmd  `cmd:"" help:"Print the version."`
+	Setup    setupCmd    `cmd:"" help:"Guided set-up: asks, looks, writes the configuration, examines it."`
+	Serve    serveCmd    `cmd:"" help:"Run the daemon in the foreground."`
+	Demo     demoCmd     `cmd:"" help:"Show the whole road against a small world on loopback."`
+	Doctor   doctorCmd   `cmd:"" help:"Check everything that direct delivery needs; exit status 0 fine, 1 warnings, 2 failures."`
+	Records  recordsCmd  `cmd:"" help:"The exact DNS records to publish, and whether they are."`
+	Send     sendCmd     `cmd:"" help:"Hand over a MIME file; prints the message's ID."`
+	Compose  composeCmd  `cmd:"" help:"Make a message of texts and files, and send it; prints the message's ID."`
+	Sendm    sendmailCmd `cmd:"" name:"sendmail" passthrough:"" help:"Send as sendmail(8) does; also by the names sendmail, mailq and newaliases."`
+	Queue    queueCmd    `cmd:"" help:"Look at what waits for delivery, hold, release, retry, cancel or reroute it."`
+	Trace    traceCmd    `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`
+	Explain  explainCmd  `cmd:"" help:"How mail for an address would be delivered, and why."`
+	Lint     lintCmd     `cmd:"" help:"What receivers will dislike in a message; exit 0 nothing, 1 warnings, 2 errors."`
+	Classify classifyCmd `cmd:"" help:"What replies mean: class and action for each line of standard input."`
+	Conf     configCmd   `cmd:"" name:"config" help:"Check, show and change the configuration."`
+	Sink     sinkCmd     `cmd:"" help:"A receiving server for tests: accepts, refuses, delays and drops as told."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 func main() {
