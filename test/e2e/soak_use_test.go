@@ -57,7 +57,7 @@ const (
 	soakFiles   = 4        // descriptors, those of the store's tables left out: they grow with the journal, to a thousand at most
 	soakThreads = 3        // threads
 	soakDisk    = 32 << 20 // octets: logs and tables that are about to be merged,
-	soakJournal = 800      // and octets a delivered message: its records are kept for weeks, and not all tables are merged
+	soakJournal = 400      // and octets a delivered message: its records are kept for weeks, and not all tables are merged
 	soakRoutine = 10       // goroutines at rest
 	// soakCertain is the time that memory is judged over: caches fill for
 	// minutes, and a shorter look takes that for a leak.
