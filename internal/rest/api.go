@@ -23,7 +23,7 @@ const (
 // New makes an API on a mux. Every operation registered with it is refused
 // unless it has been through Operation, Open or Local and the caller has what
 // that asks for.
-func New(mux *http.ServeMux, version string) huma.API {
+func New(mux humago.Mux, version string) huma.API {
 	ownProblems()
 	if version == "" {
 		version = "0"
@@ -46,6 +46,7 @@ func New(mux *http.ServeMux, version string) huma.API {
 		},
 		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
 		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{completed},
 	})
 	api.UseMiddleware(authorize)
 	return api

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"mailout/internal/account"
 	"mailout/internal/mta"
 	"mailout/internal/smtp"
 	"mailout/internal/spool"
@@ -70,10 +71,26 @@ func WriteProblem(w http.ResponseWriter, p *Problem) {
 	_ = json.NewEncoder(w).Encode(p) // the peer went away: nobody to tell
 }
 
+// fill completes a problem.
 func fill(p *Problem) {
 	if p.Title == "" {
 		p.Title = http.StatusText(p.Status)
 	}
+	if p.Retry == 0 && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage) {
+		p.Retry = retryLater
+	}
+}
+
+// completed is the library's hook before it writes: a problem that a handler
+// gave, or that was made of its error, gets the headers that WriteProblem gives.
+func completed(ctx huma.Context, _ string, v any) (any, error) {
+	if p, ok := v.(*Problem); ok {
+		fill(p)
+		for name, values := range p.GetHeaders() {
+			ctx.SetHeader(name, values[0])
+		}
+	}
+	return v, nil
 }
 
 // retryLater is after how long a client may try again when nobody knows.
@@ -84,10 +101,13 @@ func ProblemOf(err error) *Problem {
 	var p *Problem
 	var refusal *submit.Refusal
 	var large *http.MaxBytesError
+	var wait *account.WaitError
 	switch {
 	case errors.As(err, &p):
 	case errors.As(err, &refusal):
 		p = refusalProblem(refusal)
+	case errors.As(err, &wait):
+		p = &Problem{Status: http.StatusTooManyRequests, Detail: wait.Error(), Retry: wait.After}
 	case errors.As(err, &large):
 		p = &Problem{Status: http.StatusRequestEntityTooLarge, Detail: "the request has more than " + strconv.FormatInt(large.Limit, 10) + " octets"}
 	case errors.Is(err, spool.ErrNotFound):
@@ -96,9 +116,6 @@ func ProblemOf(err error) *Problem {
 		p = &Problem{Status: http.StatusInsufficientStorage, Detail: err.Error()}
 	default:
 		p = &Problem{Status: http.StatusInternalServerError, Detail: err.Error()}
-	}
-	if p.Retry == 0 && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage) {
-		p.Retry = retryLater
 	}
 	fill(p)
 	return p
