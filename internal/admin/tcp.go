@@ -58,7 +58,7 @@ func (t *TCP) listen(server *http.Server) (net.Listener, error) {
 	server.ConnState = guests.state
 	var l net.Listener = guests
 	if t.Certificate != nil {
-		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: t.Certificate, NextProtos: []string{"http/1.1"}})
+		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: t.Certificate, NextProtos: []string{"http/1.1", "acme-tls/1"}}) // the latter: an authority's challenge (RFC 8737)
 	}
 	return l, nil
 }

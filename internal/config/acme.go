@@ -35,7 +35,7 @@ const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 func acmeTable() *table {
 	at := func(c *Config) *ACME { return &c.ACME }
-	return &table{name: "acme", doc: "Certificates from an authority by ACME, for listeners with `acme = true`. See docs/submission.md.", keys: []*key{
+	return &table{name: "acme", doc: "Certificates from an authority by ACME, for each `[[listen]]`, and `[http]`, with `acme = true`.", keys: []*key{
 		newKey("agree", boolean(), func(c *Config, _ int) *bool { return &at(c).Agree }).
 			is(`false`, "Whether you agree to the authority's terms of use; nothing is asked for without."),
 		newKey("names", list(mapped("host name", lowerHostname, keep), 1, 100, `["mailout.example.com"]`), func(c *Config, _ int) *[]string { return &at(c).Names }).
@@ -78,8 +78,14 @@ func checkDirectory(s string) string {
 	return ""
 }
 
-// UsesACME reports whether a listener wants certificates by ACME.
+const needsAgreement = "needs your agreement to the authority's terms (write agree = true in [acme])"
+
+// UsesACME reports whether a listener, or that of the API, wants certificates by
+// ACME.
 func (c *Config) UsesACME() bool {
+	if c.HTTP.ACME && c.HTTP.Address.IsValid() {
+		return true
+	}
 	for _, l := range c.Listen {
 		if l.ACME {
 			return true
@@ -102,7 +108,7 @@ func (l *loader) acmeComplete() {
 		case own.TLS == ListenClear:
 			l.accuse("listen", "tls", i, `"none" uses no certificate (write "offered", or remove acme)`)
 		case !l.cfg.ACME.Agree:
-			l.accuse("listen", "acme", i, "needs your agreement to the authority's terms (write agree = true in [acme])")
+			l.accuse("listen", "acme", i, needsAgreement)
 		}
 	}
 }

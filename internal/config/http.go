@@ -15,6 +15,7 @@ type HTTP struct {
 	Socket      string         // absolute path of a Unix socket
 	Cert        string         // PEM file of the certificate and those that lead to its root; empty: no TLS
 	Key         string         // PEM file of its private key
+	ACME        bool           // the certificate comes as Config.ACME says
 	Plain       bool           // Address may be other than loopback without TLS
 	Names       []string       // by which a listener on loopback may be called, beside its own
 	Connections int            // on Address at once
@@ -31,6 +32,8 @@ func httpTable() *table {
 			is(`""`, "PEM file of the certificate for `address`, followed by those that lead to its root. A changed file is taken within a minute.").restart(),
 		newKey("key", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &at(c).Key }).
 			is(`""`, "PEM file of the certificate's private key; not readable by everybody.").restart(),
+		newKey("acme", boolean(), func(c *Config, _ int) *bool { return &at(c).ACME }).
+			is(`false`, "Whether the certificate comes from an authority as `[acme]` says, instead of `cert` and `key`.").restart(),
 		newKey("plain", boolean(), func(c *Config, _ int) *bool { return &at(c).Plain }).
 			is(`false`, "Whether `address` may be another than loopback without a certificate, as behind a proxy that has one: tokens and mail cross the network in clear text.").restart(),
 		newKey("names", list(text("host name", checkName), 0, maxList, `["mail.example.com"]`), func(c *Config, _ int) *[]string { return &at(c).Names }).
@@ -85,16 +88,20 @@ func keyHash() kind[account.Key] {
 // in clear text by mistake.
 func (l *loader) httpComplete() {
 	h := &l.cfg.HTTP
-	if !l.sound("http.address", "http.cert", "http.key", "http.plain") {
+	if !l.sound("http.address", "http.cert", "http.key", "http.plain", "http.acme", "acme.agree") {
 		return
 	}
 	switch {
+	case h.ACME && (h.Cert != "" || h.Key != ""):
+		l.accuse("http", "acme", 0, "stands beside cert (keep one of them)")
+	case h.ACME && !l.cfg.ACME.Agree:
+		l.accuse("http", "acme", 0, needsAgreement)
 	case h.Cert != "" && h.Key == "":
 		l.accuse("http", "cert", 0, "needs its private key (write key)")
 	case h.Key != "" && h.Cert == "":
 		l.accuse("http", "key", 0, "needs its certificate (write cert)")
-	case h.Address.IsValid() && h.Cert == "" && !h.Plain && !h.Address.Addr().Unmap().IsLoopback():
-		l.accuse("http", "address", 0, quote(h.Address.String())+" is not loopback, and without TLS tokens would cross the network in clear text (write cert and key, or plain = true if a proxy before it has TLS)")
+	case h.Address.IsValid() && h.Cert == "" && !h.ACME && !h.Plain && !h.Address.Addr().Unmap().IsLoopback():
+		l.accuse("http", "address", 0, quote(h.Address.String())+" is not loopback, and without TLS tokens would cross the network in clear text (write cert and key, acme = true, or plain = true if a proxy before it has TLS)")
 	}
 	for i, own := range l.cfg.Listen {
 		if h.Address.IsValid() && l.sound(findTable("listen").full(i)+".address") && collide(own.Address, h.Address) {

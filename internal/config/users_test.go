@@ -30,6 +30,8 @@ var userFiles = []badFile{
 	{"ACME without agreement", listenOn("acme = true\n"), []string{`f:4:8: [[listen]] acme: needs your agreement to the authority's terms (write agree = true in [acme])`}},
 	{"ACME beside files", listenOn("acme = true\ncert = \"c\"\nkey = \"k\"\n[acme]\nagree = true\n"), []string{`f:4:8: [[listen]] acme: stands beside cert (keep one of them)`}},
 	{"ACME for nothing", listenOn("acme = true\ntls = \"none\"\n[acme]\nagree = true\n"), []string{`f:5:7: [[listen]] tls: "none" uses no certificate (write "offered", or remove acme)`}},
+	{"ACME of the API", host + "[http]\naddress = \"192.0.2.1:443\"\nacme = true\n", []string{`f:4:8: [http] acme: needs your agreement to the authority's terms (write agree = true in [acme])`}},
+	{"ACME of the API beside files", host + "[http]\naddress = \"192.0.2.1:443\"\nacme = true\ncert = \"c\"\nkey = \"k\"\n[acme]\nagree = true\n", []string{`f:4:8: [http] acme: stands beside cert (keep one of them)`}},
 	{"ACME", host + "[acme]\nnames = []\nemail = \"x\"\ndirectory = \"http://a.example\"\nchallenge = \"dns-01\"\naddress = \":80\"\n", []string{
 		`f:3:9: [acme] names: is empty (write ["mailout.example.com"])`,
 		`f:4:9: [acme] email: "x" is not a mailbox (write for example "postmaster@example.com")`,

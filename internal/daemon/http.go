@@ -27,6 +27,9 @@ type web struct {
 func (d *Daemon) buildAPI(c *config.Config) error {
 	d.users = account.NewBook(nil)
 	d.users.Configure(users(c))
+	if _, err := d.useAuthority(c); err != nil {
+		return err
+	}
 	if err := d.loadWebCertificate(c); err != nil {
 		return err
 	}
@@ -35,7 +38,7 @@ func (d *Daemon) buildAPI(c *config.Config) error {
 		Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Records: d.records, Ready: d.ready, Events: d.events,
 		Version: d.opts.Version, Logger: d.log,
 	})
-	if c.HTTP.Plain && c.HTTP.Cert == "" && c.HTTP.Address.IsValid() && !c.HTTP.Address.Addr().Unmap().IsLoopback() {
+	if c.HTTP.Plain && c.HTTP.Cert == "" && !c.HTTP.ACME && c.HTTP.Address.IsValid() && !c.HTTP.Address.Addr().Unmap().IsLoopback() {
 		d.log.Warn("http.plain: tokens and mail cross the network in clear text unless something before this listener has TLS", mta.KeyListener, c.HTTP.Address.String())
 	}
 	return nil
@@ -54,7 +57,7 @@ func (d *Daemon) webListener(c *config.Config) admin.TCP {
 		Address: c.HTTP.Address.String(), Users: d.users, Names: slices.Compact(names), Connections: c.HTTP.Connections,
 		Body: requestSize(c),
 	}
-	if c.HTTP.Cert != "" {
+	if c.HTTP.Cert != "" || c.HTTP.ACME {
 		t.Certificate = d.web.certificate.get
 	}
 	return t
@@ -75,6 +78,9 @@ func (d *Daemon) loadWebCertificate(c *config.Config) error {
 		return nil
 	}
 	own, files := &d.web.certificate, webFiles(c)
+	if c.HTTP.ACME {
+		own.authority.Store(d.authority.now)
+	}
 	if files.Cert == "" {
 		return nil
 	}
