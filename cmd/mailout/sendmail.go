@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"mailout/internal/config"
 )
@@ -72,7 +73,7 @@ func runSendmail(name string, args []string, g *globals) error {
 	// Nobody may read what we say; that must not end us between the daemon's
 	// acceptance and our status.
 	signal.Ignore(syscall.SIGPIPE)
-	s := &sendmail{globals: g, options: o, config: cfg, account: currentUser()}
+	s := &sendmail{globals: g, options: o, config: cfg, account: currentUser(), answer: answerTime}
 	if o.mode == modeSMTP {
 		return s.speakSMTP()
 	}
@@ -98,6 +99,7 @@ type sendmail struct {
 	options *sendmailOptions
 	config  *config.Config
 	account localUser
+	answer  time.Duration // answerTime
 }
 
 // deliver reads one message from standard input and hands it over.

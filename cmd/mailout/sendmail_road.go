@@ -15,8 +15,9 @@ import (
 	"mailout/internal/submit/drop"
 )
 
-// answerTime is how long the daemon may take to answer once it has the whole
-// message; then it is taken for hung, and the message goes into the drop folder.
+// answerTime is how long the daemon may take to read more of the message, and
+// to answer once it has the whole; then it is taken for hung, and the message
+// goes into the drop folder.
 const answerTime = time.Minute
 
 // handOver gives the message to the daemon, or when that does not work to the
@@ -54,13 +55,15 @@ func (s *sendmail) hand(r *submit.Request, w *whole) (string, error) {
 func (s *sendmail) post(entry *drop.Entry, w *whole) (refusal, unreachable error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
+	patience := time.AfterFunc(s.answer, func() { cancel(errors.New("it does not answer")) })
+	defer patience.Stop()
 	head, body := io.Pipe()
 	go func() {
-		_, err := entry.WriteTo(body)
+		out := &progress{body, patience, s.answer}
+		_, err := entry.WriteTo(out)
 		if err == nil {
-			_, err = io.Copy(body, w.reader())
+			_, err = io.Copy(out, w.reader())
 		}
-		time.AfterFunc(answerTime, func() { cancel(errors.New("it does not answer")) })
 		body.CloseWithError(err)
 	}()
 	defer head.Close()
@@ -85,4 +88,18 @@ func (s *sendmail) post(entry *drop.Entry, w *whole) (refusal, unreachable error
 		return nil, fmt.Errorf("its answer broke off: %v", err)
 	}
 	return nil, nil
+}
+
+// progress starts a timer anew with each part that is written.
+type progress struct {
+	io.Writer
+	timer *time.Timer
+	limit time.Duration
+}
+
+// Write implements io.Writer.
+func (p *progress) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	p.timer.Reset(p.limit)
+	return n, err
 }

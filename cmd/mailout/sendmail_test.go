@@ -3,14 +3,18 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
+	"mailout/internal/config"
 	"mailout/internal/mta"
 	"mailout/internal/submit"
 	"mailout/internal/submit/drop"
@@ -227,6 +231,63 @@ func TestSendmailCompletesTheHeader(t *testing.T) {
 	d, _, _ = sendDropped(t, []string{"-f", "www-data", "root"}, "no header here\n")
 	if d.Envelope.Sender != "www-data@mail.example.com" || !strings.HasSuffix(d.content, "\r\nno header here\n") || d.Recipients[0].ORcpt != "rfc822;root@mail.example.com" {
 		t.Errorf("%q from %q: %+v", d.content, d.Envelope.Sender, d.Recipients)
+	}
+}
+
+// TestAHungDaemonIsNotWaitedFor: it takes the connection and nothing more, or
+// reads and does not answer, or answers half; a large message is as safe as a
+// small one.
+func TestAHungDaemonIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, serve := range map[string]func(net.Conn){
+		"does not read":   func(net.Conn) {},
+		"does not answer": func(c net.Conn) { io.Copy(io.Discard, c) },
+		"half an answer":  func(c net.Conn) { io.WriteString(c, "HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\n{\"id\":") },
+	} {
+		for _, size := range []int{10, 3 << 20} {
+			t.Run(fmt.Sprint(name, " ", size), func(t *testing.T) {
+				t.Parallel()
+				dir, err := os.MkdirTemp("", "mailout") // a socket's path must be short
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { os.RemoveAll(dir) })
+				folder := drop.Folder(filepath.Join(dir, "drop"))
+				l, err := net.Listen("unix", filepath.Join(dir, "s"))
+				if err = errors.Join(err, folder.Prepare()); err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				go func() {
+					for {
+						c, err := l.Accept()
+						if err != nil {
+							return
+						}
+						defer c.Close()
+						go serve(c)
+					}
+				}()
+				content := "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", size/3)
+				s := &sendmail{
+					globals: &globals{Stdin: strings.NewReader(content), Stdout: io.Discard, Stderr: io.Discard},
+					options: &sendmailOptions{recipients: []string{"a@example.com"}, ignoreDots: true},
+					config:  &config.Config{Hostname: "mail.example.com", HTTP: config.HTTP{Socket: filepath.Join(dir, "s")}, Sendmail: config.Sendmail{Drop: string(folder)}, Limits: config.Limits{MessageSize: 50e6, Recipients: 10}},
+					account: localUser{login: "me"},
+					answer:  50 * time.Millisecond,
+				}
+				if err := s.deliver(); err != nil {
+					t.Fatal(err)
+				}
+				files, _ := filepath.Glob(filepath.Join(string(folder), "new/*"))
+				if len(files) != 1 {
+					t.Fatalf("%q", files)
+				}
+				if data, err := os.ReadFile(files[0]); err != nil || !strings.HasSuffix(string(data), content) {
+					t.Errorf("%d octets, %v", len(data), err)
+				}
+			})
+		}
 	}
 }
 
