@@ -32,6 +32,9 @@ func (s *Server) register(api huma.API) {
 	if s.opts.Control != nil {
 		s.controlRoutes(api)
 	}
+	if s.opts.Feed != nil {
+		s.eventRoutes(api)
+	}
 	for _, more := range s.opts.Routes {
 		more(api)
 	}

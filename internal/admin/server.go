@@ -52,6 +52,8 @@ type Options struct {
 	Records Recorder
 	// Events tells metrics of the receivers of events; nil: it does not.
 	Events Receivers
+	// Feed answers GET /v1/events; nil: it is not part of the API.
+	Feed spool.Feed
 	// Ready says why no mail can be taken or delivered now; nil: it always can.
 	Ready func(ctx context.Context) error
 	// Routes register what other parts serve.
@@ -62,12 +64,13 @@ type Options struct {
 
 // Server serves the control API on a Unix socket, and on TCP.
 type Server struct {
-	opts   Options
-	mux    *http.ServeMux
-	api    huma.API
-	socket *listener
-	tcp    *listener     // nil: none
-	asking chan struct{} // held by the request that asks DNS for records
+	opts    Options
+	mux     *http.ServeMux
+	api     huma.API
+	socket  *listener
+	tcp     *listener // nil: none
+	streams streams
+	asking  chan struct{} // held by the request that asks DNS for records
 }
 
 // New makes a server; nothing runs before Start.

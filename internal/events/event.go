@@ -53,11 +53,9 @@ type Filter struct {
 	Streams   []string    // empty: every one
 	ID        mta.ID      // of one message
 	Recipient string      // one address, case-insensitive
-	User      string      // of messages that this user handed over
 }
 
-// Match reports whether a record is selected. Accepted records alone know
-// their user; who asks for one keeps the messages in mind (see Users).
+// Match reports whether a record is selected.
 func (f *Filter) Match(r *mta.Record) bool {
 	return (len(f.Events) == 0 || slices.Contains(f.Events, r.Event)) &&
 		(len(f.Streams) == 0 || slices.Contains(f.Streams, r.Stream)) &&

@@ -73,5 +73,5 @@ func (w *Webhook) equal(o *Webhook) bool {
 }
 
 func (f *Filter) equal(o *Filter) bool {
-	return slices.Equal(f.Events, o.Events) && slices.Equal(f.Streams, o.Streams) && f.ID == o.ID && f.Recipient == o.Recipient && f.User == o.User
+	return slices.Equal(f.Events, o.Events) && slices.Equal(f.Streams, o.Streams) && f.ID == o.ID && f.Recipient == o.Recipient
 }
