@@ -4,11 +4,18 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"mailout/internal/mta"
 	"mailout/internal/submit"
 	"mailout/internal/submit/drop"
 )
+
+// Accepted is the answer to a message that was taken: it is on stable storage.
+type Accepted struct {
+	ID         mta.ID           `json:"id"`
+	Recipients []RecipientState `json:"recipients"`
+}
 
 // handover takes an entry: an envelope with the message's ID, and the content.
 // The same entry may come again, when its answer was lost; it is taken once and
@@ -47,4 +54,12 @@ func (s *Server) takeEntry(r *http.Request, request *submit.Request, content io.
 	}
 	_, err = draft.Commit(r.Context())
 	return err
+}
+
+func withoutBrackets(text string) string {
+	text = strings.TrimSpace(text)
+	if inner, ok := strings.CutPrefix(text, "<"); ok {
+		return strings.TrimSuffix(inner, ">")
+	}
+	return text
 }

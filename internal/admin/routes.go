@@ -32,9 +32,6 @@ func (s *Server) register(api huma.API) {
 	if s.opts.Control != nil {
 		s.controlRoutes(api)
 	}
-	if s.opts.Feed != nil {
-		s.eventRoutes(api)
-	}
 	for _, more := range s.opts.Routes {
 		more(api)
 	}
@@ -134,14 +131,6 @@ func (s *Server) localRoutes(api huma.API) {
 		Summary: "Take an entry of `mailout sendmail`", Description: "The same entry may come again; it is taken once.",
 		RequestBody: body("application/vnd.mailout.entry", "An envelope with the message's ID, and the content."),
 	}), s.handover)
-	rest.Raw[struct {
-		From   string   `query:"from" required:"true" doc:"The return path; empty: none."`
-		To     []string `query:"to,explode" required:"true" doc:"Recipients."`
-		Stream string   `query:"stream"`
-	}, answer[Accepted]](api, rest.Local(huma.Operation{
-		OperationID: "submit", Method: http.MethodPost, Path: "/v1/messages", Tags: []string{"Messages"}, DefaultStatus: http.StatusAccepted,
-		Summary: "Hand a MIME message over", RequestBody: body("message/rfc822", "The message."),
-	}), s.submit)
 }
 
 // lines is the answer of a listing whose lines are not described.

@@ -35,8 +35,8 @@ func (d *Daemon) buildAPI(c *config.Config) error {
 	}
 	d.admin = admin.New(admin.Options{
 		Socket: c.HTTP.Socket, TCP: d.webListener(c), Store: d.store, Queue: d.queue, Intake: d.intake,
-		Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Records: d.records, Ready: d.ready, Events: d.events, Feed: d.store,
-		Version: d.opts.Version, Logger: d.log,
+		Reload: d.Reload, Doctor: d.sentinel, Control: d.control, Explain: d.Explain, Records: d.records, Ready: d.ready, Events: d.events,
+		Routes: d.sendingDoors(c), Version: d.opts.Version, Logger: d.log,
 	})
 	if c.HTTP.Plain && c.HTTP.Cert == "" && !c.HTTP.ACME && c.HTTP.Address.IsValid() && !c.HTTP.Address.Addr().Unmap().IsLoopback() {
 		d.log.Warn("http.plain: tokens and mail cross the network in clear text unless something before this listener has TLS", mta.KeyListener, c.HTTP.Address.String())

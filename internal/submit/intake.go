@@ -122,7 +122,10 @@ func (in *Intake) Check(ctx context.Context, r *Request) error {
 	case r.DeclaredSize > s.MaxSize:
 		return tooLarge(s.MaxSize)
 	}
-	return nil
+	if err := checkStream(r.Stream); err != nil {
+		return err
+	}
+	return checkFacts(r, in.arrival())
 }
 
 // Begin implements Acceptor. The request must not be changed while the draft
@@ -135,13 +138,7 @@ func (in *Intake) Begin(ctx context.Context, r *Request) (Draft, error) {
 	if err := checkRecipients(r.Recipients, s.MaxRecipients); err != nil {
 		return nil, err
 	}
-	if err := checkStream(r.Stream); err != nil {
-		return nil, err
-	}
 	arrived := in.arrival()
-	if err := checkFacts(r, arrived); err != nil {
-		return nil, err
-	}
 	id, err := in.identify(ctx, r, arrived)
 	if err != nil {
 		return nil, err

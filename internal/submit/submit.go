@@ -70,8 +70,9 @@ type Draft interface {
 
 // Acceptor is intake as the doors see it.
 type Acceptor interface {
-	// Check looks at an envelope before content is asked for: storage full,
-	// memory short, declared size. nil or a *Refusal.
+	// Check looks at what is known before content is asked for: storage full,
+	// memory short, declared size, the stream's name, and the facts beside the
+	// content. nil or a *Refusal.
 	Check(ctx context.Context, r *Request) error
 	Begin(ctx context.Context, r *Request) (Draft, error)
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"mailout/internal/mta"
+	"mailout/internal/spool"
 )
 
 // Message is a message as an application describes it. It is either built from
@@ -15,11 +16,11 @@ type Message struct {
 	// path). nil: the address of From.
 	ReturnPath  *string
 	To, Cc, Bcc []Address // together at most Limits.Recipients
-	ReplyTo     []Address // at most MaxReplyTo
+	ReplyTo     []Address
 	Subject     string
-	Text, HTML  string       // one of them is needed; both make multipart/alternative
-	Headers     []Header     // further fields, at most MaxHeaders
-	Attachments []Attachment // at most MaxAttachments
+	Text, HTML  string   // one of them is needed; both make multipart/alternative
+	Headers     []Header // further fields; see compose.Message
+	Attachments []Attachment
 	// Raw is a whole MIME message; lines may end in LF. Only From, ReturnPath,
 	// To, Cc and Bcc (the envelope) and the facts below stand beside it.
 	Raw []byte
@@ -51,18 +52,18 @@ type Attachment struct {
 	Content     []byte
 }
 
-// The bounds of one message and one request; those that are settings are in
-// Limits.
+// The bounds of one request. Those of a message are compose's, and those in
+// Limits, which are settings.
 const (
-	MaxReplyTo     = 20
-	MaxHeaders     = 100
-	MaxAttachments = 100
-	MaxBatch       = 1000 // messages of one request
-	MaxKey         = 255  // octets of an Idempotency-Key
+	MaxBatch = 1000 // messages of one request
+	MaxKey   = 255  // octets of an Idempotency-Key
+	// MaxBatchFactor times Limits.MessageSize is how large the messages of one
+	// request may be together.
+	MaxBatchFactor = 20
 )
 
 // KeyLife is how long an Idempotency-Key is remembered.
-const KeyLife = 24 * time.Hour
+const KeyLife = spool.ReservationLife
 
 // Result is what became of one message.
 type Result struct {
@@ -79,4 +80,10 @@ type Result struct {
 type Recipient struct {
 	Address string `json:"address" doc:"As it stands in the envelope." example:"ann@example.com"`
 	State   string `json:"state" doc:"queued: it is on stable storage." example:"queued"`
+}
+
+// Limits are what settings bound.
+type Limits struct {
+	MessageSize int64 // octets of one message
+	Recipients  int   // of one message
 }
