@@ -10,6 +10,7 @@ import (
 	"mailout/internal/control"
 	"mailout/internal/queue"
 	"mailout/internal/rest"
+	"mailout/internal/submit/dropin"
 )
 
 // none stands for an operation without parameters, or without an answer that
@@ -44,7 +45,7 @@ func (s *Server) register(api huma.API) {
 // routes serves whoever may open the Unix socket.
 func (s *Server) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mux.ServeHTTP(w, r.WithContext(rest.WithLocal(r.Context())))
+		s.mux.ServeHTTP(dropin.Dress(w, r), r.WithContext(rest.WithLocal(r.Context())))
 	})
 }
 

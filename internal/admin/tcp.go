@@ -14,6 +14,7 @@ import (
 	"mailout/internal/mta"
 	"mailout/internal/rest"
 	"mailout/internal/smtp"
+	"mailout/internal/submit/dropin"
 )
 
 // How long a peer may take, and what it may send, before its request is known.
@@ -74,6 +75,7 @@ func (s *Server) public() http.Handler {
 	return browsers.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		w = dropin.Dress(w, r)
 		if p := s.opts.TCP.rebound(r); p != nil {
 			writeProblem(w, p)
 			return

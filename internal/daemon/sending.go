@@ -15,7 +15,7 @@ func (d *Daemon) sendingDoors(c *config.Config) []func(huma.API) {
 	sender := httpapi.NewSender(httpapi.Options{
 		Intake: d.intake, Reservations: d.store, Limits: d.sendingLimits, Memory: c.Limits.Memory / senderShare,
 	})
-	return []func(huma.API){func(api huma.API) { httpapi.Register(api, sender) }}
+	return []func(huma.API){func(api huma.API) { httpapi.Register(api, sender) }, d.dropinDoor(sender)}
 }
 
 func (d *Daemon) sendingLimits() httpapi.Limits {

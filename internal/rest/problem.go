@@ -60,9 +60,19 @@ func (p *Problem) GetHeaders() http.Header {
 	return h
 }
 
+// ProblemWriter is a response whose peer expects problems in a form of its own.
+type ProblemWriter interface {
+	http.ResponseWriter
+	WriteProblem(p *Problem)
+}
+
 // WriteProblem answers with a problem.
 func WriteProblem(w http.ResponseWriter, p *Problem) {
 	fill(p)
+	if own, ok := w.(ProblemWriter); ok {
+		own.WriteProblem(p)
+		return
+	}
 	for name, values := range p.GetHeaders() {
 		w.Header()[name] = values
 	}
