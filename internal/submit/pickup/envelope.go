@@ -28,7 +28,7 @@ type envelope struct {
 	To       addresses         `json:"to"`
 	Stream   string            `json:"stream"`
 	SendAt   time.Time         `json:"send_at"`
-	Expire   time.Time         `json:"expire"`
+	Expire   string            `json:"expire"` // a time, or a span from send_at or the take-over on
 	Tags     []string          `json:"tags"`
 	Metadata map[string]string `json:"metadata"`
 	Ret      string            `json:"ret"`    // full, hdrs
@@ -97,7 +97,26 @@ func (e *envelope) apply(r *submit.Request) (err error) {
 	if r.Recipients, err = recipients(e.To, notify); err != nil {
 		return err
 	}
-	r.Tags, r.Metadata, r.NotBefore, r.Expires = e.Tags, e.Metadata, e.SendAt, e.Expire
+	r.Tags, r.Metadata, r.NotBefore = e.Tags, e.Metadata, e.SendAt
+	return e.expires(r)
+}
+
+// expires counts a span from the same time whenever it is asked again.
+func (e *envelope) expires(r *submit.Request) error {
+	if e.Expire == "" {
+		return nil
+	}
+	at, after, ok := submit.ParseExpire(e.Expire)
+	if !ok {
+		return fmt.Errorf(`expire: %q is neither a span ("30m", "2h", "3d") nor a time ("2026-03-01T12:00:00Z")`, e.Expire)
+	}
+	if r.Expires = at; after > 0 {
+		from := r.ID.Time()
+		if e.SendAt.After(from) {
+			from = e.SendAt
+		}
+		r.Expires = from.Add(after)
+	}
 	return nil
 }
 

@@ -15,10 +15,10 @@ import (
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// readMessage makes the request of a file of that size, with the envelope that
-// stands beside it, nil when there is none, and gives the content to be sent.
-// Errors are ErrForm, or the reader's own.
-func readMessage(file io.ReaderAt, size int64, beside *envelope) (*submit.Request, *io.SectionReader, error) {
+// readMessage makes the request with that ID of a file of that size, with the
+// envelope that stands beside it, nil when there is none, and gives the content
+// to be sent. Errors are ErrForm, or the reader's own.
+func readMessage(id mta.ID, file io.ReaderAt, size int64, beside *envelope) (*submit.Request, *io.SectionReader, error) {
 	start, err := skipFront(file, size)
 	if err != nil {
 		return nil, nil, err
@@ -31,7 +31,7 @@ func readMessage(file io.ReaderAt, size int64, beside *envelope) (*submit.Reques
 		return nil, nil, err
 	}
 	r := &submit.Request{
-		LineEnds: submit.RepairBare, DeclaredSize: size,
+		ID: id, LineEnds: submit.RepairBare, DeclaredSize: size,
 		Origin: mta.Origin{Door: "pickup", Protocol: "LOCAL"},
 	}
 	top, err := readTop(h, r)

@@ -184,9 +184,9 @@ func TestEnvelopes(t *testing.T) {
 	b.write("lines.EML", "\xef\xbb\xbfX-Sender: <bounce@from.example> BODY=8BITMIME RET=HDRS ENVID=x+20y\r\nX-Receiver: <d@to.example> NOTIFY=NEVER\r\nX-RECEIVER: e@to.example\r\nX-Sender-Note: kept\r\nFrom: a@from.example\r\nTo: shown@to.example\r\n\r\ntext\r\n")
 	b.write("null.eml", "X-Sender: <>\nX-Receiver: f@to.example\n\nbody\n")
 	b.write("beside.eml", plain)
-	b.write("beside.json", `{"from":"J <j@from.example>","to":["g@to.example, h@to.example"],"stream":"s","tags":["t"],"metadata":{"k":"v"},"send_at":"2030-01-01T00:00:00Z","notify":["success","failure"],"ret":"full","envid":"e"}`)
+	b.write("beside.json", `{"from":"J <j@from.example>","to":["g@to.example, h@to.example"],"stream":"s","tags":["t"],"metadata":{"k":"v"},"send_at":"2030-01-01T00:00:00Z","expire":"3d","notify":["success","failure"],"ret":"full","envid":"e"}`)
 	b.write("facts.eml", plain)
-	b.write("facts.json", `{"tags":["only"]}`)
+	b.write("facts.json", `{"tags":["only"],"expire":"2h"}`)
 	b.write("mbox.eml", "From a@from.example Mon Jan  1 00:00:00 2029\nX-Sender: m@from.example\nX-Receiver: m@to.example\nSubject: x\n\n")
 	b.write("utf8.eml", "X-Sender: ä@from.example\nX-Receiver: ö@bücher.example\n\n")
 	if b.passes() {
@@ -201,13 +201,16 @@ func TestEnvelopes(t *testing.T) {
 		"ä@from.example → ö@xn--bcher-kva.example: \n")
 	for _, d := range b.in.taken {
 		e := d.r.Envelope
+		if len(d.r.Tags) > 0 && d.r.Tags[0] == "only" && d.r.Expires.Sub(d.r.ID.Time()) != 2*time.Hour {
+			t.Errorf("%+v", d.r)
+		}
 		switch e.Sender {
 		case "bounce@from.example":
 			if e.Ret != mta.RetHeaders || e.EnvID != "x+20y" && e.EnvID != "x y" || !e.Body8Bit || d.r.Recipients[0].Notify != mta.NotifyNever || d.r.Recipients[1].Notify != 0 {
 				t.Errorf("%+v", d.r)
 			}
 		case "j@from.example":
-			if d.r.Stream != "s" || d.r.Tags[0] != "t" || d.r.Metadata["k"] != "v" || d.r.NotBefore.Year() != 2030 || e.Ret != mta.RetFull || e.EnvID != "e" ||
+			if d.r.Stream != "s" || d.r.Tags[0] != "t" || d.r.Metadata["k"] != "v" || d.r.NotBefore.Year() != 2030 || d.r.Expires.Sub(d.r.NotBefore) != 72*time.Hour || e.Ret != mta.RetFull || e.EnvID != "e" ||
 				d.r.Recipients[1].Notify != mta.NotifySuccess|mta.NotifyFailure {
 				t.Errorf("%+v", d.r)
 			}
@@ -244,13 +247,14 @@ func TestBadFilesAreMovedAsideWithTheReason(t *testing.T) {
 		"jsonnotify": {plain, "notify"},
 		"jsonret":    {plain, "ret"},
 		"jsonlist":   {plain, "cannot unmarshal"},
+		"expire":     {plain, "expire"},
 	}
 	for name, c := range cases {
 		b.write(name+".eml", c[0])
 	}
 	for name, content := range map[string]string{
 		"two": "{}", "json": "{", "unknown": `{"form":"x"}`, "many": "{}{}", "null": "null", "emptyto": `{"to":[]}`, "jsonto": `{"to":"x"}`,
-		"jsonnotify": `{"notify":["never","delay"]}`, "jsonret": `{"ret":"some"}`, "jsonlist": `{"to":7}`,
+		"jsonnotify": `{"notify":["never","delay"]}`, "jsonret": `{"ret":"some"}`, "jsonlist": `{"to":7}`, "expire": `{"expire":"soon"}`,
 	} {
 		b.write(name+".json", content)
 	}
@@ -270,7 +274,7 @@ func TestBadFilesAreMovedAsideWithTheReason(t *testing.T) {
 	// A name that is taken there keeps what it has.
 	b.write("empty.eml", "again")
 	b.passes()
-	if b.read("bad/empty.eml") != "" || len(strings.Fields(b.names("bad"))) != 2*len(cases)+10+2 {
+	if b.read("bad/empty.eml") != "" || len(strings.Fields(b.names("bad"))) != 2*len(cases)+11+2 {
 		t.Errorf("bad: %s", b.names("bad"))
 	}
 }
@@ -660,7 +664,7 @@ func FuzzMessage(f *testing.F) {
 				return
 			}
 		}
-		r, content, err := readMessage(bytes.NewReader(in), int64(len(in)), e)
+		r, content, err := readMessage(mta.ID{15: 1}, bytes.NewReader(in), int64(len(in)), e)
 		if err != nil {
 			if !errors.Is(err, ErrForm) {
 				t.Fatal(err)

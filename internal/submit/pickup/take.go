@@ -42,11 +42,10 @@ func (t *Taker) take(d directory, it *item) error {
 		return err
 	}
 	defer f.Close()
-	request, content, err := readMessage(f, info.Size(), beside)
+	request, content, err := readMessage(it.id, f, info.Size(), beside)
 	if err != nil {
 		return err
 	}
-	request.ID = it.id
 	request.Origin.User = filedoor.OwnerOf(info)
 	if err := t.permit(request, beside); err != nil {
 		return err
