@@ -22,6 +22,7 @@ type answer[T any] struct{ Body T }
 
 // register puts every operation on the mux. What is not found is a problem too.
 func (s *Server) register(api huma.API) {
+	documentTypes(api)
 	s.healthRoutes(api)
 	s.queueRoutes(api)
 	s.messageRoutes(api)
@@ -32,6 +33,9 @@ func (s *Server) register(api huma.API) {
 	}
 	if s.opts.Control != nil {
 		s.controlRoutes(api)
+	}
+	if s.opts.Feed != nil {
+		s.eventRoutes(api)
 	}
 	for _, more := range s.opts.Routes {
 		more(api)
@@ -102,7 +106,7 @@ func (s *Server) queueRoutes(api huma.API) {
 	}, answer[Destination]](api, rest.Operation(huma.Operation{
 		OperationID: "destination", Method: http.MethodGet, Path: "/v1/queues/{destination}", Tags: []string{"Queue"}, Summary: "What waits for one destination, by stream",
 	}, account.ScopeRead), s.destination)
-	rest.Raw[selection, none](api, rest.Operation(huma.Operation{
+	rest.Raw[Selection, none](api, rest.Operation(huma.Operation{
 		OperationID: "deliveries", Method: http.MethodGet, Path: "/v1/deliveries", Tags: []string{"Queue"}, DefaultStatus: http.StatusOK,
 		Summary: "What waits in the queue, a line each", Responses: rest.Lines[Delivery](api, "One JSON object a line, in the order of the queue."),
 	}, account.ScopeSend, account.ScopeRead), s.deliveries)
@@ -164,9 +168,9 @@ func (s *Server) identityRoutes(api huma.API) {
 	}
 }
 
-// commandQuery are the parameters of a command.
-type commandQuery struct {
-	selection
+// CommandQuery are the parameters of a command.
+type CommandQuery struct {
+	Selection
 	Site    string `query:"site"`
 	Older   string `query:"older" doc:"Arrived at least so long ago: 30m, 12h, 7d."`
 	Newer   string `query:"newer" doc:"Arrived at most so long ago."`
@@ -178,8 +182,8 @@ type commandQuery struct {
 	DryRun  bool   `query:"dry_run" doc:"Only tell what would be touched."`
 }
 
-// selection are the parameters that select deliveries.
-type selection struct {
+// Selection are the parameters that select deliveries.
+type Selection struct {
 	ID          string `query:"id"`
 	Destination string `query:"destination" doc:"A recipient domain."`
 	Stream      string `query:"stream"`
@@ -188,8 +192,8 @@ type selection struct {
 	State       string `query:"state" enum:"queued,deferred,held"`
 }
 
-// command describes an answer, and the body that may give options.
-type commandBody struct {
+// CommandBody is the body that may give options of a command.
+type CommandBody struct {
 	Body *controlOptions `required:"false"`
 }
 
@@ -206,19 +210,13 @@ func (s *Server) controlRoutes(api huma.API) {
 				Description: "With `Accept: application/x-ndjson` the answer is lines of progress; with `dry_run` it says what would be touched.",
 			}, scope)
 			handler := func(w http.ResponseWriter, r *http.Request) { s.control(w, r, v, place) }
-			switch place {
-			case "":
-				rest.Raw[struct {
-					commandQuery
-					commandBody
-				}, answer[control.Result]](api, op, handler)
-			default:
+			if place != "" {
 				op.Parameters = []*huma.Param{{Name: place, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}}
-				rest.Raw[struct {
-					commandQuery
-					commandBody
-				}, answer[control.Result]](api, op, handler)
 			}
+			rest.Raw[struct {
+				CommandQuery
+				CommandBody
+			}, answer[control.Result]](api, op, handler)
 		}
 		order("id", "/v1/messages/{id}", "message")
 		order("destination", "/v1/queues/{destination}", "destination")
