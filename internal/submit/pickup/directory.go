@@ -163,10 +163,10 @@ func (d directory) takeOver(id mta.ID, name, beside string) error {
 	if err := d.Rename(name, target+stagedMark); err != nil {
 		return err
 	}
-	if err := d.Rename(beside, filepath.Join(takenRoom, takenName(id, beside))); err != nil {
-		return err // complete stages it again
+	if d.Rename(beside, filepath.Join(takenRoom, takenName(id, beside))) == nil {
+		_ = d.Rename(target+stagedMark, target) // what failed here is completed later, or told then
 	}
-	return d.Rename(target+stagedMark, target)
+	return nil
 }
 
 // errEnvelopeGone says that a message had an envelope which is not there now.

@@ -83,6 +83,13 @@ func (l *looks) arrive(name string) {
 	l.mu.arrived[name] = struct{}{}
 }
 
+// forget forgets all that arrived: it was another directory.
+func (l *looks) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.mu.arrived)
+}
+
 // change forgets that.
 func (l *looks) change(name string) {
 	l.mu.Lock()

@@ -19,6 +19,7 @@ import (
 	"mailout/internal/account"
 	"mailout/internal/mta"
 	"mailout/internal/submit"
+	"mailout/internal/submit/filedoor"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -357,6 +358,29 @@ func TestRoomsThatLeadElsewhere(t *testing.T) {
 	}
 }
 
+// Those who may write into the directory may also remove what the daemon made
+// there; it is made again.
+func TestRoomsThatAreGone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.passes()
+	for _, room := range []string{takenRoom, "bad"} {
+		if err := os.RemoveAll(filepath.Join(b.dir, room)); err != nil {
+			t.Fatal(err)
+		}
+		b.write("a.eml", plain)
+		b.write("b.eml", "x")
+		b.passes()
+		b.passes()
+		if b.names(".")+b.names(takenRoom) != "" {
+			t.Errorf("%s: left %q, %q", room, b.names("."), b.names(takenRoom))
+		}
+	}
+	if len(b.in.taken) != 2 || len(strings.Fields(b.names("bad"))) != 2 {
+		t.Errorf("taken %q, bad %q", b.in.all(), b.names("bad"))
+	}
+}
+
 func TestAFileBeingWrittenIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
@@ -397,14 +421,19 @@ func TestAFileBeingWrittenIsLeftAlone(t *testing.T) {
 func TestARenamedFileIsTakenAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
+	b.taker.pass()
+	if b.taker.unwatch != nil { // what is seen, the test says
+		b.taker.unwatch()
+		b.taker.unwatch = nil
+	}
 	b.write("a.json", `{"to":"j@to.example"}`)
 	b.write("a.eml", plain)
-	b.taker.seen("a.eml", 1)
+	b.taker.seen("a.eml", filedoor.Arrived)
 	b.taker.pass()
 	b.expect("a@from.example → j@to.example: " + plain)
 	b.write("b.eml", plain)
-	b.taker.seen("b.eml", 1)
-	b.taker.seen("b.eml", 4) // changed since
+	b.taker.seen("b.eml", filedoor.Arrived)
+	b.taker.seen("b.eml", filedoor.Changed)
 	b.taker.pass()
 	if n := len(b.in.taken); n != 1 {
 		t.Error("taken while somebody writes to it")

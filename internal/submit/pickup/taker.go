@@ -73,7 +73,8 @@ type Taker struct {
 	unwatch func()      // nil: it is not watched
 	took    bool        // the last pass took something
 
-	again atomic.Bool // a message stays in the private room for a while
+	again   atomic.Bool // a message stays in the private room for a while
+	suspect atomic.Bool // something went wrong: the directory is checked again
 }
 
 // NewTaker makes a taker; nothing runs before Start.
@@ -173,6 +174,7 @@ func (t *Taker) watch(directory fs.FileInfo) {
 		t.unwatch()
 		t.unwatch = nil
 	}
+	t.looks.forget()
 	if t.known = directory; directory != nil {
 		t.unwatch = filedoor.Watch(t.opts.Directory, filedoor.Arrived|filedoor.Written|filedoor.Changed, t.seen)
 	}
@@ -184,7 +186,9 @@ func (t *Taker) seen(name string, what filedoor.Event) {
 	case what == filedoor.Changed:
 		t.looks.change(name)
 		return
-	case what == filedoor.Arrived && isMessage(name):
+	case what != filedoor.Missed && !isMessage(name):
+		return
+	case what == filedoor.Arrived:
 		t.looks.arrive(name)
 	}
 	select {
@@ -196,9 +200,13 @@ func (t *Taker) seen(name string, what filedoor.Event) {
 // pass looks at every file, until one pass finds nothing to take. It gives the
 // time to the next; short says that no message can be taken before.
 func (t *Taker) pass() (pause time.Duration, short bool) {
-	d, now, err := open(t.opts.Directory, t.opts.Bad, t.opts.Done, t.known)
+	known := t.known
+	if t.suspect.Swap(false) {
+		known = nil
+	}
+	d, now, err := open(t.opts.Directory, t.opts.Bad, t.opts.Done, known)
 	if err != nil {
-		t.said.Tell(t.opts.Directory, "a pickup directory cannot be used at the moment", err)
+		t.tell("", "a pickup directory cannot be used at the moment", err)
 		return max(filedoor.RetryAfter, min(t.opts.Poll, time.Minute)), true
 	}
 	defer d.Close()
@@ -235,7 +243,7 @@ func (t *Taker) pass() (pause time.Duration, short bool) {
 func (t *Taker) scan(d directory) (took bool, wait time.Duration) {
 	dir, err := d.Open(".")
 	if err != nil {
-		t.said.Tell(t.opts.Directory, "a pickup directory cannot be read", err)
+		t.tell("", "a pickup directory cannot be read", err)
 		return false, filedoor.RetryAfter
 	}
 	defer dir.Close()
@@ -257,14 +265,14 @@ func (t *Taker) scan(d directory) (took bool, wait time.Duration) {
 			return took, 0
 		}
 		if err != nil {
-			t.said.Tell(t.opts.Directory, "a pickup directory cannot be read", err)
+			t.tell("", "a pickup directory cannot be read", err)
 			return took, filedoor.RetryAfter
 		}
 	}
 }
 
-// gather takes over those of the files that are complete, and makes that
-// durable. When intake would refuse, or the rate is used up, they stay.
+// gather takes over those of the files that are complete. When intake would
+// refuse, or the rate is used up, they stay.
 func (t *Taker) gather(d directory, names []string) (n int, wait time.Duration) {
 	for _, name := range names {
 		info, err := d.Lstat(name)
@@ -288,13 +296,6 @@ func (t *Taker) gather(d directory, names []string) (n int, wait time.Duration) 
 		case !errors.Is(err, fs.ErrNotExist):
 			t.tell(name, "a file of a pickup directory cannot be taken; it stays there", err)
 		}
-	}
-	if n == 0 {
-		return 0, wait
-	}
-	if err := d.sync(); err != nil {
-		t.said.Tell(t.opts.Directory, "a pickup directory cannot be synced; nothing is taken from it", err)
-		return 0, filedoor.RetryAfter
 	}
 	return n, wait
 }
@@ -325,7 +326,7 @@ func (t *Taker) complete(d directory, name string, info fs.FileInfo) (beside str
 // or the user's rate is used up.
 func (t *Taker) mustWait() time.Duration {
 	if err := t.opts.Intake.Check(t.base, &submit.Request{}); err != nil {
-		t.said.Tell(t.opts.Directory, "messages wait in a pickup directory", err)
+		t.tell("", "messages wait in a pickup directory", err)
 		return filedoor.RetryAfter
 	}
 	u := t.opts.User()
@@ -343,16 +344,24 @@ func newID(now time.Time) (mta.ID, error) {
 	return mta.NewID(now, bits), nil
 }
 
-// handOver gives everything in the private room to intake; false says that
-// something must wait, and so must all else.
+// handOver gives everything in the private room to intake, once it is durable
+// that it is there: else a power cut could bring a message that was stored back
+// as a file. false says that something must wait, and so must all else.
 func (t *Taker) handOver(d directory) bool {
 	all, strays, err := d.items()
 	if err != nil {
-		t.said.Tell(t.opts.Directory, "a pickup directory cannot be read", err)
+		t.tell("", "a pickup directory cannot be read", err)
 		return false
 	}
 	for _, name := range strays {
 		t.tell(filepath.Join(takenRoom, name), "this file is none that the daemon put there; it is left alone", ErrForm)
+	}
+	if len(all) == 0 {
+		return true
+	}
+	if err := d.sync(); err != nil {
+		t.tell("", "a pickup directory cannot be synced; nothing is taken from it", err)
+		return false
 	}
 	slices.SortFunc(all, func(a, b *item) int { return slices.Compare(a.id[:], b.id[:]) })
 	return filedoor.Each(all, t.stop, func(it *item) bool { return t.one(d, it) })
@@ -389,5 +398,6 @@ func (t *Taker) aside(d directory, it *item, why error) {
 }
 
 func (t *Taker) tell(name, what string, err error) {
+	t.suspect.Store(true)
 	t.said.Tell(filepath.Join(t.opts.Directory, name), what, err)
 }
