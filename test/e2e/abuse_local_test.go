@@ -86,20 +86,7 @@ func dropped(name, want string, fill func(path, id string) error) abuseRow {
 		if err := os.Rename(temp, filepath.Join(room, "new", id)); err != nil {
 			return err.Error()
 		}
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for end := time.Now().Add(rowTime); time.Now().Before(end); <-tick.C {
-			found, _ := filepath.Glob(filepath.Join(room, "bad", id+"*.reason"))
-			if len(found) == 1 {
-				reason, err := os.ReadFile(found[0])
-				if err == nil && len(reason) > 0 {
-					line, _, _ := strings.Cut(string(reason), "\n")
-					_, line, _ = strings.Cut(line, "\""+id+"\": ")
-					return line
-				}
-			}
-		}
-		return "the file stays"
+		return awaitReason(filepath.Join(room, "bad", id+"*.reason"))
 	}}
 }
 

@@ -77,7 +77,7 @@ func (a *abuse) rows() []abuseRow {
 	var rows []abuseRow
 	for _, of := range [][]abuseRow{
 		abusiveCommands(), abusiveAddresses(), abusiveContent(), abusiveChunks(), abusiveSessions(), abusiveTLS(), abusiveAuth(), abusiveProxy(),
-		abusiveSendmail(), abusiveDrops(),
+		abusiveSendmail(), abusiveDrops(), abusivePickups(),
 	} {
 		rows = append(rows, of...)
 	}
@@ -117,6 +117,7 @@ func newAbuse(t *testing.T, w *world) *abuse {
 	} {
 		fmt.Fprintf(&listen, "[[user]]\nname = %q\npassword = %q\n%s\n", user, a.hashOf("s3cret", "--scram"), keys)
 	}
+	fmt.Fprintf(&listen, "[[pickup]]\ndirectory = \"outbox\"\nuser = \"erp\"\nquiet = \"200ms\"\npoll = \"1s\"\n\n")
 	a.replace("[delivery]", listen.String()+"[delivery]")
 	a.start()
 	return a
@@ -223,9 +224,9 @@ func (a *abuse) nothingStored(mx *mtatest.MX) {
 	if records := a.trace("victim@abuse.example"); len(records) != 0 {
 		a.t.Errorf("the journal has %v", records)
 	}
-	for _, room := range []string{"spool/drop/new"} {
-		mtatest.Eventually(a.t, 20*time.Second, room+" is empty", func() bool {
-			left, err := os.ReadDir(filepath.Join(a.dir, room))
+	for _, pattern := range []string{"spool/drop/new/*", "spool/drop/new/.*", "outbox/*.eml", "outbox/*.json", "outbox/.taken/*"} {
+		mtatest.Eventually(a.t, 20*time.Second, pattern+" is empty", func() bool {
+			left, err := filepath.Glob(filepath.Join(a.dir, pattern))
 			return err == nil && len(left) == 0
 		})
 	}
