@@ -31,6 +31,7 @@ type sendParams struct {
 	SendAt string   `query:"send_at" doc:"As send_at in JSON."`
 	Expire string   `query:"expire" doc:"As expire in JSON."`
 	Tag    []string `query:"tag,explode" doc:"As tags in JSON."`
+	Meta   []string `query:"meta,explode" doc:"As metadata in JSON: NAME=VALUE."`
 }
 
 type answer[T any] struct {

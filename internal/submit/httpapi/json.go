@@ -94,9 +94,9 @@ func (r *reader) kind() string {
 		return "a list"
 	case c == '"':
 		return "text"
-	case c == 't', c == 'f':
+	case bytes.HasPrefix(r.b[r.at:], []byte("true")), bytes.HasPrefix(r.b[r.at:], []byte("false")):
 		return "true or false"
-	case c == 'n':
+	case bytes.HasPrefix(r.b[r.at:], []byte("null")):
 		return "null"
 	case c == '-', '0' <= c && c <= '9':
 		return "a number"

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"mailout/internal/account"
 	"mailout/internal/mta"
@@ -19,7 +20,7 @@ import (
 const maxRecipientArgs = 20_000
 
 // queryNames are the parameters beside a message that is whole.
-var queryNames = []string{"from", "to", "stream", "send_at", "expire", "tag"}
+var queryNames = []string{"from", "to", "stream", "send_at", "expire", "tag", "meta"}
 
 // readQuery reads the envelope of a message that is whole.
 func readQuery(q url.Values) (*Message, error) {
@@ -31,7 +32,7 @@ func readQuery(q url.Values) (*Message, error) {
 			err := problemOf(d.unknown(name, queryNames))
 			err.Status = http.StatusBadRequest
 			return nil, err
-		case len(values) > 1 && name != "to" && name != "tag":
+		case len(values) > 1 && name != "to" && name != "tag" && name != "meta":
 			return nil, invalid(name, "it is there twice")
 		}
 	}
@@ -46,6 +47,16 @@ func readQuery(q url.Values) (*Message, error) {
 	m := &Message{ReturnPath: &from, Stream: q.Get("stream"), Tags: q["tag"]}
 	for _, text := range to {
 		m.To = append(m.To, Address{Address: withoutBrackets(text)})
+	}
+	for _, pair := range q["meta"] {
+		name, value, ok := strings.Cut(pair, "=")
+		if _, twice := m.Metadata[name]; !ok || twice {
+			return nil, invalid("meta", "write meta=NAME=VALUE, each name once")
+		}
+		if m.Metadata == nil {
+			m.Metadata = make(map[string]string)
+		}
+		m.Metadata[name] = value
 	}
 	var problem string
 	if text := q.Get("send_at"); text != "" {
