@@ -479,43 +479,6 @@ func TestProxyPeerLimit(t *testing.T) {
 	}
 }
 
-// TestSwaksSecure: AUTH by each mechanism that swaks has, TLS both ways.
-func TestSwaksSecure(t *testing.T) {
-	t.Parallel()
-	swaks, err := exec.LookPath("swaks")
-	if err != nil {
-		t.Skip("swaks is not installed")
-	}
-	for _, mode := range []TLSMode{TLSOffered, TLSImplicit} {
-		a := &intake{}
-		users := testUsers(t, false)
-		s, _ := startSecure(t, a, func(set *Settings) { set.TLSMode, set.Users = mode, users })
-		host, port, _ := net.SplitHostPort(s.Addr().String())
-		flag := "--tls"
-		if mode == TLSImplicit {
-			flag = "--tls-on-connect"
-		}
-		for _, c := range []struct {
-			mechanism, password string
-			ok                  bool
-		}{{"PLAIN", "secret", true}, {"LOGIN", "secret", true}, {"PLAIN", "wrong", false}} {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			out, err := exec.CommandContext(ctx, swaks, flag, "--server", host, "--port", port, "--from", "erp@example.com", "--to", "b@example.net", "--helo", "client.example",
-				"--auth", c.mechanism, "--auth-user", "erp", "--auth-password", c.password).CombinedOutput()
-			cancel()
-			if strings.Contains(string(out), "not available") {
-				t.Skip("swaks has no TLS here")
-			}
-			if (err == nil) != c.ok || c.ok != strings.Contains(string(out), "250 2.0.0 queued as ") {
-				t.Errorf("%s %+v: %v\n%s", flag, c, err, out)
-			}
-		}
-		if m := a.taken(); len(m) != 2 {
-			t.Errorf("%s: %d messages", flag, len(m))
-		}
-	}
-}
-
 // TestOpenssl: s_client, which shares nothing with our TLS.
 func TestOpenssl(t *testing.T) {
 	t.Parallel()
