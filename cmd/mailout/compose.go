@@ -38,6 +38,10 @@ type composeCmd struct {
 	Sensitivity string   `enum:"none,personal,private,confidential" default:"none" help:"Sensitivity: personal, private or confidential."`
 	Receipt     bool     `help:"Ask the readers' programs to tell the author that it was read."`
 	Stream      string   `help:"Stream of the message."`
+	At          string   `help:"When to send: a time (2026-01-10T12:00:00Z), a day, or a span from now (2h, 3d)." placeholder:"TIME"`
+	Expire      string   `help:"When to give up: a span (30m, 2d) from the time it is sent, or a time." placeholder:"TIME"`
+	Tag         []string `sep:"none" help:"A tag; may be given several times. Tags and metadata come back in events."`
+	Meta        []string `sep:"none" help:"Metadata." placeholder:"NAME=VALUE"`
 	DryRun      bool     `short:"n" help:"Print the message and send nothing."`
 	JSON        bool     `name:"json" help:"Print the whole answer as JSON."`
 }
@@ -138,10 +142,52 @@ func (c *composeCmd) address(g *globals, d *composed) error {
 	if c.ReturnPath != nil {
 		d.envelope.Set("from", *c.ReturnPath)
 	}
+	return c.facts(d)
+}
+
+// facts adds what stands beside the message.
+func (c *composeCmd) facts(d *composed) error {
 	if c.Stream != "" {
 		d.envelope.Set("stream", c.Stream)
 	}
+	if c.At != "" {
+		at, err := parseAhead(c.At, time.Now())
+		if err != nil {
+			return err
+		}
+		d.envelope.Set("send_at", at.UTC().Format(time.RFC3339))
+	}
+	if c.Expire != "" {
+		d.envelope.Set("expire", c.Expire)
+	}
+	for _, tag := range c.Tag {
+		d.envelope.Add("tag", tag)
+	}
+	for _, pair := range c.Meta {
+		if !strings.Contains(pair, "=") {
+			return fail(exitUsage, "--meta %s: write NAME=VALUE", smtp.Harmless(pair))
+		}
+		d.envelope.Add("meta", pair)
+	}
 	return nil
+}
+
+// parseAhead reads a time, a day in local time, or a span from now.
+func parseAhead(text string, now time.Time) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if digits, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			return now.AddDate(0, 0, int(n)), nil
+		}
+	}
+	if span, err := time.ParseDuration(text); err == nil && span >= 0 {
+		return now.Add(span), nil
+	}
+	return time.Time{}, fail(exitUsage, "--at %s is neither a time (2026-01-10T12:00:00Z, 2026-01-10) nor a span (2h, 3d)", smtp.Harmless(text))
 }
 
 // author is --from, or the account at this host as `mailout sendmail` has it.

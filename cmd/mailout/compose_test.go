@@ -54,14 +54,15 @@ func TestComposeHandsOverWhatItMade(t *testing.T) {
 	report := c.path(t, "a;b.txt", "figures")
 	status := c.compose("-t", "bob@example.net, \"Dee, C\" <cd@example.org>", "-c", "e@bücher.example", "-b", "secret@example.org", "--reply-to", "help@example.com",
 		"-s", "Bericht für März", "--text", "-", "-a", report+";name=März.txt;type=text/plain;charset=utf-8", "--header", "X-Ref: 7",
-		"--importance", "high", "--sensitivity", "confidential", "--receipt", "--stream", "reports")
+		"--importance", "high", "--sensitivity", "confidential", "--receipt", "--stream", "reports",
+		"--at", "2026-03-01T12:00:00+01:00", "--expire", "2d", "--tag", "q1", "--tag", "a,b", "--meta", "k=v=w")
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, &c.stderr)
 	}
 	if out := c.stdout.(*bytes.Buffer).String(); out != sentID+"\n" {
 		t.Errorf("printed %q", out)
 	}
-	want := url.Values{"from": {"ann@example.com"}, "stream": {"reports"}, "to": {"bob@example.net", "cd@example.org", "e@xn--bcher-kva.example", "secret@example.org"}}
+	want := url.Values{"from": {"ann@example.com"}, "stream": {"reports"}, "send_at": {"2026-03-01T11:00:00Z"}, "expire": {"2d"}, "tag": {"q1", "a,b"}, "meta": {"k=v=w"}, "to": {"bob@example.net", "cd@example.org", "e@xn--bcher-kva.example", "secret@example.org"}}
 	if c.query.Encode() != want.Encode() {
 		t.Errorf("the envelope is %v", c.query)
 	}
@@ -136,6 +137,8 @@ func TestComposeRefuses(t *testing.T) {
 		{exitUsage, "Name: value", []string{"-t", "b@example.net", "--text", "x", "--header", "X-Y"}},
 		{exitUsage, "--charset", []string{"-t", "b@example.net", "--text", "-", "--charset", "klingon"}},
 		{exitUsage, "give the file a name", []string{"-t", "b@example.net", "--attach", "-"}},
+		{exitUsage, "--at", []string{"-t", "b@example.net", "--text", "x", "--at", "tomorrow"}},
+		{exitUsage, "--meta", []string{"-t", "b@example.net", "--text", "x", "--meta", "alone"}},
 		{exitUsage, "importance", []string{"-t", "b@example.net", "--text", "x", "--importance", "huge"}},
 		{exitNoInput, "missing does not exist", []string{"-t", "b@example.net", "--text", "@" + missing}},
 		{exitNoInput, "--attach", []string{"-t", "b@example.net", "--attach", missing}},

@@ -181,8 +181,12 @@ func (d *door) sendgridSend(w http.ResponseWriter, r *http.Request) {
 // personalizations there.
 func sendgridField(err error) error {
 	p := *rest.ProblemOf(err)
-	if rest, ok := strings.CutPrefix(p.Field, "messages["); ok {
-		p.Field = "personalizations[" + rest
+	list, _, _ := strings.Cut(p.Field, "[")
+	switch list {
+	case "messages":
+		p.Field = "personalizations" + strings.TrimPrefix(p.Field, "messages")
+	case "to", "cc", "bcc":
+		p.Field = "personalizations[0]." + p.Field
 	}
 	return &p
 }
