@@ -20,7 +20,11 @@ type backlog struct {
 	stream            string
 	state             mta.State
 	due               func() time.Time
+	large             int // one message in so many is to LARGE.DOMAIN; 0: none
 }
+
+// largeName is the first label of the domain that has much of a backlog.
+const largeName = "large"
 
 // putBatch is how many messages share one commit.
 const putBatch = 500
@@ -68,6 +72,9 @@ func (b *backlog) message(store spool.Store, random *rand.Rand, i int, arrived t
 	}
 	id := mta.NewID(arrived, entropy)
 	domain := fmt.Sprintf("d%d.%s", i%b.domains, b.domain)
+	if b.large > 0 && i%b.large == 0 {
+		domain = largeName + "." + b.domain
+	}
 	to := fmt.Sprintf("user%d@%s", i, domain)
 	draft, err := store.Draft()
 	if err != nil {

@@ -60,7 +60,7 @@ func conclude(c conclusion) concluded {
 		c.arrived = c.d.Message.Start()
 	}
 	g := &drawing{conclusion: c}
-	g.out.settlement = &spool.Settlement{Delivery: c.d.Key()}
+	g.out.settlement = &spool.Settlement{Delivery: c.d.Key(), Message: c.d.Message}
 	expired := c.schedule.Expired(c.now, c.arrived)
 	for i, rcpt := range c.d.Recipients {
 		res := g.result(i)

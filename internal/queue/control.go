@@ -80,7 +80,7 @@ func (o *Order) Applies(d *mta.Delivery, now time.Time) bool {
 // settlement is what an order makes of a delivery that it applies to.
 func (o *Order) settlement(d *mta.Delivery, now time.Time) *spool.Settlement {
 	now = now.UTC().Truncate(time.Millisecond)
-	s := &spool.Settlement{Delivery: d.Key(), Records: make([]*mta.Record, 0, len(d.Recipients))}
+	s := &spool.Settlement{Delivery: d.Key(), Message: d.Message, Records: make([]*mta.Record, 0, len(d.Recipients))}
 	if o.Verb != VerbCancel {
 		next := *d // Message is shared and never changed
 		o.change(&next, now)

@@ -72,6 +72,8 @@ type Content interface {
 // for one delivery.
 type Settlement struct {
 	Delivery mta.DeliveryKey
+	// Message is the delivery's, when the caller has it: then it need not be read.
+	Message *mta.Message
 	// Was, when it is set, is the delivery as it was read: one that has changed
 	// since (state, due time, attempts, open recipients or the notice) is skipped
 	// and named like one that is gone.

@@ -42,6 +42,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"SettleRemovesTheDelivery", settleRemoves},
 		{"SettleNamesWhatIsGone", settleGone},
 		{"SettleOneDeliveryTwiceInOneCall", settleTwice},
+		{"SettleManyAtOnce", settleMany},
 		{"SettleOnlyWhatIsAsItWas", settleAsItWas},
 		{"LastDeliveryRemovesTheMessage", lastDelivery},
 		{"ReportsInTheSameCommit", reports},

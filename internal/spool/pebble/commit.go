@@ -36,8 +36,10 @@ type txn struct {
 	// What this batch changed of things it may read again.
 	remaining map[mta.ID]uint64
 	changed   map[mta.DeliveryKey][]byte // the new record; nil when removed
+	ahead     ahead                      // what was read for a large batch of settlements
 	stored    []storedRecipient          // scratch
 	places    []uint32                   // scratch
+	known     facts                      // scratch: of a message that the caller has
 	// For after the commit.
 	removed []removed
 	added   []mta.ID
@@ -64,6 +66,7 @@ func (t *txn) begin(n int) {
 	clear(t.dests)
 	clear(t.remaining)
 	clear(t.changed)
+	t.ahead.valid = false
 	t.removed, t.added = t.removed[:0], t.added[:0]
 }
 

@@ -53,6 +53,7 @@ func (s *Store) settleLocked(sets []*spool.Settlement) (b applied, forget []remo
 	defer s.commit.Unlock()
 	t := &s.commit.txn
 	t.begin(512 * (1 + len(sets)))
+	t.ahead.read(t, sets)
 	for _, st := range sets {
 		err := t.settle(st)
 		if errors.Is(err, spool.ErrNotFound) {
@@ -125,6 +126,9 @@ func (t *txn) old(k mta.DeliveryKey) (v []byte, closer io.Closer, err error) {
 		}
 		return v, io.NopCloser(nil), nil
 	}
+	if v, ok := t.ahead.record(k); ok {
+		return v, io.NopCloser(nil), nil
+	}
 	t.key = deliveryKey(t.key[:0], k)
 	v, closer, err = t.s.db.Get(t.key)
 	if errors.Is(err, pdb.ErrNotFound) {
@@ -179,7 +183,7 @@ func (t *txn) settleRecords(st *spool.Settlement, h *head) error {
 	}
 	kind, from := byte(entryPlain), (*facts)(nil)
 	recs := st.Records
-	if from = t.factsOf(st.Delivery.Message); from != nil {
+	if from = t.factsFor(st, h); from != nil {
 		if h.accepted != 0 {
 			kind = entryLater
 		} else {
@@ -208,6 +212,15 @@ func (t *txn) storedAt(address, domain string, from int) int {
 		}
 	}
 	return -1
+}
+
+// factsFor gives what the records of a settlement need of its message.
+func (t *txn) factsFor(st *spool.Settlement, h *head) *facts {
+	if m := st.Message; m != nil && m.ID == st.Delivery.Message {
+		t.known = facts{msg: m, accepted: h.accepted}
+		return &t.known
+	}
+	return t.factsOf(st.Delivery.Message)
 }
 
 // factsOf gives a message's facts from memory or the store, or nil.
