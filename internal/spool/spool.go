@@ -122,7 +122,8 @@ type Stats struct {
 // RecordFilter selects journal records in Records.
 type RecordFilter struct {
 	ID        mta.ID    // one message's, and
-	Recipient string    // one recipient's (case-insensitive); both zero: everything
+	Recipient string    // one recipient's (case-insensitive)
+	MessageID string    // those of messages with this Message-ID field, with its brackets
 	Since     time.Time // records at or after; zero: from the start
 }
 

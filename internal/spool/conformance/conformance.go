@@ -62,6 +62,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"RecordsFilters", recordsFilters},
 		{"RecordsOfManyRecipients", recordsOfMany},
 		{"Prune", prune},
+		{"ArrivalsFromTheEnd", arrivalsAreTold},
+		{"JournalIsMeasured", journalIsMeasured},
 		{"FeedIsInCommitOrder", feedOrder},
 		{"FeedWaits", feedWaits},
 		{"Followers", followers},

@@ -228,6 +228,10 @@ func (t *txn) entry(recs []*mta.Record, id mta.ID, kind byte, from *facts, place
 			t.key = recipientKey(t.key[:0], addressHash(r.Recipient), seq)
 			_ = t.b.Set(t.key, nil, nil)
 		}
+		if word := recs[0].MessageID; word != "" && !isOwnMessageID(id, word) {
+			t.key = recipientKey(t.key[:0], addressHash(word), seq)
+			_ = t.b.Set(t.key, nil, nil)
+		}
 	}
 	return seq
 }

@@ -36,15 +36,17 @@ func (s *Store) Records(ctx context.Context, filter spool.RecordFilter, f func(*
 	snap := s.db.NewSnapshot()
 	defer snap.Close()
 	h := &history{s: s, r: snap, filter: filter, origins: make(map[uint64]*origin)}
-	if filter.ID.IsZero() && filter.Recipient == "" {
-		return h.all(ctx, f)
-	}
 	var seqs []uint64
 	var err error
-	if !filter.ID.IsZero() {
+	switch {
+	case !filter.ID.IsZero():
 		seqs, err = h.ofMessage(nil, filter.ID)
-	} else {
-		seqs, err = h.ofRecipient(ctx)
+	case filter.Recipient != "":
+		seqs, err = h.ofWord(ctx, filter.Recipient)
+	case filter.MessageID != "":
+		seqs, err = h.ofWord(ctx, filter.MessageID)
+	default:
+		return h.all(ctx, f)
 	}
 	if err != nil {
 		return err
@@ -151,6 +153,7 @@ func (h *history) wants(r *mta.Record) bool {
 	f := &h.filter
 	return (f.ID.IsZero() || r.ID == f.ID) &&
 		(f.Recipient == "" || strings.EqualFold(f.Recipient, r.Recipient)) &&
+		(f.MessageID == "" || f.MessageID == r.MessageID) &&
 		(f.Since.IsZero() || recordMS(r.Time) >= recordMS(f.Since))
 }
 
@@ -201,46 +204,24 @@ func (h *history) ofMessage(seqs []uint64, id mta.ID) ([]uint64, error) {
 	return seqs, c.err()
 }
 
-// ofRecipient gives the numbers of all entries of the messages that the
-// recipient had, oldest first: one seek for each bucket.
-func (h *history) ofRecipient(ctx context.Context) ([]uint64, error) {
-	c, err := h.s.newScan(h.r, []byte{tableRecipients}, []byte{tableRecipients + 1})
-	if err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
-	}
-	defer c.close()
-	want := addressHash(h.filter.Recipient)
+// ofWord gives the numbers of all entries of the messages that the recipient
+// had, or that have the Message-ID, oldest first.
+func (h *history) ofWord(ctx context.Context, word string) ([]uint64, error) {
 	seen := make(map[mta.ID]bool)
 	var seqs []uint64
-	for ok := c.first(); ok; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	err := h.byWord(ctx, word, func(seq uint64) (err error) {
+		if id, found := h.holds(seq); found && !seen[id] {
+			seen[id] = true
+			seqs, err = h.ofMessage(seqs, id)
 		}
-		hash, seq, good := parseRecipientKey(c.key())
-		switch {
-		case !good:
-			h.s.setAsideRecord("a key of the recipient index is damaged", c.key())
-			ok = c.next()
-		case hash < want:
-			ok = c.seek(recipientKey(nil, want, seq&^(1<<bucketBits-1)))
-		case hash > want:
-			ok = c.seek(recipientKey(nil, 0, seq&^(1<<bucketBits-1)+1<<bucketBits))
-		default:
-			if id, found := h.holds(seq); found && !seen[id] {
-				seen[id] = true
-				if seqs, err = h.ofMessage(seqs, id); err != nil {
-					return nil, err
-				}
-			}
-			ok = c.next()
-		}
-	}
+		return err
+	})
 	slices.Sort(seqs)
-	return slices.Compact(seqs), c.err()
+	return slices.Compact(seqs), err
 }
 
-// holds reports whether an entry has a record of the filter's recipient, and
-// of which message.
+// holds reports whether an entry has a record of the filter's recipient or
+// Message-ID, and of which message.
 func (h *history) holds(seq uint64) (id mta.ID, found bool) {
 	v, closer, err := h.r.Get(journalKey(nil, seq))
 	if err != nil {
@@ -252,7 +233,8 @@ func (h *history) holds(seq uint64) (id mta.ID, found bool) {
 		return id, false
 	}
 	_ = e.records(nil, func(r *mta.Record) bool {
-		found = strings.EqualFold(r.Recipient, h.filter.Recipient)
+		found = h.filter.MessageID != "" && r.MessageID == h.filter.MessageID ||
+			h.filter.Recipient != "" && strings.EqualFold(r.Recipient, h.filter.Recipient)
 		return !found
 	})
 	return e.id, found
