@@ -2,6 +2,7 @@ package admin
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -60,7 +61,7 @@ func (b *steadyBody) Read(p []byte) (int, error) {
 	}
 	_ = b.control.SetReadDeadline(until) // a connection that cannot is closed already
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
+	if errors.Is(err, io.EOF) { // after another error the rest is still to come
 		b.ended = true
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
@@ -100,7 +101,7 @@ func (w *steadyWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // crowd bounds the connections of a listener. When all places are taken, the
 // connection that has been idle longest gives its place up; when none is idle, a
-// new one waits in the system's queue.
+// new one waits, and those after it in the system's queue.
 type crowd struct {
 	net.Listener
 	places chan struct{}
@@ -126,6 +127,10 @@ func newCrowd(l net.Listener, most int) *crowd {
 
 // Accept implements net.Listener.
 func (c *crowd) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case c.places <- struct{}{}:
 	default:
@@ -134,13 +139,9 @@ func (c *crowd) Accept() (net.Conn, error) {
 		case c.places <- struct{}{}:
 			c.setWaiting(false)
 		case <-c.closed:
+			_ = conn.Close()
 			return nil, net.ErrClosed
 		}
-	}
-	conn, err := c.Listener.Accept()
-	if err != nil {
-		<-c.places
-		return nil, err
 	}
 	return &guest{Conn: conn, leave: sync.OnceFunc(func() { <-c.places })}, nil
 }
