@@ -9,6 +9,7 @@ import (
 var (
 	errOpenQuote   = errors.New(`a quoted string has no end (")`)
 	errOpenComment = errors.New("a comment has no end")
+	errNoComment   = errors.New("a comment ends that has not begun")
 	errOpenLiteral = errors.New("an address literal has no end")
 	errAngle       = errors.New("angle brackets do not pair")
 	errNoComma     = errors.New("two addresses, or words, without a comma between them")
@@ -62,6 +63,8 @@ func (l *mailboxList) next(s string) (n int, err error) {
 	case '(':
 		l.gap = true
 		return comment(s)
+	case ')':
+		return 0, errNoComment
 	case '"':
 		if n, err = enclosed(s, '"', errOpenQuote); err != nil {
 			return 0, err

@@ -38,7 +38,7 @@ func TestMailboxesRefuses(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{
 		"a b", "a@b c@d", `"x`, `"x\"`, "(x", "((x)", "a@[1", "<a@b", "a@b>", "<<a>", "<a> b", "<a> <b>", "<>", "Ann <>",
-		"g: h: a;", ":a", "a@b: c@d", "a@b\nBcc: c@d", "<a>:b", `a@b "c"`, "a@b\n c@d",
+		")", "a) b", "a)@b", "g: h: a;", ":a", "a@b: c@d", "a@b\nBcc: c@d", "<a>:b", `a@b "c"`, "a@b\n c@d",
 	} {
 		if got, err := Mailboxes(in); err == nil {
 			t.Errorf("%q: %q", in, got)
@@ -69,7 +69,7 @@ func TestMailboxesReadsWhatOthersWrite(t *testing.T) {
 
 // Nothing but pieces of the value comes out, and nothing makes it hang.
 func FuzzMailboxes(f *testing.F) {
-	for _, s := range []string{"", "a@b, c", "G: a, <b@c>;", `"x\"y"@z (c (d)) <@r:q@w>`, "(", "<", "[", "\\"} {
+	for _, s := range []string{"", "a@b, c", "G: a, <b@c>;", `"x\"y"@z (c (d)) <@r:q@w>`, "(", "<", "[", "\\", ")", "a)@b"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,6 +60,10 @@ func TestPickup(t *testing.T) {
 	leave(t, one, "beside.json", `{"from":"","to":"c@to.example"}`)
 	leave(t, one, "beside.eml", "From: a@from.example\nSubject: beside\n\ntext\n")
 	leave(t, one, "bad.eml", "From: a@from.example\n\ntext\n")
+	leave(t, one, "huge.tmp", "From: a@from.example\nTo: d@to.example\n\n")
+	if err := errors.Join(os.Truncate(filepath.Join(one, "huge.tmp"), 1<<40), os.Rename(filepath.Join(one, "huge.tmp"), filepath.Join(one, "huge.eml"))); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(one, "plain.eml"), []byte("From: A <a@from.example>\nTo: d@to.example\nBcc: e@to.example\nSubject: plain\n\ntext\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +86,11 @@ func TestPickup(t *testing.T) {
 		}
 	}
 	mtatest.Eventually(t, 10*time.Second, "the directory is empty", func() bool { return len(left(t, one)) == 0 })
-	if names := fmt.Sprint(left(t, filepath.Join(one, "bad"))); names != "[bad.eml bad.reason]" {
+	if names := fmt.Sprint(left(t, filepath.Join(one, "bad"))); names != "[bad.eml bad.reason huge.eml huge.reason]" {
 		t.Errorf("bad: %s", names)
+	}
+	if why, err := os.ReadFile(filepath.Join(one, "bad", "huge.reason")); err != nil || !bytes.Contains(why, []byte("552 5.3.4 the message is larger than 50000000 octets")) {
+		t.Errorf("%s, %v", why, err)
 	}
 	d.replace(fmt.Sprintf("directory = %q", one), fmt.Sprintf("directory = %q\ndone = \"done\"", two))
 	if out := d.must("config", "reload"); !strings.Contains(out, "pickup.1.directory") {
