@@ -33,6 +33,7 @@ type Config struct {
 	ACME     ACME
 	Limits   Limits
 	Journal  Journal
+	Events   Events
 	Webhooks []Webhook
 	DKIM     []DKIMKey
 	Identity Identity

@@ -24,6 +24,50 @@ type Webhook struct {
 	Concurrency int            // requests at once
 }
 
+// Events is where events are written as lines.
+type Events struct {
+	File       string // absolute; empty: nowhere
+	RotateSize int64  // octets
+	RotateAge  time.Duration
+	Keep       int    // rotated files at most
+	KeepSize   int64  // octets of them at most
+	Syslog     string // empty: nowhere
+	Events     []mta.Event
+	Streams    []string
+}
+
+func eventsTable() *table {
+	at := func(c *Config) *Events { return &c.Events }
+	return &table{name: "events", doc: "What happens to mail, as lines in a file or in the system's log.", keys: []*key{
+		newKey("file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &at(c).File }).
+			is(`""`, "File that gets one JSON object a line; empty: none."),
+		newKey("rotate_size", size(1e3, 1<<50, "100MB"), func(c *Config, _ int) *int64 { return &at(c).RotateSize }).
+			is(`"100MB"`, "Size at which the file is renamed and compressed."),
+		newKey("rotate_age", duration(time.Minute, 10*year, "1d"), func(c *Config, _ int) *time.Duration { return &at(c).RotateAge }).
+			is(`"1d"`, "Age of the first line at which it is, too."),
+		newKey("keep", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).Keep }).
+			is(`30`, "Most compressed files that stay; the oldest leave first."),
+		newKey("keep_size", size(1e3, 1<<60, "10GB"), func(c *Config, _ int) *int64 { return &at(c).KeepSize }).
+			is(`"10GB"`, "Most octets of them that stay."),
+		newKey("syslog", text("place", optionalSyslog), func(c *Config, _ int) *string { return &at(c).Syslog }).
+			is(`""`, "Where lines of RFC 5424 go: `unix:///dev/log`, `udp://HOST:PORT`, `tcp://HOST:PORT`, or `journald`; empty: nowhere."),
+		newKey("events", list(word(eventWords), 0, len(eventWords), `["delivered", "failed"]`), func(c *Config, _ int) *[]mta.Event { return &at(c).Events }).
+			is(`[]`, "Events that are written; an empty list means all."),
+		newKey("streams", list(text("stream name", checkStream), 0, maxList, `["invoices"]`), func(c *Config, _ int) *[]string { return &at(c).Streams }).
+			is(`[]`, "Streams whose events are written; an empty list means all."),
+	}}
+}
+
+func optionalSyslog(s string) string {
+	if s == "" {
+		return ""
+	}
+	if err := events.CheckSyslog(s); err != nil {
+		return shown(s) + " " + err.Error()
+	}
+	return ""
+}
+
 // eventWords are the events of the journal.
 var eventWords = func() (out words[mta.Event]) {
 	for e := range mta.LastEvent + 1 {

@@ -276,6 +276,7 @@ func (l *loader) resolve() {
 	for i := range l.cfg.Pickups {
 		paths = append(paths, &l.cfg.Pickups[i].Directory)
 	}
+	paths = append(paths, &l.cfg.Events.File)
 	for i := range l.cfg.Webhooks {
 		paths = append(paths, &l.cfg.Webhooks[i].SecretFile)
 	}

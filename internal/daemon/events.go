@@ -16,6 +16,12 @@ import (
 func eventSettings(c *config.Config) (events.Settings, error) {
 	pool, err := roots(c)
 	s := events.Settings{Roots: pool}
+	lines := events.Filter{Events: c.Events.Events, Streams: c.Events.Streams}
+	s.File = events.File{
+		Path: c.Events.File, Size: c.Events.RotateSize, Age: c.Events.RotateAge,
+		Keep: c.Events.Keep, KeepSize: c.Events.KeepSize, Filter: lines,
+	}
+	s.Syslog = events.Syslog{URL: c.Events.Syslog, Filter: lines}
 	for _, w := range c.Webhooks {
 		s.Webhooks = append(s.Webhooks, events.Webhook{
 			Name: w.Name, URL: w.URL, Secrets: w.Secret, Filter: events.Filter{Events: w.Events, Streams: w.Streams},

@@ -156,6 +156,15 @@ func (h *Hub) followers() map[string]follower {
 		w := newWebhook(&h.opts, &h.life.settings, conf)
 		out[w.name] = w
 	}
+	if conf := h.life.settings.File; conf.Path != "" {
+		l := newFileFollower(&h.opts, conf)
+		out[l.name] = l
+	}
+	if conf := h.life.settings.Syslog; conf.URL != "" {
+		if l, err := newSyslogFollower(&h.opts, conf); err == nil { // else the configuration was not checked
+			out[l.name] = l
+		}
+	}
 	return out
 }
 

@@ -41,11 +41,15 @@ type Options struct {
 	Note func(ctx context.Context, words string) error
 	// Dial makes connections to receivers; nil is a net.Dialer's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	giveUp time.Duration // instead of GiveUpAfter, for tests
 }
 
 // Settings are what may change while mail flows.
 type Settings struct {
 	Webhooks []Webhook // each with a name of its own
+	File     File
+	Syslog   Syslog
 	Roots    *x509.CertPool
 }
 

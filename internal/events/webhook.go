@@ -27,6 +27,7 @@ package events
 // each 1,000 events and about 1 MiB at most while it flies.
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -41,15 +42,17 @@ import (
 
 // webhook is one receiver; run owns all fields below the line.
 type webhook struct {
-	name   string // as a follower of the feed
-	conf   Webhook
-	feed   spool.Feed
-	log    *slog.Logger
-	note   func(ctx context.Context, words string) error
-	agent  string
-	client *http.Client
-	roots  *x509.CertPool
-	told   *telling // what others may read
+	name  string // as a follower of the feed
+	conf  Webhook
+	feed  spool.Feed
+	log   *slog.Logger
+	note  func(ctx context.Context, words string) error
+	agent string
+	// giveUpAfter is GiveUpAfter.
+	giveUpAfter time.Duration
+	client      *http.Client
+	roots       *x509.CertPool
+	told        *telling // what others may read
 
 	// -------------------------------------------------------------------------
 	read     spool.Position // what comes next
@@ -74,7 +77,7 @@ func newWebhook(o *Options, s *Settings, conf Webhook) *webhook {
 	return &webhook{
 		name: "webhook " + conf.Name, conf: conf, feed: o.Feed, note: o.Note, agent: "mailout/" + o.Version,
 		log: o.Logger.With("webhook", conf.Name), client: newClient(o, s, &conf), roots: s.Roots, told: &telling{kind: "webhook", name: conf.Name},
-		answers: make(chan answer, conf.Concurrency),
+		answers: make(chan answer, conf.Concurrency), giveUpAfter: cmp.Or(o.giveUp, GiveUpAfter),
 	}
 }
 
@@ -143,7 +146,7 @@ func (w *webhook) overdue(ctx context.Context, b *batch, newestRecord time.Time)
 		return
 	}
 	b.first = newest(w.since, newestRecord)
-	if time.Since(b.first) >= GiveUpAfter {
+	if time.Since(b.first) >= w.giveUpAfter {
 		w.giveUp(ctx, b, "the receiver has failed since then")
 	}
 }
@@ -321,7 +324,7 @@ func (w *webhook) failed(ctx context.Context, b *batch, a *answer) {
 	b.tries++
 	b.due = now.Add(wait(batchWaits, b.tries))
 	b.halve = b.tries >= 2 && b.count > 1 && a.aboutContent()
-	if now.Sub(b.first) >= GiveUpAfter {
+	if now.Sub(b.first) >= w.giveUpAfter {
 		w.giveUp(ctx, b, a.words())
 	}
 }
@@ -352,7 +355,7 @@ func (w *webhook) noteDropped(ctx context.Context, now bool) {
 	if w.dropped == 0 || !now && time.Since(w.noted) < noteEvery {
 		return
 	}
-	words := fmt.Sprintf("webhook %s: %d events were given up after three days: %s", w.conf.Name, w.dropped, w.why)
+	words := fmt.Sprintf("webhook %s: %d events were given up, after being tried for %s: %s", w.conf.Name, w.dropped, w.giveUpAfter, w.why)
 	w.noted, w.dropped = time.Now(), 0
 	w.log.Error("events were given up", mta.KeyReason, words)
 	w.write(ctx, words)

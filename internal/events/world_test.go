@@ -49,6 +49,7 @@ type house struct {
 	store     *pebble.Store
 	receivers map[string]*receiver
 	n         int // messages made
+	giveUp    time.Duration
 	notes     []string
 }
 
@@ -83,7 +84,7 @@ func (h *house) close() {
 func (h *house) hub(s Settings) *Hub {
 	h.Helper()
 	hub := NewHub(Options{
-		Feed: h.store, Logger: slog.New(slog.DiscardHandler), Settings: s, Version: "1", Hostname: "mailout.example",
+		Feed: h.store, Logger: slog.New(slog.DiscardHandler), Settings: s, Version: "1", Hostname: "mailout.example", giveUp: h.giveUp,
 		Note: func(_ context.Context, words string) error {
 			h.notes = append(h.notes, words)
 			return nil
