@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type Queue interface {
 	Command(ctx context.Context, o queue.Order, list []*mta.Delivery) (queue.Tally, []mta.DeliveryKey, error)
 	WhyAll(ctx context.Context, list []*mta.Delivery) ([]queue.Explanation, error)
+	Recall(ctx context.Context, o queue.Order, wants func(d *mta.Delivery, site string) bool) (queue.Tally, error)
 	SetHolds(holds []queue.Hold)
 	SetReroutes(rules []queue.Reroute)
 }
@@ -175,6 +177,11 @@ func (e *errand) wants(d *mta.Delivery) bool {
 	return e.Select.matches(d, e.now) && e.order.Applies(d, e.now) && (e.heldBy == nil || e.heldBy(d))
 }
 
+// recalls is wants for what no store has filtered.
+func (e *errand) recalls(d *mta.Delivery, site string) bool {
+	return e.Select.covers(d) && (e.Select.Site == "" || strings.EqualFold(e.Select.Site, site)) && e.wants(d)
+}
+
 func (e *errand) add(f func(r *Result)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -237,6 +244,13 @@ func (c *Controller) Run(ctx context.Context, r Request, progress func(Result)) 
 
 // run makes the pass: one reader, a few workers.
 func (c *Controller) run(ctx context.Context, e *errand) error {
+	if e.Verb == queue.VerbRelease { // first what is about to be held, then what is
+		tally, err := c.opts.Queue.Recall(ctx, e.order, e.recalls)
+		if err != nil {
+			return err
+		}
+		e.add(func(r *Result) { r.Matched += tally.Changed + tally.Flight + tally.Kept; r.Tally.Add(tally) })
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	work := make(chan []*mta.Delivery)

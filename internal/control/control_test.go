@@ -29,6 +29,7 @@ type desk struct {
 	holds []queue.Hold    // as the queue has them
 	rules []queue.Reroute // the same
 	batch int             // the largest
+	about []*mta.Delivery // in flight, to be held afterwards; as Recall shows them
 	// stale makes the first orders about a delivery fail because it has changed.
 	stale map[mta.DeliveryKey]int
 	fail  error
@@ -62,6 +63,17 @@ func (d *desk) SetHolds(holds []queue.Hold) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.holds = holds
+}
+
+func (d *desk) Recall(_ context.Context, _ queue.Order, wants func(*mta.Delivery, string) bool) (t queue.Tally, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, x := range d.about {
+		if wants(x, "mx."+x.Destination.Domain) {
+			t.Changed++
+		}
+	}
+	return t, nil
 }
 
 func (d *desk) SetReroutes(rules []queue.Reroute) {
@@ -323,5 +335,37 @@ func TestHoldsFileMustBeRead(t *testing.T) {
 	c := control.New(control.Options{Store: d, Queue: d, File: filepath.Join(dir, "none", "x"), Logger: slog.New(slog.DiscardHandler)})
 	if _, err := c.Run(t.Context(), control.Request{Verb: queue.VerbHold, Select: control.Selector{Destination: "two.example"}}, nil); err == nil || d.held() != 0 || len(d.holds) != 0 {
 		t.Errorf("%v, %v", err, d.holds)
+	}
+}
+
+// TestReleaseRecalls: what is about to be held is released by the same
+// conditions as what is held.
+func TestReleaseRecalls(t *testing.T) {
+	t.Parallel()
+	d := newDesk(30)
+	c := d.controller(t, t.TempDir())
+	for _, x := range d.open[:6] {
+		held := *x
+		held.State, held.HeldBy = mta.Held, "held by ann"
+		d.about = append(d.about, &held)
+	}
+	first := d.about[0]
+	for name, x := range map[string]struct {
+		sel  control.Selector
+		want int64
+	}{
+		"all":         {control.Selector{All: true}, 6},
+		"id":          {control.Selector{ID: first.Message.ID}, 1},
+		"destination": {control.Selector{Destination: "two.example"}, 2},
+		"stream":      {control.Selector{Stream: "codes"}, 0},
+		"sender":      {control.Selector{Sender: "A@out.example"}, 3},
+		"null sender": {control.Selector{NullSender: true}, 3},
+		"recipient":   {control.Selector{Recipient: first.Recipients[0].Address}, 1},
+		"site":        {control.Selector{Site: "MX.two.example"}, 2},
+		"age":         {control.Selector{Newer: time.Minute}, 0},
+	} {
+		if r, err := c.Run(t.Context(), control.Request{Verb: queue.VerbRelease, Select: x.sel}, nil); err != nil || r.Changed != x.want || r.Matched != x.want {
+			t.Errorf("%s: %+v %v", name, r, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -116,14 +117,26 @@ func TestReroutesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	var failed error
-	for i := range control.MaxReroutes + 1 {
-		_, failed = c.Run(t.Context(), control.Request{Verb: queue.VerbReroute, To: "direct", Select: control.Selector{Destination: fmt.Sprintf("d%d.example", i)}}, nil)
+	dir := t.TempDir()
+	file := filepath.Join(dir, control.ReroutesFile)
+	rules := make([]queue.Reroute, control.MaxReroutes-1)
+	for i := range rules {
+		rules[i] = queue.Reroute{Destination: fmt.Sprintf("d%d.example", i), To: "direct", Since: time.Now()}
 	}
-	if !errors.Is(failed, control.ErrTooMany) || len(d.rules) != control.MaxReroutes {
-		t.Errorf("%d rules, %v", len(d.rules), failed)
+	data, err := json.Marshal(rules)
+	if err == nil {
+		err = os.WriteFile(file, data, 0o600)
 	}
-	file := filepath.Join(t.TempDir(), control.ReroutesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := d.controller(t, dir)
+	for i, want := range []error{nil, control.ErrTooMany} {
+		r := control.Request{Verb: queue.VerbReroute, To: "direct", Select: control.Selector{Destination: fmt.Sprintf("e%d.example", i)}}
+		if _, err := full.Run(t.Context(), r, nil); !errors.Is(err, want) || len(d.rules) != control.MaxReroutes {
+			t.Errorf("%d rules, %v", len(d.rules), err)
+		}
+	}
 	if err := os.WriteFile(file, []byte(`[{"destination":"x.exam`), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,15 @@ func (s *Selector) broad() bool {
 // filter is what the store can select; matches looks at the rest.
 func (s *Selector) filter() spool.Filter {
 	return spool.Filter{ID: s.ID, Destination: s.Destination, Stream: s.Stream, Sender: s.Sender, Recipient: s.Recipient, State: s.State}
+}
+
+// covers looks at what filter selects.
+func (s *Selector) covers(d *mta.Delivery) bool {
+	m := d.Message
+	return (s.ID.IsZero() || s.ID == m.ID) && (s.Stream == "" || s.Stream == d.Destination.Stream) &&
+		(s.Destination == "" || strings.EqualFold(s.Destination, d.Destination.Domain)) &&
+		(s.Sender == "" || strings.EqualFold(s.Sender, m.Envelope.Sender)) &&
+		(s.Recipient == "" || slices.ContainsFunc(d.Recipients, func(r mta.Recipient) bool { return strings.EqualFold(s.Recipient, r.Address) }))
 }
 
 // matches looks at a delivery whose state may be another than the store's
