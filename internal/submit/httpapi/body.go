@@ -70,11 +70,16 @@ func (s *Sender) readAll(b *body) (content []byte, release func(), err error) {
 			content, release = nil, func() {}
 		}
 	}()
+	taken := int64(0)
 	grow := func(to int64) error {
-		f, err := s.memory.take(b.r.Context(), memoryFactor*(to-int64(cap(content))))
+		// A request that is larger than all the memory has all of it, and must not
+		// wait for more, which is its own.
+		more := min(memoryFactor*(to-int64(cap(content))), s.memory.total-taken)
+		f, err := s.memory.take(b.r.Context(), more)
 		if err != nil {
 			return err
 		}
+		taken += more
 		held = append(held, f)
 		bigger := make([]byte, len(content), to)
 		copy(bigger, content)
