@@ -167,7 +167,11 @@ func (t *Taker) file(name string) bool {
 		t.sweep(name)
 		return true
 	}
-	request, err := t.take(name)
+	var request *submit.Request
+	err := t.said.Guard(filepath.Join(t.opts.Folder.fresh(), name), func() (err error) {
+		request, err = t.take(name)
+		return err
+	})
 	refusal, waits := filedoor.Waits(err)
 	switch {
 	case err == nil || errors.Is(err, submit.ErrTaken):

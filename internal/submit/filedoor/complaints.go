@@ -1,7 +1,9 @@
 package filedoor
 
 import (
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"mailout/internal/mta"
@@ -25,6 +27,18 @@ func NewComplaints(log *slog.Logger) *Complaints {
 	c := &Complaints{log: log}
 	c.mu.told = map[[2]string]struct{}{}
 	return c
+}
+
+// Guard runs f and turns a panic into an error, which the log gets with where it
+// was: one file must not end the daemon, and again after each start.
+func (c *Complaints) Guard(path string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+			c.Tell(path, "taking a file in broke off; this is a bug", fmt.Errorf("%w\n%s", err, debug.Stack()))
+		}
+	}()
+	return f()
 }
 
 // Tell logs an error about a path.

@@ -497,6 +497,22 @@ func TestWhatMustWaitStays(t *testing.T) {
 	}
 }
 
+// A bug that one file brings out ends neither the daemon nor the others' mail,
+// and the file is not lost.
+func TestAPanicIsOneFiles(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.write("a.eml", plain)
+	b.in.while = func() { panic("a bug") }
+	b.passes()
+	if n := len(strings.Fields(b.names(takenRoom))); n != 1 {
+		t.Fatalf("%d in the room", n)
+	}
+	b.in.while = nil
+	b.passes()
+	b.expect("a@from.example → b@to.example c@to.example: " + plain)
+}
+
 func TestDone(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(o *Options) { o.Done = "done" })

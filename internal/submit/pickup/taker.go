@@ -369,7 +369,7 @@ func (t *Taker) handOver(d directory) bool {
 
 // one deals with one message of the private room; false says that it must wait.
 func (t *Taker) one(d directory, it *item) bool {
-	err := t.take(d, it)
+	err := t.said.Guard(filepath.Join(t.opts.Directory, it.name), func() error { return t.take(d, it) })
 	refusal, waits := filedoor.Waits(err)
 	switch {
 	case err == nil || errors.Is(err, submit.ErrTaken):
