@@ -1,6 +1,6 @@
 // Package journal is the read side of the journal: what happened to a message
-// or to an address, record by record (Trace) or joined into attempts
-// (Attempts).
+// or to an address, record by record (Trace, Select) or joined into attempts
+// (Attempts), and which messages there were (Find).
 //
 // It writes nothing: records are written by the spool in the commit of the
 // change that they tell of. It is called by admin. It starts no goroutine.
@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,23 +19,122 @@ import (
 	"mailout/internal/spool"
 )
 
-// ErrQuery says that a trace was asked for nothing: neither an ID nor an
-// address.
-var ErrQuery = errors.New("trace: give a message ID or a recipient's address")
+// ErrQuery says that a trace was asked for nothing.
+var ErrQuery = errors.New("trace: give a message ID, a recipient's address, a Message-ID, or another condition")
 
-// Trace calls f for the records of a message (query is its ID, in either case)
-// or of a recipient (any other text), written at or after since, oldest first,
-// until f returns false. An address matches in either case, with or without
-// angle brackets, and with its domain as people write it or as A-labels. An
-// empty query is ErrQuery.
+// Trace calls f for the records of a message (query is its ID, in either case,
+// or its Message-ID) or of a recipient (any other text), written at or after
+// since, oldest first, until f returns false. An address matches in either
+// case, with or without angle brackets, and with its domain as people write it
+// or as A-labels; a Message-ID exactly, and only when there is no recipient of
+// that name. An empty query is ErrQuery.
 func Trace(ctx context.Context, store spool.Store, query string, since time.Time, f func(*mta.Record) bool) error {
-	filter := spool.RecordFilter{Since: since}
-	if id, err := mta.ParseID(strings.TrimSpace(query)); err == nil && !id.IsZero() {
-		filter.ID = id
-	} else if filter.Recipient = address(query); filter.Recipient == "" {
-		return ErrQuery
+	return Select(ctx, store, Selection{Query: query, Since: since}, f)
+}
+
+// Selection selects journal records. Zero fields select everything; all that
+// are given must hold.
+type Selection struct {
+	Query     string // as Trace reads it; empty: every message
+	Since     time.Time
+	Until     time.Time // before this
+	Sender    *string   // the return path, as people write it; "" is the null one
+	Recipient string
+	Stream    string
+	Tag       string
+	Events    []mta.Event // any of these
+}
+
+// Select calls f for the records selected, oldest first, until f returns
+// false. Without a query or a recipient it reads the journal through. A
+// selection of everything is ErrQuery.
+func Select(ctx context.Context, store spool.Store, s Selection, f func(*mta.Record) bool) error {
+	m, err := newMatch(s)
+	if err != nil {
+		return err
 	}
-	return store.Records(ctx, filter, f)
+	for _, filter := range m.filters {
+		found := false
+		err := store.Records(ctx, filter, func(r *mta.Record) bool {
+			if !m.Record(r) {
+				return true
+			}
+			found = true
+			return f(r)
+		})
+		if err != nil || found {
+			return err
+		}
+	}
+	return nil
+}
+
+// Match is a selection that is asked about single records.
+type Match struct {
+	s       Selection
+	filters []spool.RecordFilter // in the order in which they are tried
+}
+
+// NewMatch makes one, for records that come one by one. A query that could be
+// an address and a Message-ID is either here.
+func NewMatch(s Selection) (*Match, error) { return newMatch(s) }
+
+func newMatch(s Selection) (*Match, error) {
+	m := &Match{s: s}
+	if s.Sender != nil {
+		sender := address(*s.Sender)
+		m.s.Sender = &sender
+	}
+	m.s.Recipient = address(s.Recipient)
+	text := strings.TrimSpace(s.Query)
+	if id, err := mta.ParseID(text); err == nil && !id.IsZero() {
+		m.filters = []spool.RecordFilter{{ID: id}}
+	} else if to := address(text); to != "" {
+		m.filters = []spool.RecordFilter{{Recipient: to}}
+		if strings.Contains(text, "@") {
+			if id, ok := ownID(text); ok {
+				m.filters = append(m.filters, spool.RecordFilter{ID: id, MessageID: bracketed(text)})
+			}
+			m.filters = append(m.filters, spool.RecordFilter{MessageID: bracketed(text)})
+		}
+	} else if m.s.Recipient != "" {
+		m.filters = []spool.RecordFilter{{Recipient: m.s.Recipient}}
+	} else if m.empty() {
+		return nil, ErrQuery
+	} else {
+		m.filters = []spool.RecordFilter{{}}
+	}
+	for i := range m.filters {
+		m.filters[i].Since = s.Since
+	}
+	return m, nil
+}
+
+// empty reports whether nothing but times is asked for.
+func (m *Match) empty() bool {
+	return m.s.Sender == nil && m.s.Stream == "" && m.s.Tag == "" && len(m.s.Events) == 0 && m.s.Since.IsZero() && m.s.Until.IsZero()
+}
+
+// ID is the message that is asked for, when it is one.
+func (m *Match) ID() (mta.ID, bool) { id := m.filters[0].ID; return id, !id.IsZero() }
+
+// Record reports whether a record is selected, the query aside.
+func (m *Match) Record(r *mta.Record) bool {
+	s := &m.s
+	return (s.Until.IsZero() || r.Time.Before(s.Until)) && (s.Since.IsZero() || !r.Time.Before(s.Since)) &&
+		(s.Sender == nil || strings.EqualFold(r.Sender, *s.Sender)) &&
+		(s.Recipient == "" || strings.EqualFold(r.Recipient, s.Recipient)) &&
+		(s.Stream == "" || r.Stream == s.Stream) &&
+		(s.Tag == "" || slices.Contains(r.Tags, s.Tag)) &&
+		(len(s.Events) == 0 || slices.Contains(s.Events, r.Event))
+}
+
+// Wants reports whether a record is selected, by query and all else.
+func (m *Match) Wants(r *mta.Record) bool {
+	return m.Record(r) && slices.ContainsFunc(m.filters, func(f spool.RecordFilter) bool {
+		return (f.ID.IsZero() || f.ID == r.ID) && (f.Recipient == "" || strings.EqualFold(f.Recipient, r.Recipient)) &&
+			(f.MessageID == "" || f.MessageID == r.MessageID)
+	})
 }
 
 // address gives the text of an address as records hold it. What is no address
