@@ -101,13 +101,13 @@ func refused(resp *http.Response) error {
 		status = exitFailure
 	case len(p.Errors) > 0: // of the configuration file
 		status = exitConfig
-	case p.Field == "recipient":
+	case p.Field == "recipient", strings.HasPrefix(p.Field, "to["):
 		status = exitNoUser
 	}
 	if status == exitConfig {
 		return &exitError{Status: status, Err: errors.New(strings.Join(p.Errors, "\n"))}
 	}
-	if p.Reply != "" {
+	if p.Reply != "" && status != exitNoUser { // its detail names the address
 		return fail(status, "%s", p.Reply)
 	}
 	return fail(status, "%s", p.Error())
