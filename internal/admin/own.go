@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"net/http"
 
 	"mailout/internal/mta"
 	"mailout/internal/rest"
@@ -64,12 +63,4 @@ func ownerOf(ctx context.Context, store spool.Store, id mta.ID) (owner string, e
 		return false // the first is the oldest
 	})
 	return owner, err
-}
-
-// ownOnly says that an order about more than one message needs the scope admin.
-func ownOnly(ctx context.Context) *Problem {
-	if user, all := rest.All(ctx); !all {
-		return &Problem{Status: http.StatusForbidden, Detail: user + " may give orders about single messages of its own only; others need the scope admin"}
-	}
-	return nil
 }

@@ -199,11 +199,11 @@ type CommandBody struct {
 
 func (s *Server) controlRoutes(api huma.API) {
 	for v := queue.VerbHold; v <= queue.VerbReroute; v++ {
-		scope := account.ScopeControl
-		if v == queue.VerbReroute {
-			scope = account.ScopeAdmin // it gives other people's mail to any host
-		}
 		order := func(place, path, about string) {
+			scope := account.ScopeControl // over one's own message
+			if place != "id" || v == queue.VerbReroute {
+				scope = account.ScopeAdmin // over others' too, or to any host
+			}
 			op := rest.Operation(huma.Operation{
 				OperationID: v.String() + "-" + about, Method: http.MethodPost, Path: path + "/" + v.String(), Tags: []string{"Control"},
 				Summary:     "Order " + v.String() + " for " + about,
