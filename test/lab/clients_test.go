@@ -30,6 +30,7 @@ const (
 	clientDoor     = "127.0.1.8:2600" // trusted, clear text
 	clientSTARTTLS = "2587"
 	clientImplicit = "2465"
+	clientHTTP     = "8443"
 	clientMX       = "127.0.1.50"
 	clientUser     = "erp"
 	clientPassword = "s3cret"
@@ -40,6 +41,7 @@ type office struct {
 	*mailout
 	mx   *mtatest.MX
 	ca   string // PEM file
+	key  string // of the user, for HTTP
 	home string
 }
 
@@ -63,6 +65,12 @@ func openOffice() (*office, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := exec.Command(os.Getenv("LAB_MAILOUT"), "config", "key").Output()
+	if err != nil {
+		return nil, err
+	}
+	key, line, _ := strings.Cut(string(keys), "\n")
+	o.key = key
 	text := fmt.Sprintf(`
 [[route]]
 domains = ["to.example"]
@@ -74,7 +82,12 @@ tls = "none"
 name = %q
 password = %q
 from = ["*@origin.test", "*@mailout.origin.test"]
-`, clientMX, clientUser, strings.TrimSpace(string(verifier)))
+%s
+[http]
+address = "127.0.1.8:%s"
+cert = %q
+key = %q
+`, clientMX, clientUser, strings.TrimSpace(string(verifier)), line, clientHTTP, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	for port, tls := range map[string]string{clientSTARTTLS: "required", clientImplicit: "implicit"} {
 		text += fmt.Sprintf("\n[[listen]]\naddress = \"127.0.1.8:%s\"\ntrusted = []\ntls = %q\ncert = %q\nkey = %q\n", port, tls, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	}

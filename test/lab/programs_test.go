@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -159,6 +160,29 @@ func TestPostfixSignsIn(t *testing.T) {
 				"--data", "From: app@origin.test\nTo: ann@to.example\nSubject: by "+c.mechanism+"\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n"+greeting+"\n")
 			m := o.arrived(t, before, program{from: "app@origin.test", with: "ESMTPSA"})
 			if got := subject(t, m); got != "by "+c.mechanism {
+				t.Errorf("subject %q", got)
+			}
+		})
+	}
+}
+
+// TestCurlSpeaksHTTP: a message as JSON, and a whole one.
+func TestCurlSpeaksHTTP(t *testing.T) {
+	o := needOffice(t)
+	content := "From: app@origin.test\nTo: ann@to.example\nBcc: bob@to.example\nSubject: Grüße\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + greeting + "\n"
+	fields, err := json.Marshal(map[string]any{"from": "Die Änne <app@origin.test>", "to": []string{"ann@to.example"}, "bcc": []string{"bob@to.example"}, "subject": "Grüße", "text": greeting})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "https://" + mailoutName + ":" + clientHTTP + "/v1/messages"
+	for _, p := range []program{
+		{name: "JSON", stdin: string(fields), args: []string{"application/json", url}},
+		{name: "message/rfc822", stdin: content, args: []string{"message/rfc822", url + "?from=app@origin.test&to=ann@to.example&to=bob@to.example"}},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			p.args = []string{"curl", "--silent", "--show-error", "--fail-with-body", "--cacert", o.ca, "-H", "Authorization: Bearer " + o.key, "-H", "Content-Type: " + p.args[0], "--data-binary", "@-", p.args[1]}
+			p.from, p.with = "app@origin.test", "HTTPS"
+			if got := subject(t, o.run(t, p)); got != "Grüße" {
 				t.Errorf("subject %q", got)
 			}
 		})
