@@ -242,7 +242,7 @@ func abusiveSessions() []abuseRow {
 			}
 			return a.dial("few").read()
 		}},
-		{"SMTP", "300 connections that say nothing", "421 4.4.2 Time limit exceeded", func(a *abuse) string { return a.silent(300) }},
+		{"SMTP", "300 connections that say nothing", "421 4.4.2 Time limit exceeded", func(a *abuse) string { return a.silent("open", 300) }},
 		{"SMTP", "a command an octet at a time", "421 4.4.2 Time limit exceeded", func(a *abuse) string { return a.drip("open") }},
 		{"SMTP", "a message an octet at a time", "421 4.4.2 Time limit exceeded", func(a *abuse) string { return a.drip("open", abuseMail, abuseRcpt, "DATA") }},
 		over("open", "a message that stops in the middle", "421 4.4.2 Time limit exceeded", abuseMail, abuseRcpt, "DATA", "Subject: x\r\n\r\nhalf"),
@@ -275,19 +275,20 @@ func oneByOne(n int, line string) []string {
 }
 
 // silent opens connections that say nothing; all get the same answer.
-func (a *abuse) silent(n int) string {
+func (a *abuse) silent(door string, n int) string {
 	answers := make([]string, n)
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			t := a.dial("open")
+			t := a.dial(door)
 			if t.err != nil {
 				answers[i] = t.err.Error()
 				return
 			}
 			defer t.conn.Close()
-			t.read()
-			answers[i] = t.read()
+			if answers[i] = t.read(); strings.HasPrefix(answers[i], "220 ") {
+				answers[i] = t.read()
+			}
 		})
 	}
 	all.Wait()

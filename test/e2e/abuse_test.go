@@ -32,8 +32,7 @@ type abuseRow struct {
 type abuse struct {
 	*daemon
 	t        *testing.T
-	ports    map[string]string // address of each [[listen]]
-	http     string            // address of [http]; empty: none
+	ports    map[string]string // address of each [[listen]], and of [http]
 	ca       *mtatest.Authority
 	next     atomic.Uint32
 	sendmail string // the binary by this name
@@ -77,7 +76,7 @@ func (a *abuse) rows() []abuseRow {
 	var rows []abuseRow
 	for _, of := range [][]abuseRow{
 		abusiveCommands(), abusiveAddresses(), abusiveContent(), abusiveChunks(), abusiveSessions(), abusiveTLS(), abusiveAuth(), abusiveProxy(),
-		abusiveSendmail(), abusiveDrops(), abusivePickups(),
+		abusiveSendmail(), abusiveDrops(), abusivePickups(), abusiveRequests(),
 	} {
 		rows = append(rows, of...)
 	}
@@ -114,9 +113,12 @@ func newAbuse(t *testing.T, w *world) *abuse {
 	for user, keys := range map[string]string{
 		"erp":  "from = [\"*@sender.example\"]\n",
 		"shop": "from = [\"*@shop.example\"]\nrate = \"1/d\"\n",
+		"ops":  "from = [\"*@sender.example\"]\nscopes = [\"read\"]\n",
 	} {
 		fmt.Fprintf(&listen, "[[user]]\nname = %q\npassword = %q\n%s\n", user, a.hashOf("s3cret", "--scram"), keys)
 	}
+	a.ports["http"] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	fmt.Fprintf(&listen, "[http]\naddress = %q\nconnections = 200\n\n", a.ports["http"])
 	fmt.Fprintf(&listen, "[[pickup]]\ndirectory = \"outbox\"\nuser = \"erp\"\nquiet = \"200ms\"\npoll = \"1s\"\n\n")
 	a.replace("[delivery]", listen.String()+"[delivery]")
 	a.start()
