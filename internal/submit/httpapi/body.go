@@ -12,7 +12,8 @@ import (
 	"mailout/internal/rest"
 )
 
-// bodyStart is the first piece of a body that does not tell its size.
+// bodyStart is the first piece of a body. Each further one is as large as all
+// before it: who announces much and sends little holds little.
 const bodyStart = 64 << 10
 
 // maxBody is how large a JSON body may be: base64 takes a third more than what
@@ -86,16 +87,16 @@ func (s *Sender) readAll(b *body) (content []byte, release func(), err error) {
 		content = bigger
 		return nil
 	}
-	first := int64(bodyStart)
+	most := b.most + 1 // one more shows that it is too large
 	if b.r.ContentLength >= 0 {
-		first = b.r.ContentLength + 1 // one more shows the end
+		most = b.r.ContentLength + 1 // and here, that it has ended
 	}
-	if err := grow(first); err != nil {
+	if err := grow(min(bodyStart, most)); err != nil {
 		return content, release, err
 	}
 	for {
 		if len(content) == cap(content) {
-			if err := grow(min(2*int64(cap(content)), b.most+1)); err != nil {
+			if err := grow(min(2*int64(cap(content)), most)); err != nil {
 				return content, release, err
 			}
 		}
