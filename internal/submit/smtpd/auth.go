@@ -294,6 +294,10 @@ func (s *session) mayMail(r *submit.Request) *submit.Refusal {
 	if u.Stream != "" {
 		r.Stream = u.Stream
 	}
+	if !u.May(account.ScopeSend) {
+		reply := mta.Reply{Code: 550, Enhanced: mta.Enhanced{Class: 5, Subject: 7, Detail: 1}, Text: u.Name + " may not send ([[user]] scopes)"}
+		return &submit.Refusal{Reply: reply, Field: "sender"}
+	}
 	// The null return path is nobody's: reports come from it (RFC 5321 4.5.5).
 	if from := r.Envelope.Sender; from != "" && !u.From.Allow(from) {
 		return submit.NotPermitted(u, "sender", from)
