@@ -727,3 +727,38 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+// TestDocs: the examples of docs/pickup.md are what is said of them.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/pickup.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := func(begin string) string {
+		_, rest, found := strings.Cut(string(page), begin)
+		text, _, ends := strings.Cut(rest, "```\n")
+		if !found || !ends {
+			t.Fatalf("%q is not there", begin)
+		}
+		return text
+	}
+	b := newBench(t, nil)
+	b.write("a.eml", "X-Sender"+example("```\nX-Sender"))
+	b.write("b.eml", plain)
+	b.write("b.json", example("```json\n"))
+	b.passes()
+	if len(b.in.taken) != 2 {
+		t.Errorf("taken %q, bad %q", b.in.all(), b.names("bad"))
+	}
+	for _, d := range b.in.taken {
+		if d.r.Envelope.Sender != "bounces@example.com" || len(d.r.Recipients) != 2 || d.r.Recipients[1].Address != "archive@example.com" {
+			t.Errorf("%+v", d.r)
+		}
+	}
+	for _, field := range []string{"from", "to", "stream", "send_at", "expire", "tags", "metadata", "notify", "ret", "envid"} {
+		if !strings.Contains(string(page), "`"+field+"`") {
+			t.Errorf("%s is not on the page", field)
+		}
+	}
+}
