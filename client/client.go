@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -164,7 +165,7 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	u.RawQuery = query.Encode()
 	var content io.Reader
 	if body != nil {
-		content = strings.NewReader(string(body))
+		content = bytes.NewReader(body)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
 	if err != nil {

@@ -258,6 +258,7 @@ func (c *composeCmd) headers(d *composed) error {
 		m.Headers = append(m.Headers, compose.Header{Name: "Sensitivity", Value: "Company-Confidential"})
 	}
 	if c.Receipt { // RFC 8098 2.1
+		d.given["headers["+strconv.Itoa(len(m.Headers))+"]"] = "--receipt"
 		m.Headers = append(m.Headers, compose.Header{Name: "Disposition-Notification-To", Value: "<" + m.From.Address + ">"})
 	}
 	return nil

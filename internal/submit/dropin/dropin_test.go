@@ -382,6 +382,45 @@ func TestSpansAsResendWritesThem(t *testing.T) {
 	}
 }
 
+// TestAFloodOfMembersIsRefused before it is read: it would take far more memory
+// than it has octets.
+func TestAFloodOfMembersIsRefused(t *testing.T) {
+	n := 1 << 20
+	for name, c := range map[string]struct {
+		path, body string
+	}{
+		"emails":           {"/emails/batch", "[" + strings.Repeat("{},", n) + "{}]"},
+		"recipients":       {"/emails", `{"from":"a@example.com","to":[` + strings.Repeat(`"",`, n) + `""]}`},
+		"numbers":          {"/emails", `{"from":"a@example.com","to":[` + strings.Repeat(`1,`, n) + `1]}`},
+		"personalizations": {"/v3/mail/send", `{"personalizations":[` + strings.Repeat("{},", n) + `{}]}`},
+		"arguments":        {"/v3/mail/send", `{"custom_args":{` + strings.Repeat(`"":1,`, n) + `"":1}}`},
+		"attachments":      {"/email", `{"Attachments":[` + strings.Repeat("{},", n) + `{}]}`},
+	} {
+		w := newWorld(t)
+		if rec := w.post(c.path, c.body); rec.Code != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: %d %.200s", name, rec.Code, rec.Body)
+		}
+	}
+	var many []string
+	for i := range 1000 {
+		subst := ""
+		for k := range 20 {
+			subst += fmt.Sprintf(`"-name%d-":"value %d",`, k, i)
+		}
+		many = append(many, fmt.Sprintf(`{"to":[{"email":"a%d@x.example","name":"A"}],"substitutions":{%s"-z-":"z"},"custom_args":{"n":%d}}`, i, subst, i))
+	}
+	w := newWorld(t)
+	body := `{"personalizations":[` + strings.Join(many, ",") + `],"from":{"email":"s@example.com"},"subject":"-name1-","content":[{"type":"text/plain","value":"T"}]}`
+	if rec := w.post("/v3/mail/send", body); rec.Code != 202 || len(w.sender.taken) != 1000 || w.sender.taken[7].Subject != "value 7" {
+		t.Errorf("a thousand personalizations: %d %.200s", rec.Code, rec.Body)
+	}
+	buffer := `{"from":"a@example.com","to":"a@x","attachments":[{"filename":"f","content":{"type":"Buffer","data":[` + strings.Repeat("255,", n) + `0]}}]}`
+	w = newWorld(t)
+	if rec := w.post("/emails", buffer); rec.Code != 200 || len(w.sender.taken[0].Attachments[0].Content) != n+1 {
+		t.Errorf("a Buffer: %d %.200s", rec.Code, rec.Body)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(email("a@example.com")))
 	f.Add([]byte(`[{"to":["a","b"],"attachments":[{"content":{"type":"Buffer","data":[1,2]}}]}]`))

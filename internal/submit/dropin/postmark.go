@@ -1,6 +1,7 @@
 package dropin
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -32,9 +33,9 @@ type postmarkEmail struct {
 	TrackOpens    bool                 `json:"TrackOpens,omitempty" doc:"Nothing is tracked: ignored, with a note in X-Mailout-Note."`
 	TrackLinks    string               `json:"TrackLinks,omitempty"`
 	InlineCSS     *bool                `json:"InlineCss,omitempty" doc:"Ignored with a note."`
-	TemplateID    any                  `json:"TemplateId,omitempty" doc:"Refused, like the others of its kind: there are no templates here."`
+	TemplateID    json.RawMessage      `json:"TemplateId,omitempty" doc:"Refused, like the others of its kind: there are no templates here."`
 	TemplateAlias string               `json:"TemplateAlias,omitempty"`
-	TemplateModel any                  `json:"TemplateModel,omitempty"`
+	TemplateModel json.RawMessage      `json:"TemplateModel,omitempty"`
 }
 
 type postmarkHeader struct {
@@ -154,7 +155,7 @@ func (e *postmarkEmail) taken(id mta.ID) postmarkAnswer {
 // message translates an email.
 func (e *postmarkEmail) message(q *request) (*httpapi.Message, error) {
 	switch {
-	case e.TemplateID != nil || e.TemplateAlias != "" || e.TemplateModel != nil:
+	case given(e.TemplateID) || e.TemplateAlias != "" || given(e.TemplateModel):
 		return nil, invalid("TemplateId", "there are no templates here: send HtmlBody or TextBody")
 	case e.From == "":
 		return nil, invalid("From", "From is missing")

@@ -23,6 +23,9 @@ func decode(content []byte, v any) error {
 	if !utf8.Valid(content) {
 		return &rest.Problem{Status: http.StatusBadRequest, Detail: "the request is not UTF-8"}
 	}
+	if weight(content) > 4*len(content)+freeWeight {
+		return &rest.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "the request has too many members for its size: make several of it"}
+	}
 	in := json.NewDecoder(bytes.NewReader(content))
 	in.DisallowUnknownFields()
 	err := in.Decode(v)
@@ -49,6 +52,58 @@ func decode(content []byte, v any) error {
 	}
 	return &rest.Problem{Status: http.StatusBadRequest, Detail: smtp.Harmless(err.Error())}
 }
+
+// What reading JSON costs beside the octets themselves, which the sender's
+// memory accounts for five times: a body of nothing but "{},{},{}" would become
+// a hundred times as large. freeWeight is what any request may have: a thousand
+// personalizations with a recipient and forty short substitutions each.
+const (
+	objectWeight = 400 // octets, of the largest type
+	memberWeight = 64
+	freeWeight   = 2 << 20
+)
+
+// weight estimates what content becomes in memory. It need not be JSON. The
+// numbers of a Buffer are free: each is two octets.
+func weight(content []byte) (n int) {
+	for i := 0; i < len(content); i++ {
+		switch content[i] {
+		case '"':
+			i = stringEnd(content, i)
+		case '{':
+			n += objectWeight
+		case ',':
+			n += memberWeight
+		case '[':
+			n += memberWeight
+			if bytes.HasSuffix(content[:i], []byte(`"data":`)) {
+				i = numbersEnd(content, i)
+			}
+		}
+	}
+	return n
+}
+
+// stringEnd is where the string that begins at i ends.
+func stringEnd(content []byte, i int) int {
+	for i++; i < len(content) && content[i] != '"'; i++ {
+		if content[i] == '\\' {
+			i++
+		}
+	}
+	return i
+}
+
+// numbersEnd is the last octet of the numbers behind i.
+func numbersEnd(content []byte, i int) int {
+	for i+1 < len(content) && (content[i+1] == ',' || content[i+1] >= '0' && content[i+1] <= '9') {
+		i++
+	}
+	return i
+}
+
+// given reports whether a member is there and not null.
+func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
 // list is one text or a list of them.
 type list []string

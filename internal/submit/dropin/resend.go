@@ -1,6 +1,7 @@
 package dropin
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -31,7 +32,7 @@ type resendEmail struct {
 	ScheduledAt string             `json:"scheduled_at,omitempty" doc:"A time (RFC 3339), or a span such as \"in 2 hours\"."`
 	Attachments []resendAttachment `json:"attachments,omitempty"`
 	Tags        []resendTag        `json:"tags,omitempty" doc:"Come back in events as metadata."`
-	Template    any                `json:"template,omitempty" doc:"Refused: there are no templates here."`
+	Template    json.RawMessage    `json:"template,omitempty" doc:"Refused: there are no templates here."`
 	TopicID     string             `json:"topic_id,omitempty" doc:"Refused: there are no topics here."`
 }
 
@@ -223,7 +224,7 @@ func (q *request) resendPermissive(messages []*httpapi.Message, problems []error
 // message translates an email.
 func (e *resendEmail) message(q *request) (*httpapi.Message, error) {
 	switch {
-	case e.Template != nil:
+	case given(e.Template):
 		return nil, invalid("template", "there are no templates here: send html or text")
 	case e.TopicID != "":
 		return nil, invalid("topic_id", "there are no topics here: who does not want mail must be left out by the sender")

@@ -20,37 +20,37 @@ import (
 
 // sendgridMail is the body of POST /v3/mail/send.
 type sendgridMail struct {
-	Personalizations []sendgridPersonalization `json:"personalizations,omitempty" doc:"Each is a message of its own."`
-	From             *sendgridAddress          `json:"from,omitempty"`
-	ReplyTo          *sendgridAddress          `json:"reply_to,omitempty"`
-	ReplyToList      []sendgridAddress         `json:"reply_to_list,omitempty"`
-	Subject          string                    `json:"subject,omitempty"`
-	Content          []sendgridContent         `json:"content,omitempty"`
-	Attachments      []sendgridAttachment      `json:"attachments,omitempty"`
-	Headers          map[string]string         `json:"headers,omitempty"`
-	Categories       list                      `json:"categories,omitempty" doc:"Come back in events as tags."`
-	CustomArgs       map[string]any            `json:"custom_args,omitempty" doc:"Come back in events as metadata."`
-	SendAt           int64                     `json:"send_at,omitempty" doc:"Seconds since 1970."`
-	MailSettings     *sendgridSettings         `json:"mail_settings,omitempty"`
-	TrackingSettings map[string]sendgridSwitch `json:"tracking_settings,omitempty" doc:"Nothing is tracked: what is switched on is ignored, with a note in X-Mailout-Note."`
-	TemplateID       string                    `json:"template_id,omitempty" doc:"Refused: there are no templates here."`
-	BatchID          string                    `json:"batch_id,omitempty" doc:"Refused."`
-	Asm              json.RawMessage           `json:"asm,omitempty" doc:"Refused: there are no unsubscribe groups here."`
-	IPPoolName       string                    `json:"ip_pool_name,omitempty" doc:"Refused: pools are the operator's business."`
-	Sections         map[string]string         `json:"sections,omitempty" doc:"Refused."`
+	Personalizations []sendgridPersonalization  `json:"personalizations,omitempty" doc:"Each is a message of its own."`
+	From             *sendgridAddress           `json:"from,omitempty"`
+	ReplyTo          *sendgridAddress           `json:"reply_to,omitempty"`
+	ReplyToList      []sendgridAddress          `json:"reply_to_list,omitempty"`
+	Subject          string                     `json:"subject,omitempty"`
+	Content          []sendgridContent          `json:"content,omitempty"`
+	Attachments      []sendgridAttachment       `json:"attachments,omitempty"`
+	Headers          map[string]string          `json:"headers,omitempty"`
+	Categories       list                       `json:"categories,omitempty" doc:"Come back in events as tags."`
+	CustomArgs       map[string]json.RawMessage `json:"custom_args,omitempty" doc:"Come back in events as metadata."`
+	SendAt           int64                      `json:"send_at,omitempty" doc:"Seconds since 1970."`
+	MailSettings     *sendgridSettings          `json:"mail_settings,omitempty"`
+	TrackingSettings map[string]sendgridSwitch  `json:"tracking_settings,omitempty" doc:"Nothing is tracked: what is switched on is ignored, with a note in X-Mailout-Note."`
+	TemplateID       string                     `json:"template_id,omitempty" doc:"Refused: there are no templates here."`
+	BatchID          string                     `json:"batch_id,omitempty" doc:"Refused."`
+	Asm              json.RawMessage            `json:"asm,omitempty" doc:"Refused: there are no unsubscribe groups here."`
+	IPPoolName       string                     `json:"ip_pool_name,omitempty" doc:"Refused: pools are the operator's business."`
+	Sections         map[string]string          `json:"sections,omitempty" doc:"Refused."`
 }
 
 type sendgridPersonalization struct {
-	To                  []sendgridAddress `json:"to,omitempty"`
-	Cc                  []sendgridAddress `json:"cc,omitempty"`
-	Bcc                 []sendgridAddress `json:"bcc,omitempty"`
-	From                *sendgridAddress  `json:"from,omitempty"`
-	Subject             string            `json:"subject,omitempty"`
-	Headers             map[string]string `json:"headers,omitempty"`
-	Substitutions       map[string]any    `json:"substitutions,omitempty" doc:"Texts to be replaced in subject, content and reply_to."`
-	CustomArgs          map[string]any    `json:"custom_args,omitempty"`
-	SendAt              int64             `json:"send_at,omitempty"`
-	DynamicTemplateData map[string]any    `json:"dynamic_template_data,omitempty" doc:"Refused."`
+	To                  []sendgridAddress          `json:"to,omitempty"`
+	Cc                  []sendgridAddress          `json:"cc,omitempty"`
+	Bcc                 []sendgridAddress          `json:"bcc,omitempty"`
+	From                *sendgridAddress           `json:"from,omitempty"`
+	Subject             string                     `json:"subject,omitempty"`
+	Headers             map[string]string          `json:"headers,omitempty"`
+	Substitutions       map[string]json.RawMessage `json:"substitutions,omitempty" doc:"Texts to be replaced in subject, content and reply_to."`
+	CustomArgs          map[string]json.RawMessage `json:"custom_args,omitempty"`
+	SendAt              int64                      `json:"send_at,omitempty"`
+	DynamicTemplateData json.RawMessage            `json:"dynamic_template_data,omitempty" doc:"Refused."`
 }
 
 type sendgridAddress struct {
@@ -225,7 +225,7 @@ func (s *sendgridMail) unsupported(q *request) error {
 	}{
 		{"template_id", "there are no templates here: send content", s.TemplateID != ""},
 		{"batch_id", "sending is cancelled by message here (mailout queue cancel)", s.BatchID != ""},
-		{"asm", "there are no unsubscribe groups here: leave those out who do not want mail, and give List-Unsubscribe in headers", len(s.Asm) > 0 && string(s.Asm) != "null"},
+		{"asm", "there are no unsubscribe groups here: leave those out who do not want mail, and give List-Unsubscribe in headers", given(s.Asm)},
 		{"ip_pool_name", "which addresses send is the operator's business (streams)", s.IPPoolName != ""},
 		{"sections", "sections are not known here: put their text into substitutions", len(s.Sections) > 0},
 	} {
@@ -303,7 +303,7 @@ func (s *sendgridMail) files() ([]httpapi.Attachment, error) {
 // message is that of one personalization.
 func (s *sendgridMail) message(base *httpapi.Message, i int) (*httpapi.Message, error) {
 	p, at := &s.Personalizations[i], fmt.Sprintf("personalizations[%d]", i)
-	if len(p.DynamicTemplateData) > 0 {
+	if given(p.DynamicTemplateData) {
 		return nil, invalid(at+".dynamic_template_data", "there are no templates here: use substitutions")
 	}
 	if len(p.To) == 0 {
@@ -358,14 +358,14 @@ func sendgridList(all []sendgridAddress) []httpapi.Address {
 	return out
 }
 
-func (p *sendgridPersonalization) metadata(common map[string]any, at string) (map[string]string, error) {
+func (p *sendgridPersonalization) metadata(common map[string]json.RawMessage, at string) (map[string]string, error) {
 	if len(common)+len(p.CustomArgs) == 0 {
 		return nil, nil
 	}
 	out := map[string]string{}
 	for _, from := range []struct {
 		field string
-		args  map[string]any
+		args  map[string]json.RawMessage
 	}{{"custom_args", common}, {at + ".custom_args", p.CustomArgs}} {
 		for name, v := range from.args {
 			text, ok := scalar(v)
@@ -379,15 +379,19 @@ func (p *sendgridPersonalization) metadata(common map[string]any, at string) (ma
 }
 
 // scalar writes a value that is not a list or an object as text.
-func scalar(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case bool, float64:
-		text, err := json.Marshal(v)
-		return string(text), err == nil
+func scalar(raw json.RawMessage) (string, bool) {
+	if len(raw) == 0 {
+		return "", false
 	}
-	return "", false
+	switch raw[0] {
+	case '"':
+		var text string
+		err := json.Unmarshal(raw, &text)
+		return text, err == nil
+	case '{', '[', 'n':
+		return "", false
+	}
+	return string(raw), true
 }
 
 // maxSubstitutions is what the provider documents: octets of one
