@@ -9,8 +9,8 @@ import (
 // What follows describes the JSON for the OpenAPI document. A test holds it to
 // the decoder, which does the reading.
 
-// contentBody are the fields of a message's content.
-type contentBody struct {
+// Fields are those of a message and of the message of a batch.
+type Fields struct {
 	From        addressBody      `json:"from,omitempty" doc:"The author. Needed, unless raw and return_path are given."`
 	ReturnPath  string           `json:"return_path,omitempty" doc:"Where reports of failure go; empty: nowhere. Default: the address of from." example:"bounces@example.com"`
 	ReplyTo     addressesBody    `json:"reply_to,omitempty" doc:"Who gets the answers."`
@@ -32,7 +32,7 @@ type messageBody struct {
 	Cc  addressesBody `json:"cc,omitempty" doc:"Recipients that everybody sees."`
 	Bcc addressesBody `json:"bcc,omitempty" doc:"Recipients that nobody sees."`
 	Raw string        `json:"raw,omitempty" doc:"A whole MIME message, as text or as base64 of it, instead of reply_to, subject, text, html, headers and attachments."`
-	contentBody
+	Fields
 }
 
 // batchBody is the body of POST /v1/messages/batch.
@@ -40,7 +40,7 @@ type batchBody struct {
 	Recipients    []batchRecipientBody `json:"recipients,omitempty" maxItems:"1000" doc:"Each gets a message of its own."`
 	Substitutions pairsBody            `json:"substitutions,omitempty" doc:"Values of placeholders for recipients that have no own; at most 100." example:"{\"shop\":\"Widget\"}"`
 	Messages      []messageBody        `json:"messages,omitempty" maxItems:"1000" doc:"Instead of everything else: messages that are complete, without raw."`
-	contentBody
+	Fields
 }
 
 type batchRecipientBody struct {
