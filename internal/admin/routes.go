@@ -79,7 +79,7 @@ func (s *Server) healthRoutes(api huma.API) {
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Ready != nil {
-		if err := s.opts.Ready(r.Context()); err != nil {
+		if err := s.health.ask(r.Context(), s.opts.Ready); err != nil {
 			p := problemOf(&Problem{Status: http.StatusServiceUnavailable, Detail: err.Error()})
 			writeProblem(w, p)
 			return

@@ -69,14 +69,17 @@ type Server struct {
 	api     huma.API
 	socket  *listener
 	tcp     *listener // nil: none
-	streams streams
+	streams places    // of event streams
+	reading places    // of listings on TCP
+	health  health
 	asking  chan struct{} // held by the request that asks DNS for records
 }
 
 // New makes a server; nothing runs before Start.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, mux: http.NewServeMux(), asking: make(chan struct{}, 1)}
+	s := &Server{opts: opts, mux: http.NewServeMux(), asking: make(chan struct{}, 1), streams: places{most: maxStreams, each: maxUserStreams}, reading: places{most: maxListings, each: maxUserListings}}
 	s.api = rest.New(s.mux, opts.Version)
+	s.api.UseMiddleware(s.bounded)
 	s.register(s.api)
 	s.socket = newListener(&http.Server{
 		Handler:           s.routes(),

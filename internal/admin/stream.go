@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -32,39 +31,6 @@ const (
 	maxStreamWords = 64                    // values of one parameter
 )
 
-// streams counts those that are open.
-type streams struct {
-	mu struct {
-		sync.Mutex
-		all    int
-		byUser map[string]int
-	}
-}
-
-// enter takes a place for a user; false when there is none.
-func (s *streams) enter(user string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.all >= maxStreams || s.mu.byUser[user] >= maxUserStreams {
-		return false
-	}
-	if s.mu.byUser == nil {
-		s.mu.byUser = make(map[string]int)
-	}
-	s.mu.all++
-	s.mu.byUser[user]++
-	return true
-}
-
-func (s *streams) leave(user string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.all--
-	if s.mu.byUser[user]--; s.mu.byUser[user] == 0 {
-		delete(s.mu.byUser, user)
-	}
-}
-
 func (s *Server) eventRoutes(api huma.API) {
 	rest.Raw[struct {
 		After     string   `query:"after" doc:"The id of the last event that was dealt with: those behind it come first. 0: everything that the journal has. Absent: what happens from now on."`
@@ -76,7 +42,7 @@ func (s *Server) eventRoutes(api huma.API) {
 	}, none](api, rest.Operation(huma.Operation{
 		OperationID: "events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"}, DefaultStatus: http.StatusOK,
 		Summary:     "What happens to mail, as it happens",
-		Description: "Server-sent events: `id` is the cursor, `event` the type (`message.delivered`), `data` the event in the shape of webhooks. A user without admin gets events of own mail. A client that does not read is cut off and may go on behind the last event it got.",
+		Description: "Server-sent events: `id` is the cursor (one without data says that this was all for now), `event` the type (`message.delivered`), `data` the event in the shape of webhooks. A user without admin gets events of own mail. A client that does not read is cut off and may go on behind the last event it got.",
 		Errors:      []int{http.StatusBadRequest, http.StatusServiceUnavailable},
 		Responses:   map[string]*huma.Response{"200": {Description: "The stream; it does not end.", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 	}, account.ScopeSend, account.ScopeRead), s.events)
@@ -177,9 +143,13 @@ type eventStream struct {
 // run sends until ctx or the connection ends.
 func (s *eventStream) run(ctx context.Context) {
 	s.text.WriteString(streamRetry)
-	for ctx.Err() == nil {
+	for caughtUp := false; ctx.Err() == nil; {
 		before := s.at
 		err := s.read(ctx)
+		if err == nil && s.at == before && !caughtUp {
+			caughtUp = true
+			s.beat()
+		}
 		if err != nil || s.flush() != nil {
 			return
 		}
@@ -243,14 +213,17 @@ func (s *eventStream) flush() error {
 	return s.control.Flush()
 }
 
-// await waits for more, and says now and then that the connection lives. The
-// beat moves the client's cursor over what it did not ask for.
+// beat is an event without data, which clients do not see, but for its id: it
+// moves their cursor over what they did not ask for.
+func (s *eventStream) beat() { s.text.WriteString("id: " + s.at.String() + "\n\n") }
+
+// await waits for more, and says now and then that the connection lives.
 func (s *eventStream) await(ctx context.Context) error {
 	beat, cancel := context.WithTimeout(ctx, streamBeat)
 	defer cancel()
 	err := s.feed.Await(beat, s.at)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		s.text.WriteString("id: " + s.at.String() + "\n\n")
+		s.beat()
 		return s.flush()
 	}
 	if err != nil {

@@ -106,7 +106,7 @@ func (t *TCP) rebound(r *http.Request) *Problem {
 		host = h
 	}
 	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
-	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost") || slices.Contains(t.Names, host) {
+	if _, err := netip.ParseAddr(host); err == nil || host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || slices.Contains(t.Names, host) {
 		return nil
 	}
 	return &Problem{Status: http.StatusMisdirectedRequest, Field: "Host", Detail: smtp.Harmless(host) + " is not a name of this listener ([http] names)"}
