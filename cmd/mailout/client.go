@@ -150,5 +150,5 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if span, err := time.ParseDuration(text); err == nil && span >= 0 {
 		return now.Add(-span), nil
 	}
-	return time.Time{}, fail(exitUsage, "--since %s is neither a time (2026-01-10T12:00:00Z, 2026-01-10) nor a span (2h, 3d)", text)
+	return time.Time{}, fail(exitUsage, "%s is neither a time (2026-01-10T12:00:00Z, 2026-01-10) nor a span (2h, 3d)", text)
 }

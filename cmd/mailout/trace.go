@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,20 +15,30 @@ import (
 
 // traceCmd prints journal records: what happened, attempt by attempt.
 type traceCmd struct {
-	Query string `arg:"" name:"id|address" help:"Message ID or recipient address."`
-	Since string `help:"Only records at or after this: a time (RFC 3339) or a span back from now (2h, 3d)." placeholder:"TIME"`
-	JSON  bool   `name:"json" help:"One JSON object a line."`
+	Query     string `arg:"" optional:"" name:"id|address" help:"Message ID, recipient address, or Message-ID."`
+	Sender    string `help:"Only this return path; <> is the null one." placeholder:"ADDRESS"`
+	Recipient string `help:"Only this recipient." placeholder:"ADDRESS"`
+	Stream    string `help:"Only this stream." placeholder:"NAME"`
+	Tag       string `help:"Only messages with this tag." placeholder:"TAG"`
+	Event     string `help:"Only these records, separated by commas: accepted, deferred, delivered, failed, …" placeholder:"EVENT,…"`
+	Since     string `help:"Only records at or after this: a time (RFC 3339) or a span back from now (2h, 3d)." placeholder:"TIME"`
+	Until     string `help:"Only records before this." placeholder:"TIME"`
+	Limit     int    `help:"So many at most." placeholder:"N"`
+	Follow    bool   `short:"F" help:"Go on with what happens; for a message, until its last recipient is done."`
+	Messages  bool   `short:"m" help:"A line for each message, the youngest first, instead of its records."`
+	State     string `help:"Only messages with a recipient in this state (implies --messages)." placeholder:"STATE"`
+	JSON      bool   `name:"json" help:"One JSON object a line."`
 }
 
-// Run prints the records, oldest first; status 1 when there is none.
+// Run prints the records, oldest first, or the messages, youngest first; status
+// 1 when there is none.
 func (c *traceCmd) Run(g *globals) error {
-	query := url.Values{"query": {c.Query}}
-	if c.Since != "" {
-		since, err := parseSince(c.Since, time.Now())
-		if err != nil {
-			return err
-		}
-		query.Set("since", since.UTC().Format(time.RFC3339Nano))
+	query, err := c.query(time.Now())
+	if err != nil {
+		return err
+	}
+	if c.Messages || c.State != "" {
+		return c.messages(g, query)
 	}
 	daemon, err := connect(g)
 	if err != nil {
@@ -42,10 +53,42 @@ func (c *traceCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	if count == 0 {
+	if count == 0 && !c.Follow {
 		return c.unknown()
 	}
 	return nil
+}
+
+// query gives the parameters of the request.
+func (c *traceCmd) query(now time.Time) (url.Values, error) {
+	q := url.Values{}
+	for _, p := range [][2]string{
+		{"query", c.Query}, {"sender", c.Sender}, {"recipient", c.Recipient}, {"stream", c.Stream}, {"tag", c.Tag}, {"event", c.Event},
+	} {
+		if p[1] != "" {
+			q.Set(p[0], p[1])
+		}
+	}
+	for _, p := range [][2]string{{"since", c.Since}, {"until", c.Until}} {
+		if p[1] == "" {
+			continue
+		}
+		t, err := parseSince(p[1], now)
+		if err != nil {
+			return nil, err
+		}
+		q.Set(p[0], t.UTC().Format(time.RFC3339Nano))
+	}
+	if c.Limit < 0 {
+		return nil, fail(exitUsage, "--limit %d: give a number of 1 or more", c.Limit)
+	}
+	if c.Limit > 0 {
+		q.Set("limit", strconv.Itoa(c.Limit))
+	}
+	if c.Follow {
+		q.Set("follow", "true")
+	}
+	return q, nil
 }
 
 func (c *traceCmd) copy(w io.Writer, body io.Reader) (int, error) {
@@ -57,16 +100,15 @@ func (c *traceCmd) copy(w io.Writer, body io.Reader) (int, error) {
 			return count, checked.blame(err)
 		}
 		count++
-		if c.JSON {
-			out.Write(line)
-			out.WriteByte('\n')
-			continue
-		}
-		var r mta.Record
-		if err := json.Unmarshal(line, &r); err != nil {
+		if err := c.print(out, line); err != nil {
 			return count, checked.blame(err)
 		}
-		printRecord(out, &r)
+		if !c.Follow {
+			continue
+		}
+		if err := out.Flush(); err != nil {
+			return count, checked.blame(err)
+		}
 	}
 	if err := out.Flush(); err != nil {
 		return count, checked.blame(err)
@@ -74,8 +116,24 @@ func (c *traceCmd) copy(w io.Writer, body io.Reader) (int, error) {
 	return count, nil
 }
 
+func (c *traceCmd) print(out *bufio.Writer, line []byte) error {
+	if c.JSON {
+		out.Write(line)
+		return out.WriteByte('\n')
+	}
+	var r mta.Record
+	if err := json.Unmarshal(line, &r); err != nil {
+		return err
+	}
+	printRecord(out, &r)
+	return nil
+}
+
 // unknown says what may be the matter when there is no record.
 func (c *traceCmd) unknown() error {
+	if c.Query == "" {
+		return fail(exitFailure, "nothing in the journal fits (records are kept for [journal] keep)")
+	}
 	if c.Since != "" {
 		return fail(exitFailure, "nothing is known of %s since %s", c.Query, c.Since)
 	}

@@ -30,7 +30,7 @@ import (
 // everything is a server with every part that the API can have.
 func everything(tcp TCP) *Server {
 	return New(Options{
-		TCP: tcp, Store: mixed(), Queue: ordered{}, Intake: intake{}, Doctor: &watchman{}, Control: commander{},
+		TCP: tcp, Store: mixed(), History: bookless{mixed()}, Queue: ordered{}, Intake: intake{}, Doctor: &watchman{}, Control: commander{},
 		Explain: func(context.Context, ExplainRequest) (*Explanation, error) { return &Explanation{}, nil },
 		Records: func(context.Context) ([]doctor.Record, error) { return []doctor.Record{}, nil },
 		Reload:  func(context.Context) (*Reload, error) { return &Reload{}, nil },

@@ -47,11 +47,16 @@ type Delivery struct {
 }
 
 // Message is a message with its open deliveries and the attempts made so far,
-// as `queue show --json` shows it.
+// as `queue show --json` shows it. One that is no longer in the queue has a
+// final state.
 type Message struct {
 	Delivery
-	Deliveries []Delivery        `json:"deliveries,omitempty"` // when there are several
-	History    []journal.Attempt `json:"history"`
+	MessageID string `json:"message_id,omitempty"` // the field
+	Accepted  string `json:"accepted,omitempty"`
+	// Status is where each recipient stands, also those that are done.
+	Status     []journal.Recipient `json:"status,omitempty"`
+	Deliveries []Delivery          `json:"deliveries,omitempty"` // when there are several
+	History    []journal.Attempt   `json:"history"`
 }
 
 // explainBatch is how many deliveries the scheduler explains at a time: enough
@@ -230,7 +235,7 @@ func shownDelivery(d *mta.Delivery, why *queue.Explanation) Delivery {
 	return out
 }
 
-// message shows one message that waits, with its attempts.
+// message shows one message, with its attempts.
 func (s *Server) message(w http.ResponseWriter, r *http.Request) {
 	id, err := mta.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -247,6 +252,9 @@ func (s *Server) message(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) describe(ctx context.Context, id mta.ID) (*Message, error) {
 	open, err := s.opts.Store.Get(ctx, id)
+	if errors.Is(err, spool.ErrNotFound) {
+		return s.finished(ctx, id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +269,15 @@ func (s *Server) describe(ctx context.Context, id mta.ID) (*Message, error) {
 	if len(out.Deliveries) == 1 {
 		out.Deliveries = nil
 	}
-	out.History, err = journal.Attempts(ctx, s.opts.Store, id)
+	if out.History, err = journal.Attempts(ctx, s.opts.Store, id); err != nil {
+		return nil, err
+	}
+	known, err := journal.Finished(ctx, s.opts.History, id)
+	if err == nil {
+		out.MessageID, out.Accepted, out.Status = known.MessageID, known.Accepted, known.Recipients
+	} else if errors.Is(err, spool.ErrNotFound) { // the journal was lost
+		err = nil
+	}
 	return out, err
 }
 
@@ -272,35 +288,6 @@ func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, sum)
-}
-
-// trace streams journal records, oldest first, one JSON object a line.
-func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	var since time.Time
-	if text := q.Get("since"); text != "" {
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			writeProblem(w, &Problem{Status: http.StatusBadRequest, Field: "since", Detail: text + " is not a time (RFC 3339)"})
-			return
-		}
-		since = t
-	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	lines := &countingWriter{w: w}
-	out := json.NewEncoder(lines)
-	var failed error
-	mine := s.viewOf(r.Context())
-	err := journal.Trace(r.Context(), s.opts.Store, q.Get("query"), since, func(rec *mta.Record) bool {
-		var shown bool
-		if shown, failed = mine.record(r.Context(), rec); shown && failed == nil {
-			failed = out.Encode(rec)
-		}
-		return failed == nil
-	})
-	if err = errors.Join(err, failed); err != nil {
-		s.endBadly(w, lines, err)
-	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -25,7 +25,7 @@ func (s *Server) register(api huma.API) {
 	documentTypes(api)
 	s.healthRoutes(api)
 	s.queueRoutes(api)
-	s.messageRoutes(api)
+	s.historyRoutes(api)
 	s.localRoutes(api)
 	s.identityRoutes(api)
 	if s.opts.Records != nil {
@@ -110,23 +110,6 @@ func (s *Server) queueRoutes(api huma.API) {
 		OperationID: "deliveries", Method: http.MethodGet, Path: "/v1/deliveries", Tags: []string{"Queue"}, DefaultStatus: http.StatusOK,
 		Summary: "What waits in the queue, a line each", Responses: rest.Lines[Delivery](api, "One JSON object a line, in the order of the queue."),
 	}, account.ScopeSend, account.ScopeRead), s.deliveries)
-}
-
-func (s *Server) messageRoutes(api huma.API) {
-	rest.Raw[struct {
-		ID string `path:"id" doc:"The message."`
-	}, answer[Message]](api, rest.Operation(huma.Operation{
-		OperationID: "message", Method: http.MethodGet, Path: "/v1/messages/{id}", Tags: []string{"Messages"},
-		Summary: "One message in the queue, with its attempts",
-	}, account.ScopeSend, account.ScopeRead), s.message)
-	rest.Raw[struct {
-		Query string `query:"query" required:"true" doc:"A message ID or a recipient's address."`
-		Since string `query:"since" format:"date-time" doc:"Only what happened since."`
-	}, none](api, rest.Operation(huma.Operation{
-		OperationID: "trace", Method: http.MethodGet, Path: "/v1/trace", Tags: []string{"Messages"}, DefaultStatus: http.StatusOK,
-		Summary:   "What happened, record by record, oldest first",
-		Responses: lines(api, "One journal record a line (docs/design.md, section 8)."),
-	}, account.ScopeSend, account.ScopeRead), s.trace)
 }
 
 // localRoutes are those of the command line alone.

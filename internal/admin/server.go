@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"mailout/internal/journal"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
 	"mailout/internal/rest"
@@ -39,9 +40,11 @@ type Options struct {
 	Socket string // path of the Unix socket
 	TCP    TCP    // the listener for others; without an address there is none
 	Store  spool.Store
-	Queue  Queue
-	Intake submit.Acceptor
-	Reload func(ctx context.Context) (*Reload, error)
+	// History answers what became of mail; the store again.
+	History journal.History
+	Queue   Queue
+	Intake  submit.Acceptor
+	Reload  func(ctx context.Context) (*Reload, error)
 	// Doctor answers /v1/doctor and tells metrics; nil: it is not part of the API.
 	Doctor Doctor
 	// Control carries out commands for queued mail; nil: it is not part of the API.

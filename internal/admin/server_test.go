@@ -71,7 +71,7 @@ func (i intake) Check(context.Context, *submit.Request) error { return nil }
 func (i intake) Begin(context.Context, *submit.Request) (submit.Draft, error) { return nil, i.refusal }
 
 func newServer(s *store) *Server {
-	return New(Options{Store: s, Queue: scheduler{}, Logger: slog.New(slog.DiscardHandler)})
+	return New(Options{Store: s, History: bookless{s}, Queue: scheduler{}, Logger: slog.New(slog.DiscardHandler)})
 }
 
 func delivery(n byte, sender string) *mta.Delivery {
@@ -221,33 +221,6 @@ func TestTraceOfNothingIsRefused(t *testing.T) {
 	for _, query := range []string{"", " ", "<>"} {
 		if w := get(newServer(&store{}), "/v1/trace", url.Values{"query": {query}}); w.Code != http.StatusBadRequest {
 			t.Errorf("%q is answered %d", query, w.Code)
-		}
-	}
-}
-
-// TestRefusalsKeepTheirMeaning: never, or try again.
-func TestRefusalsKeepTheirMeaning(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		code            int
-		subject, detail uint16
-		status          int
-	}{
-		{452, 3, 1, http.StatusServiceUnavailable},
-		{451, 3, 0, http.StatusServiceUnavailable},
-		{452, 5, 3, http.StatusRequestEntityTooLarge}, // recipients: the same request is never taken
-		{552, 3, 4, http.StatusRequestEntityTooLarge},
-		{554, 6, 0, http.StatusUnprocessableEntity},
-	} {
-		r := &submit.Refusal{Reply: mta.Reply{Code: c.code, Enhanced: mta.Enhanced{Class: uint16(c.code / 100), Subject: c.subject, Detail: c.detail}, Text: "x"}}
-		s := New(Options{Intake: intake{r}, Logger: slog.New(slog.DiscardHandler)})
-		req := httptest.NewRequest(http.MethodPost, "/v1/messages?from=&to=a@example.net", strings.NewReader("x"))
-		req.Header.Set("Content-Type", "message/rfc822")
-		w := httptest.NewRecorder()
-		s.routes().ServeHTTP(w, req)
-		var p Problem
-		if err := json.NewDecoder(io.LimitReader(w.Body, 1<<20)).Decode(&p); err != nil || w.Code != c.status || p.Reply != r.Reply.String() {
-			t.Errorf("%s: %d, %+v, %v", fmt.Sprint(r), w.Code, p, err)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	o := &office{T: t, store: store}
-	o.api = New(Options{Store: store, Feed: store, Queue: scheduler{}, Logger: slog.New(slog.DiscardHandler)})
+	o.api = New(Options{Store: store, History: store, Feed: store, Queue: scheduler{}, Logger: slog.New(slog.DiscardHandler)})
 	p := &pipes{make(chan net.Conn)}
 	o.client = &http.Client{Transport: &http.Transport{DialContext: p.dial}}
 	o.server = newListener(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
