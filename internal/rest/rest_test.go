@@ -100,6 +100,9 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		{refusal(452, mta.Enhanced{Class: 4, Subject: 3, Detail: 1}), 503, "30"},
 		{refusal(452, mta.Enhanced{Class: 4, Subject: 5, Detail: 3}), 413, ""},
 		{refusal(550, mta.Enhanced{Class: 5, Subject: 1, Detail: 1}), 422, ""},
+		{refusal(451, mta.Enhanced{Class: 4, Subject: 3}), 503, "30"},
+		{refusal(552, mta.Enhanced{Class: 5, Subject: 3, Detail: 4}), 413, ""},
+		{refusal(554, mta.Enhanced{Class: 5, Subject: 6}), 422, ""},
 		{spool.ErrNotFound, 404, ""},
 		{spool.ErrFull, 507, "30"},
 		{&http.MaxBytesError{Limit: 5}, 413, ""},
@@ -108,6 +111,10 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		w, p := serve(Open(huma.Operation{}), c.err, t.Context(), "/x", good)
 		direct := httptest.NewRecorder()
 		WriteProblem(direct, ProblemOf(c.err))
+		var refused *submit.Refusal
+		if errors.As(c.err, &refused) && (p.Reply != refused.Reply.String() || p.Field != "to") {
+			t.Errorf("the reply is lost: %+v", p)
+		}
 		if w.Code != c.status || p.Status != c.status || w.Header().Get("Retry-After") != c.retry {
 			t.Errorf("%v: %d %+v %v", c.err, w.Code, p, w.Header())
 		}
