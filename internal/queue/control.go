@@ -287,6 +287,7 @@ func (l *loop) order(c *command, list []*mta.Delivery) (taken []*entry) {
 			taken = append(taken, e)
 		case e == nil && c.order.Applies(d, l.now):
 			e = &entry{d: d, dest: l.destination(d.Destination), index: -1, guest: true}
+			l.setIdle(e.dest, false, false) // or it would be let go under the entry
 			l.entries[d.Key()] = e
 			l.fly(e)
 			taken = append(taken, e)

@@ -134,7 +134,7 @@ func (l *loop) letGo(d *dest) {
 	case !d.more || l.stopping:
 	case d.nextDue < l.horizon || l.walking:
 		key := d.key
-		key.Domain, key.Stream = strings.Clone(key.Domain), l.streamName(key.Stream)
+		key.Domain, key.Stream, key.Via = strings.Clone(key.Domain), l.streamName(key.Stream), strings.Clone(key.Via)
 		l.remember(key, d.nextDue)
 	case !d.vague:
 		l.beyond++

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +59,53 @@ func TestRecall(t *testing.T) {
 		}
 		if n := len(w.store.events(mta.EventDelivered)); n != 2 {
 			t.Errorf("%d delivered", n)
+		}
+	})
+}
+
+// TestOrderForAnIdleDestination: one of which nothing is in memory is not let
+// go while an order for its mail is being stored, however many others are idle.
+func TestOrderForAnIdleDestination(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.opts.Limits = Limits{IdleDestinations: 1, InMemory: 8}
+		var broken atomic.Bool
+		var slow mta.DeliveryKey
+		w.store.fail = func(s *spool.Settlement) error {
+			if broken.Load() && s.Delivery == slow {
+				return errors.New("not now")
+			}
+			return nil
+		}
+		w.up()
+		w.wait(time.Second) // the spool has been looked through
+		waits := func(rcpt string) *mta.Delivery {
+			d := w.make(mta.DefaultStream, rcpt)
+			d.State, d.Attempts, d.Due = mta.Deferred, 1, d.Due.Add(2*time.Hour)
+			w.submit(d)
+			return d
+		}
+		for i := range 5 { // memory is half full, so what is due later stays in the spool
+			waits(fmt.Sprintf("u%d@fill.example", i))
+		}
+		w.send("now@one.example")
+		w.wait(time.Second)
+		list := []*mta.Delivery{waits("later@one.example")}
+		slow = list[0].Key()
+		w.wait(time.Second)
+		broken.Store(true)
+		done := make(chan struct{})
+		go func() { w.command(VerbRetry, list...); close(done) }()
+		w.wait(time.Second)
+		for i := range 5 {
+			w.send(fmt.Sprintf("a@other%d.example", i))
+			w.wait(time.Second)
+		}
+		broken.Store(false)
+		<-done
+		w.wait(time.Minute)
+		if w.store.count() != 5 || len(w.store.events(mta.EventDelivered)) != 7 {
+			t.Errorf("%d left", w.store.count())
 		}
 	})
 }

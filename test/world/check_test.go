@@ -77,6 +77,9 @@ func (r *run) check() []string {
 	}
 	c.gather()
 	c.knowArrivals()
+	for _, s := range r.mu.tripped {
+		c.fail(nil, "%s", s)
+	}
 	for _, left := range r.left {
 		c.fail(nil, "stuck: %s", left)
 	}
@@ -89,6 +92,10 @@ func (r *run) check() []string {
 		c.reported(h)
 		c.noticed(h)
 		c.fate(h)
+		c.obeyed(h)
+		if m := c.planned(h); m != nil {
+			c.facts(h, m)
+		}
 	}
 	for n, list := range c.excused {
 		if len(list) > r.mu.peaks[n] {
@@ -311,7 +318,10 @@ func (c *checker) noticed(h *history) {
 
 // fate: where the outcome depends on no timing, it is the world's.
 func (c *checker) fate(h *history) {
-	if len(h.finals) != 1 || !c.r.steady() || h.accept == nil {
+	if len(h.finals) != 1 || !c.r.steady() || h.accept == nil || h.touched() {
+		return
+	}
+	if m := c.planned(h); m != nil && m.expires > 0 {
 		return
 	}
 	at := strings.LastIndexByte(h.recipient, '@')

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"mailout/internal/control"
 	"mailout/internal/dns"
 	"mailout/internal/mta"
 	"mailout/internal/mtatest"
@@ -50,6 +51,8 @@ type process struct {
 	resolver *dns.Resolver
 	queue    *queue.Queue
 	intake   *submit.Intake
+	control  *control.Controller
+	desk     string // folder of the operator's files
 }
 
 // lateReporter closes the circle between queue and intake.
@@ -84,23 +87,39 @@ func (r *run) boot(number int, mem *vfs.MemFS, arm int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.desk, err = r.desk.lay(number); err != nil {
+		return nil, err
+	}
+	orders, err := ordered(p.desk, r.log)
+	if err != nil {
+		return nil, err
+	}
 	carrier := transport.New(transport.Options{Content: p.store, Dial: p.machine.Dial, Shuffle: r.shuffle, Settings: r.opts.transport})
 	reporter := &lateReporter{}
 	p.queue = queue.New(queue.Options{
 		Store: p.store, Planner: transport.NewPlanner(planner), Carrier: carrier, Reporter: reporter,
 		Schedules: r.opts.schedules, Limits: r.opts.queue, Logger: r.log, Hostname: hostname, Now: r.clock.now, Rand: r.float,
+		Holds: control.Active(orders.Holds, r.clock.now()), Reroutes: control.ActiveRoutes(orders.Reroutes, r.clock.now()),
 	})
+	orders.Store, orders.Queue, orders.Now = p.store, ruled{p.queue, planner}, r.clock.now
+	p.control = control.New(orders)
+	planner.Reroute(rules(control.ActiveRoutes(orders.Reroutes, r.clock.now())))
 	p.intake = submit.NewIntake(submit.Options{
 		Store: p.store, Queue: p.queue, Settings: submit.Settings{Hostname: hostname, Postmaster: postmaster, MaxPerDelivery: 3}, Now: r.clock.now,
 	})
 	reporter.Reporter = submit.NewReporter(p.intake)
-	return p, p.queue.Start(context.Background())
+	if err := p.queue.Start(context.Background()); err != nil {
+		return nil, err
+	}
+	p.control.Start(context.Background())
+	return p, nil
 }
 
 // end stops a process in order, with the given patience.
 func (p *process) end(patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	p.control.Stop()
 	err := p.queue.Stop(ctx)
 	if cerr := p.resolver.Close(); err == nil {
 		err = cerr
@@ -123,6 +142,8 @@ type bomb struct {
 	dead  atomic.Bool // from here on nothing that the process says counts
 	gone  chan struct{}
 	disk  *vfs.MemFS // what the next process finds; set before gone is closed
+	// orders are the operator's files, the same.
+	orders map[string][]byte
 }
 
 // MaybeError implements errorfs.Injector: it never injects an error.
@@ -147,6 +168,9 @@ func (b *bomb) explode() {
 		b.armed.Store(false)
 		b.dead.Store(true)
 		b.disk = b.p.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[b.rng.IntN(3)], RNG: b.rng})
+		var left desk
+		left.take(b.p.desk)
+		b.orders = left.files
 		b.p.machine.Cut()
 		close(b.gone)
 	})

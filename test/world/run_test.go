@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -55,9 +57,13 @@ type run struct {
 		accepted []*accepted
 		noted    map[noteKey]note
 		stops    int // orderly
+		tripped  []string
 		crashes  []int
 		peaks    map[int]int
 	}
+
+	desk     desk
+	operated atomic.Bool // the operator has given all commands
 
 	journal []*mta.Record
 	left    []string // what is still open at the end
@@ -69,6 +75,7 @@ type plan struct {
 	crashes  []crash
 	restarts []time.Duration
 	jumps    []jump
+	orders   []order
 }
 
 type mail struct {
@@ -77,6 +84,9 @@ type mail struct {
 	recipients []mta.Recipient
 	stream     string
 	body       string
+	notBefore  time.Duration // since the start; 0: at once
+	expires    time.Duration // the same; 0: as the stream
+	tags       []string
 }
 
 type crash struct {
@@ -144,6 +154,12 @@ func newRun(seed uint64, sites int, v variant) (*run, error) {
 	}
 	r.write(rand.New(rand.NewPCG(seed, 4)))
 	r.trouble(rand.New(rand.NewPCG(seed, 5)))
+	r.schedule(rand.New(rand.NewPCG(seed, 6)))
+	r.operate(rand.New(rand.NewPCG(seed, 7)))
+	r.operated.Store(len(r.plan.orders) == 0)
+	if r.desk.folder, err = os.MkdirTemp("", "world"); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -255,15 +271,15 @@ func (r *run) live() error {
 	}
 	ended := make(chan struct{})
 	var clients sync.WaitGroup
-	for i, m := range r.plan.mails {
-		clients.Go(func() {
-			r.application(i, m, ended, func() *process {
-				current.Lock()
-				defer current.Unlock()
-				return current.p
-			})
-		})
+	alive := func() *process {
+		current.Lock()
+		defer current.Unlock()
+		return current.p
 	}
+	for i, m := range r.plan.mails {
+		clients.Go(func() { r.application(i, m, ended, alive) })
+	}
+	clients.Go(func() { r.operator(ended, alive) })
 	defer clients.Wait()
 	defer close(ended)
 	var shadows sync.WaitGroup
@@ -294,7 +310,7 @@ func (r *run) live() error {
 			r.mu.crashes = append(r.mu.crashes, number)
 			down := r.plan.crashes[len(r.mu.crashes)-1].down
 			r.mu.Unlock()
-			mem = p.bomb.disk
+			mem, r.desk.files = p.bomb.disk, p.bomb.orders
 			shadows.Go(func() { _ = p.end(0) }) // nobody hears what it says
 			<-time.After(down)                  // virtual time
 		case atRestart:
@@ -302,8 +318,9 @@ func (r *run) live() error {
 				return fmt.Errorf("stop %d: %w", number, err)
 			}
 			r.mu.stops++
+			r.desk.take(p.desk)
 		case atEnd:
-			err := r.read(p.store)
+			err := r.read(p)
 			return errors.Join(err, p.end(time.Minute))
 		}
 	}
@@ -349,7 +366,7 @@ func (r *run) rest(p *process, crashes *[]crash, restarts *[]time.Duration) endi
 			*restarts = (*restarts)[1:]
 			return atRestart
 		case <-look.C:
-			if age > horizon || !armed && len(*crashes)+len(*restarts) == 0 && age > mailingTime+5*time.Minute && r.empty(p) {
+			if age > horizon || !armed && len(*crashes)+len(*restarts) == 0 && age > mailingTime+5*time.Minute && r.operated.Load() && r.empty(p) {
 				return atEnd
 			}
 		}
@@ -386,8 +403,13 @@ func (r *run) hand(p *process, n, try int, m mail) bool {
 	messageID := fmt.Sprintf("<m%d.%d@app.world.test>", n, try)
 	d, err := p.intake.Begin(ctx, &submit.Request{
 		Origin: mta.Origin{Door: "smtp", Protocol: "ESMTP", Helo: "app.world.test"}, Envelope: mta.Envelope{Sender: m.sender},
-		Recipients: append([]mta.Recipient(nil), m.recipients...), Stream: m.stream,
+		Recipients: append([]mta.Recipient(nil), m.recipients...), Stream: m.stream, Tags: m.tags,
+		NotBefore: r.moment(m.notBefore), Expires: r.moment(m.expires), Metadata: metadata(m.tags),
 	})
+	var refused *submit.Refusal
+	if errors.As(err, &refused) && refused.Field == "expire" {
+		return true // its time was over before it could be handed in
+	}
 	if err != nil {
 		return false
 	}
@@ -406,9 +428,25 @@ func (r *run) hand(p *process, n, try int, m mail) bool {
 	return true
 }
 
+// moment is a time of the plan by our machine's clock.
+func (r *run) moment(since time.Duration) time.Time {
+	if since == 0 {
+		return time.Time{}
+	}
+	return r.start.Add(since)
+}
+
+// metadata goes with tags.
+func metadata(tags []string) map[string]string {
+	if tags == nil {
+		return nil
+	}
+	return map[string]string{"number": tags[1]}
+}
+
 // read takes what the store says at the end.
-func (r *run) read(s spool.Store) error {
-	ctx := context.Background()
+func (r *run) read(p *process) error {
+	ctx, s := context.Background(), p.store
 	err := s.Records(ctx, spool.RecordFilter{}, func(rec *mta.Record) bool {
 		c := *rec
 		r.journal = append(r.journal, &c)
@@ -418,8 +456,9 @@ func (r *run) read(s spool.Store) error {
 		return err
 	}
 	return s.List(ctx, spool.Filter{}, func(d *mta.Delivery) bool {
-		r.left = append(r.left, fmt.Sprintf("%s/%d to %s: %s, due %s, %d attempts, last: %s", d.Message.ID, d.N, d.Destination, d.State,
-			d.Due.Format(time.TimeOnly), d.Attempts, d.Last.Result.Reason))
+		why, err := p.queue.Why(ctx, d)
+		r.left = append(r.left, fmt.Sprintf("%s/%d to %s by %q: %s, due %s, %d attempts, last: %s; %s %v", d.Message.ID, d.N, d.Destination, d.Destination.Via, d.State,
+			d.Due.Format(time.TimeOnly), d.Attempts, d.Last.Result.Reason, why.Reason, err))
 		return true
 	})
 }
