@@ -28,6 +28,14 @@ func Links(info fs.FileInfo) uint64 {
 	return 1
 }
 
+// Identity tells files apart that have the same name one after the other.
+func Identity(info fs.FileInfo) [2]uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return [2]uint64{uint64(st.Dev), uint64(st.Ino)} //nolint:unconvert // their types differ by system
+	}
+	return [2]uint64{}
+}
+
 // OwnerOf names the account that a file belongs to.
 func OwnerOf(info fs.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)

@@ -2,19 +2,20 @@ package pickup
 
 import (
 	"io/fs"
-	"os"
 	"sync"
 	"time"
+
+	"mailout/internal/submit/filedoor"
 )
 
-// maxLooks bounds the files that are remembered: one that finds no room is
-// looked at when others have gone.
-const maxLooks = 10_000
+// maxLooks bounds the files that are remembered, at about 150 octets each: one
+// that finds no room is looked at when others have gone.
+const maxLooks = 100_000
 
 // looks remembers how files looked, to know which of them nobody writes to any
 // more. Only the taker's goroutine uses it, but for arrived.
 type looks struct {
-	quiet  time.Duration
+	start  time.Time       // of the taker
 	before map[string]look // of the last pass
 	now    map[string]look // of this one
 	next   time.Duration   // until a file may be quiet for long enough; 0: there is none
@@ -27,12 +28,13 @@ type looks struct {
 
 // look is how a file looked first in its present form.
 type look struct {
-	info  fs.FileInfo
-	since time.Time // by our clock
+	size, modified int64
+	identity       [2]uint64
+	since          time.Duration // by our clock, from start on
 }
 
-func newLooks(quiet time.Duration) *looks {
-	l := &looks{quiet: quiet, now: map[string]look{}}
+func newLooks(start time.Time) *looks {
+	l := &looks{start: start, now: map[string]look{}}
 	l.mu.arrived = map[string]struct{}{}
 	return l
 }
@@ -44,14 +46,14 @@ func (l *looks) begin() {
 
 // unchanged gives how long a file has been as it is now.
 func (l *looks) unchanged(name string, info fs.FileInfo, now time.Time) time.Duration {
-	first, seen := l.before[name]
-	if !seen || first.info.Size() != info.Size() || !first.info.ModTime().Equal(info.ModTime()) || !os.SameFile(first.info, info) {
-		first = look{info, now}
+	as := look{info.Size(), info.ModTime().UnixNano(), filedoor.Identity(info), now.Sub(l.start)}
+	if first, seen := l.before[name]; seen && first.size == as.size && first.modified == as.modified && first.identity == as.identity {
+		as.since = first.since
 	}
 	if len(l.now) < maxLooks {
-		l.now[name] = first
+		l.now[name] = as
 	}
-	return now.Sub(first.since)
+	return now.Sub(l.start) - as.since
 }
 
 // settled reports whether a file has been as it is now for a time; if not, the
@@ -62,6 +64,13 @@ func (l *looks) settled(name string, info fs.FileInfo, now time.Time, wanted tim
 		l.next = left
 	}
 	return left <= 0
+}
+
+// drop makes room: the files are gone.
+func (l *looks) drop(names ...string) {
+	for _, name := range names {
+		delete(l.now, name)
+	}
 }
 
 // renamed reports whether a file is complete because it was renamed to its name.

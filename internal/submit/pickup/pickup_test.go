@@ -572,6 +572,39 @@ func TestFromIsHeldWithoutAUser(t *testing.T) {
 	}
 }
 
+// More files than are remembered are taken in one go all the same: those that
+// find no room at first do when others are taken.
+func TestMoreFilesThanAreRemembered(t *testing.T) {
+	t.Parallel()
+	info, err := os.Stat(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	l := newLooks(now)
+	var names []string
+	for i := range 3 * maxLooks {
+		names = append(names, fmt.Sprint(i))
+	}
+	for passes := 0; len(names) > 0; passes++ {
+		if passes > 3 {
+			t.Fatalf("%d are left", len(names))
+		}
+		l.begin()
+		names = slices.DeleteFunc(names, func(name string) bool {
+			if !l.settled(name, info, now, time.Second) {
+				return false
+			}
+			l.drop(name)
+			return true
+		})
+		if len(l.now) > maxLooks {
+			t.Fatalf("%d remembered", len(l.now))
+		}
+		now = now.Add(time.Second)
+	}
+}
+
 func TestThousandsOfFiles(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)

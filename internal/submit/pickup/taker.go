@@ -98,7 +98,7 @@ func NewTaker(o Options) *Taker {
 		o.Now = time.Now
 	}
 	return &Taker{
-		opts: o, log: o.Logger, said: filedoor.NewComplaints(o.Logger), looks: newLooks(o.Quiet),
+		opts: o, log: o.Logger, said: filedoor.NewComplaints(o.Logger), looks: newLooks(o.Now()),
 		signal: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -293,6 +293,7 @@ func (t *Taker) gather(d directory, names []string) (n int, wait time.Duration) 
 		switch {
 		case err == nil:
 			n++
+			t.looks.drop(name, beside)
 		case !errors.Is(err, fs.ErrNotExist):
 			t.tell(name, "a file of a pickup directory cannot be taken; it stays there", err)
 		}
