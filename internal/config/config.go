@@ -212,4 +212,5 @@ type Limits struct {
 // Journal is how long history is kept.
 type Journal struct {
 	Keep time.Duration
+	Size int64 // octets on disk; 0: no bound
 }

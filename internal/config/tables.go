@@ -316,6 +316,8 @@ func journalTable() *table {
 	return &table{name: "journal", doc: "The record of what happened to mail.", keys: []*key{
 		newKey("keep", duration(time.Second, 10*year, "30d"), func(c *Config, _ int) *time.Duration { return &c.Journal.Keep }).
 			is(`"30d"`, "Age at which journal records are dropped; not shorter than any `expire`."),
+		newKey("size", size(0, 1<<50, "10GB"), func(c *Config, _ int) *int64 { return &c.Journal.Size }).
+			is(`"0B"`, "Disk space of the journal at which the oldest records are dropped before `keep` is over; `0B` means no bound. It is looked at once an hour."),
 	}}
 }
 

@@ -292,8 +292,7 @@ func (d *Daemon) cutOff(part string, err error) error {
 // pruneEvery is the period of the journal's housekeeping.
 const pruneEvery = time.Hour
 
-// startHousekeeping removes journal records older than [journal] keep, and
-// watches the store.
+// startHousekeeping removes old journal records, and watches the store.
 func (d *Daemon) startHousekeeping() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stopped = cancel
@@ -303,7 +302,10 @@ func (d *Daemon) startHousekeeping() {
 		tick := time.NewTicker(pruneEvery)
 		defer tick.Stop()
 		for {
-			d.prune(ctx)
+			d.mu.Lock()
+			c := d.mu.config.Journal
+			d.mu.Unlock()
+			retain(ctx, d.store, c, time.Now(), d.log)
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
@@ -321,14 +323,5 @@ func (d *Daemon) watchStore(ctx context.Context, failed <-chan struct{}) {
 	case <-failed:
 		d.failed <- errors.New("the spool's log could not be written (the lines above say why); nothing accepted is lost, mend the disk and start again")
 	case <-ctx.Done():
-	}
-}
-
-func (d *Daemon) prune(ctx context.Context) {
-	d.mu.Lock()
-	keep := d.mu.config.Journal.Keep
-	d.mu.Unlock()
-	if err := d.store.Prune(ctx, time.Now().Add(-keep)); err != nil && ctx.Err() == nil {
-		d.log.Error("old journal records could not be removed; trying again in an hour", mta.KeyError, err)
 	}
 }

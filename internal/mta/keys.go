@@ -28,6 +28,8 @@ const (
 	KeyError       = "error"
 	KeyCheck       = "check"
 	KeySubject     = "subject"
+	KeySince       = "since"
+	KeyKept        = "kept"
 	KeyStatus      = "status"
 	KeyWas         = "was"
 	KeySeen        = "seen"
