@@ -201,7 +201,21 @@ func everyOperation(t *testing.T, stranger, op *api) {
 	if err := json.Unmarshal([]byte(op.want(200, "GET", "/openapi.json")), &doc); err != nil || doc.OpenAPI != "3.1.0" || len(doc.Paths) < 20 {
 		t.Fatalf("%v: %s, %d paths", err, doc.OpenAPI, len(doc.Paths))
 	}
+	page, err := os.ReadFile("../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for path, item := range doc.Paths {
+		told := path
+		for _, verb := range []string{"release", "retry", "cancel", "reroute"} { // told together with hold
+			if short, ok := strings.CutSuffix(path, "/"+verb); ok {
+				told = short + "/hold"
+				break
+			}
+		}
+		if !strings.Contains(string(page), told) {
+			t.Errorf("docs/http.md does not tell of %s", path)
+		}
 		at := strings.NewReplacer("{id}", "01HZZZZZZZZZZZZZZZZZZZZZZZ", "{destination}", "nobody.example").Replace(path)
 		for method := range item {
 			if path == "/healthz" || path == "/readyz" {
