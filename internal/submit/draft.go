@@ -306,6 +306,11 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 	if hops > d.settings.MaxHops {
 		return nil, refuse(554, mta.Enhanced{Class: 5, Subject: 4, Detail: 6}, "content", fmt.Sprintf("a loop: the message passed %d servers", hops))
 	}
+	if !from {
+		if err := d.checkMadeFrom(); err != nil {
+			return nil, err
+		}
+	}
 	out = d.addMissing(out, date, from, messageID)
 	// Octets that are no UTF-8 (a header in Latin-1, say) are no case for
 	// SMTPUTF8, which promises UTF-8 (RFC 6532 3): such a header goes as it is.

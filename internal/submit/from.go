@@ -33,6 +33,17 @@ func checkFrom(u *account.User, f header.Field) error {
 	return nil
 }
 
+// checkMadeFrom refuses a message without a From field whose author would be the
+// daemon itself: with a null return path there is nobody else. What a return
+// path may be, the door has seen to.
+func (d *draft) checkMadeFrom() error {
+	u := d.request.User
+	if u == nil || u.From.Any() || d.request.Envelope.Sender != "" {
+		return nil
+	}
+	return notPermitted(u, "header.from", u.Name+" may not send a message that has neither a From field nor a return path")
+}
+
 // NotPermitted is the refusal of an address that a user may not send from, with
 // those that are allowed. what names the place and the address.
 func NotPermitted(u *account.User, field, what string) *Refusal {

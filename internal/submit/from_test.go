@@ -45,3 +45,26 @@ func TestCheckFrom(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodySpeaksForTheDaemon: a From that would be made of the daemon's own
+// name is not given to users.
+func TestNobodySpeaksForTheDaemon(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		user   *account.User
+		sender string
+		ok     bool
+	}{
+		{nil, "", true},
+		{&account.User{Name: "erp", From: account.Senders{"*"}}, "", true},
+		{&account.User{Name: "erp", From: account.Senders{"*@example.com"}}, "", false},
+		{&account.User{Name: "erp", From: account.Senders{"*@example.com"}}, "a@example.com", true},
+	} {
+		r := request()
+		r.User, r.Envelope.Sender = c.user, c.sender
+		_, _, err := newWorld().submit(t, r, "Subject: x\r\n\r\nx\r\n", 0)
+		if (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

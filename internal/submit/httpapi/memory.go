@@ -13,7 +13,7 @@ import (
 // memoryFactor times its body is what a request with JSON may hold at most: the
 // body, texts copied out of it, and the message that is built. HTML without a
 // text needs most. A test measures it.
-const memoryFactor = 10
+const memoryFactor = 12
 
 // memoryWait is how long a request waits for memory that others hold.
 const memoryWait = 10 * time.Second

@@ -38,18 +38,18 @@ func (*swallow) Abort() {}
 func TestMemoryOfARequest(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	limits := Limits{MessageSize: 100 << 20, Recipients: 50}
-	file := base64.StdEncoding.EncodeToString(make([]byte, 9<<20))
-	text := strings.Repeat("words and words\\n", 12<<20/17)
+	file := base64.StdEncoding.EncodeToString(make([]byte, 3<<20))
+	text := strings.Repeat("words and words\\n", 4<<20/17)
 	for name, body := range map[string]string{
 		"a file":         with(`"attachments":[{"name":"a.bin","content":"` + file + `"}]`),
-		"a message":      with(`"attachments":[{"name":"a.eml","type":"message/rfc822","content":"` + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("Subject: x\r\n", 800_000))) + `"}]`),
+		"a message":      with(`"attachments":[{"name":"a.eml","type":"message/rfc822","content":"` + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("Subject: x\r\n", 270_000))) + `"}]`),
 		"text":           instead("text", `"`+text+`"`),
-		"text of ü":      instead("text", `"`+strings.Repeat("ü", 6<<20)+`"`),
+		"text of ü":      instead("text", `"`+strings.Repeat("ü", 2<<20)+`"`),
 		"HTML":           strings.Replace(simple, `"text":"Hi"`, `"html":"`+text+`"`, 1),
-		"HTML of tags":   strings.Replace(simple, `"text":"Hi"`, `"html":"`+strings.Repeat("<b>", 4<<20)+`"`, 1),
+		"HTML of tags":   strings.Replace(simple, `"text":"Hi"`, `"html":"`+strings.Repeat("<b>", 1<<20)+`"`, 1),
 		"raw":            `{"from":"a@example.com","to":"b@example.net","raw":"Subject: x\n\n` + text + `"}`,
-		"raw, base64":    `{"from":"a@example.com","to":"b@example.net","raw":"` + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("Subject: x\r\n", 800_000))) + `"}`,
-		"large metadata": with(`"metadata":{"a":"` + strings.Repeat(`\u0041`, 2<<20) + `"}`),
+		"raw, base64":    `{"from":"a@example.com","to":"b@example.net","raw":"` + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("Subject: x\r\n", 270_000))) + `"}`,
+		"large metadata": with(`"metadata":{"a":"` + strings.Repeat(`\u0041`, 1<<19) + `"}`),
 	} {
 		sink := &swallow{}
 		s := NewSender(Options{Intake: sink, Limits: func() Limits { return limits }})

@@ -33,6 +33,15 @@ type Message struct {
 	Metadata    map[string]string // see mta.MaxMetadata; comes back in events
 }
 
+// size is less than what the message will have, or the same.
+func (m *Message) size() int64 {
+	n := int64(len(m.Raw) + len(m.Text) + len(m.HTML))
+	for i := range m.Attachments {
+		n += int64(len(m.Attachments[i].Content))
+	}
+	return n
+}
+
 // Address is an address with a display name, which may be empty.
 type Address struct {
 	Name    string

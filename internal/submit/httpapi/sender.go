@@ -240,7 +240,10 @@ func (c *call) check(hash bool) error {
 			return c.src.locate(i, err)
 		}
 		d.add(m)
-		size := int64(len(m.Raw))
+		size := m.size()
+		if size > c.limits.MessageSize { // before it is made even larger
+			return c.src.locate(i, tooLarge(c.limits.MessageSize, most, 0))
+		}
 		if p.compose != nil {
 			content, err := p.compose.Build()
 			if err != nil {
