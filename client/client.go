@@ -131,26 +131,33 @@ func (c *Client) Send(ctx context.Context, m *Message) (*Receipt, error) {
 
 // post sends a body under an idempotency key and reads the answer.
 func (c *Client) post(ctx context.Context, path, key string, body []byte, answer any) error {
+	key = orNew(key)
+	return c.try(ctx, func() error { return c.postOnce(ctx, path, key, body, answer) })
+}
+
+func orNew(key string) string {
 	if key == "" {
-		key = rand.Text()
+		return rand.Text()
 	}
-	return c.try(ctx, func() error {
-		req, err := c.request(ctx, http.MethodPost, path, nil, body)
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Idempotency-Key", key)
-		resp, err := c.do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
-			return &brokenError{err}
-		}
-		return nil
-	})
+	return key
+}
+
+func (c *Client) postOnce(ctx context.Context, path, key string, body []byte, answer any) error {
+	req, err := c.request(ctx, http.MethodPost, path, nil, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", key)
+	resp, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
+		return &brokenError{err}
+	}
+	return nil
 }
 
 // The bounds of what is read of an answer, in octets.

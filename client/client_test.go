@@ -148,6 +148,44 @@ func TestMessageIsWrittenAsTheDoorReadsIt(t *testing.T) {
 	}
 }
 
+// TestABatchIsRepeatedForThoseThatCouldNotBeTaken, under one key.
+func TestABatchIsRepeatedForThoseThatCouldNotBeTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const half = `{"messages":[{"id":"A","recipients":[]},{"problem":{"status":507,"detail":"full"}},{"problem":{"status":422,"detail":"no"}}]}`
+		const most = `{"messages":[{"id":"A","recipients":[]},{"id":"B"},{"problem":{"status":422,"detail":"no"}}]}`
+		c, s := scripted(t, answer{status: 202, body: half}, answer{status: 0}, answer{status: 202, body: most})
+		out, err := c.SendAll(t.Context(), "", hello(), hello(), hello())
+		if err != nil || len(out) != 3 || out[0].ID != "A" || out[1].ID != "B" || out[1].Err != nil || out[2].Err == nil || out[2].Err.Status != 422 {
+			t.Errorf("%+v %v", out, err)
+		}
+		if len(s.got) != 3 || s.got[0].Header.Get("Idempotency-Key") != s.got[2].Header.Get("Idempotency-Key") || s.got[0].URL.Path != "/v1/messages/batch" {
+			t.Errorf("%d requests", len(s.got))
+		}
+		// What is known is told, when there are no tries left.
+		c, _ = scripted(t, answer{status: 202, body: half}, answer{status: 400})
+		if out, err := c.SendAll(t.Context(), "k", hello(), hello(), hello()); err != nil || len(out) != 3 || out[1].Err.Status != 507 {
+			t.Errorf("%+v %v", out, err)
+		}
+		c, _ = scripted(t, answer{status: 422, body: `{"detail":"no","field":"messages[1].to"}`})
+		var e *Error
+		if out, err := c.SendAll(t.Context(), "k", hello(), hello()); out != nil || !errors.As(err, &e) || e.Field != "messages[1].to" {
+			t.Errorf("%+v %v", out, err)
+		}
+	})
+}
+
+func TestMailingIsWrittenAsTheDoorReadsIt(t *testing.T) {
+	got, err := json.Marshal(&Mailing{
+		Message: Message{From: "a@example.com", Subject: "Hi {{name}}", Text: "T", Expire: time.Hour}, Substitutions: map[string]string{"shop": "S"},
+		Recipients: []MailingRecipient{{To: "b@example.net", Substitutions: map[string]string{"name": "B"}, Metadata: map[string]string{"k": "v"}}},
+	})
+	const want = `{"from":"a@example.com","subject":"Hi {{name}}","text":"T","expire":"3600s","substitutions":{"shop":"S"},` +
+		`"recipients":[{"to":"b@example.net","substitutions":{"name":"B"},"metadata":{"k":"v"}}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
+	}
+}
+
 func TestMailboxReadsBack(t *testing.T) {
 	for _, name := range []string{"Ann", `A "B" \ C`, "Doe, John", "Jürgen Ü", "日本 太郎", "x@y <z>"} {
 		a, err := mail.ParseAddress(Mailbox(name, "a@example.com"))

@@ -29,6 +29,10 @@ func daemon() *httptest.Server {
 			}
 			w.WriteHeader(http.StatusAccepted)
 			fmt.Fprintf(w, `{"id":"01K4ANWB3D0000000000000000","recipients":[{"address":%q,"state":"queued"}]}`, m.To[0])
+		case "/v1/messages/batch":
+			w.WriteHeader(http.StatusAccepted)
+			fmt.Fprint(w, `{"accepted":2,"refused":0,"messages":[{"id":"01K4ANWB3D0000000000000001","recipients":[{"address":"ann@example.net","state":"queued"}]},`+
+				`{"id":"01K4ANWB3D0000000000000002","recipients":[{"address":"bob@example.net","state":"queued"}]}]}`)
 		case "/v1/trace":
 			fmt.Fprintln(w, `{"time":"2026-03-01T12:00:00.000Z","event":"accepted","recipient":"ann@example.net"}`)
 			fmt.Fprintln(w, `{"time":"2026-03-01T12:00:01.500Z","event":"delivered","recipient":"ann@example.net","host":"mx.example.net","reply":"250 2.0.0 OK"}`)
@@ -121,4 +125,33 @@ func ExampleClient_Events() {
 	// Output:
 	// message.delivered ann@example.net
 	// 42
+}
+
+func ExampleClient_SendMailing() {
+	d := daemon()
+	defer d.Close()
+	c, err := client.New(d.URL, "token")
+	if err != nil {
+		panic(err)
+	}
+	outcomes, err := c.SendMailing(context.Background(), &client.Mailing{
+		Message: client.Message{From: "shop@example.com", Subject: "News for {{name}}", Text: "Dear {{name}}, …\n", Key: "news-2026-03"},
+		Recipients: []client.MailingRecipient{
+			{To: "ann@example.net", Substitutions: map[string]string{"name": "Ann"}},
+			{To: "bob@example.net", Substitutions: map[string]string{"name": "Bob"}},
+		},
+	})
+	if err != nil {
+		panic(err) // nothing was taken
+	}
+	for _, o := range outcomes {
+		if o.Err != nil {
+			fmt.Println("refused:", o.Err)
+			continue
+		}
+		fmt.Println(o.Recipients[0].Address, o.Recipients[0].State)
+	}
+	// Output:
+	// ann@example.net queued
+	// bob@example.net queued
 }

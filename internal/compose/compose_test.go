@@ -115,7 +115,11 @@ func TestStructureOfEachKindOfMessage(t *testing.T) {
 	} {
 		m := plain()
 		m.HTML, m.Attachments = c.html, c.files
-		_, got := leaves(t, build(t, m))
+		out := build(t, m)
+		_, got := leaves(t, out)
+		if related := bytes.Contains(out, []byte("multipart/related; type=\"multipart/alternative\";\r\n boundary=")); related != strings.Contains(c.want, "related/") {
+			t.Errorf("%s: multipart/related does not say what it begins with (RFC 2387)", c.name) // it must
+		}
 		var paths []string
 		for _, l := range got {
 			paths = append(paths, l.path+l.kind)

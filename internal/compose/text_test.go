@@ -2,10 +2,12 @@ package compose
 
 import (
 	"bytes"
+	"mime"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"mailout/internal/lint"
 )
@@ -107,6 +109,24 @@ func TestDateAndMessageIDAreMade(t *testing.T) {
 }
 
 func (m *Message) withDate() *Message { m.Date = noon; return m }
+
+// TestEncodedWordsNeverCutACharacter: each is decoded by itself (RFC 2047 5).
+func TestEncodedWordsNeverCutACharacter(t *testing.T) {
+	for n := range 5 {
+		text := strings.Repeat("x", n) + strings.Repeat("ü日👩", 30)
+		whole := ""
+		for word := range strings.SplitSeq(encodedWords(text), " ") {
+			part, err := new(mime.WordDecoder).Decode(word)
+			if err != nil || !utf8.ValidString(part) || strings.Contains(part, "\ufffd") || len(word) > 75 {
+				t.Errorf("%s is %q, %v", word, part, err)
+			}
+			whole += part
+		}
+		if whole != text {
+			t.Errorf("%q, want %q", whole, text)
+		}
+	}
+}
 
 func TestNobodyInToIsSaid(t *testing.T) {
 	m := plain()

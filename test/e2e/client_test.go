@@ -75,10 +75,25 @@ func TestClientPackage(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Status != 422 || refused.Field != "to[1]" {
 		t.Errorf("%v", err)
 	}
-	if _, err = client.New(s.base, "wrong"); err != nil {
+	out, err := c.SendMailing(ctx, &client.Mailing{
+		Message:       client.Message{From: "shop@sender.example", Subject: "client: Hi {{name}}", HTML: "<p>{{name}} of {{shop}}</p>"},
+		Recipients:    []client.MailingRecipient{{To: "ann@example.net", Substitutions: map[string]string{"name": "Ann & Co"}}, {To: "bob@example.net", Substitutions: map[string]string{"name": "Bob"}}},
+		Substitutions: map[string]string{"shop": "Widget"},
+	})
+	if err != nil || len(out) != 2 || out[0].Err != nil || len(out[1].ID) != 26 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if out, err = c.SendAll(ctx, "", &client.Message{From: "shop@sender.example", To: []string{"ann@example.net"}, Subject: "client: all", Text: "x"}); err != nil || len(out) != 1 || out[0].Err != nil {
+		t.Errorf("%+v, %v", out, err)
+	}
+	all = s.arrived(5)
+	if m := all["client: Hi Ann & Co"]; len(m) != 1 || !strings.Contains(string(m[0].Data), "<p>Ann &amp; Co of Widget</p>") || len(all["client: Hi Bob"])+len(all["client: all"]) != 2 {
+		t.Errorf("%v", all)
+	}
+	stranger, err := client.New(s.base, "wrong")
+	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, _ := client.New(s.base, "wrong")
 	if _, err := stranger.Send(ctx, letter); !errors.As(err, &refused) || refused.Status != 401 {
 		t.Errorf("%v", err)
 	}
