@@ -47,7 +47,7 @@ func main() {
 func run(ctx context.Context) error {
 	var o options
 	n := flag.String("n", "0,1000000", "numbers of deferred messages, with commas between; 0 is the empty spool to compare with")
-	parts := flag.String("parts", "backlog,tarpits,mailing", "what to measure: backlog, tarpits, mailing, control; fill only fills the spool of -keep")
+	parts := flag.String("parts", "backlog,tarpits,mailing", "what to measure: backlog, tarpits, mailing, control, history; fill only fills the spool of -keep")
 	flag.DurationVar(&o.seconds, "load", 15*time.Second, "length of each load")
 	flag.DurationVar(&o.rest, "rest", 30*time.Second, "from the start to the look at memory at rest")
 	flag.IntVar(&o.tarpits, "tarpits", 10_000, "number of tar pits")
@@ -78,10 +78,10 @@ func run(ctx context.Context) error {
 	}
 	for _, part := range strings.Split(*parts, ",") {
 		measure := map[string]func(context.Context, options) error{
-			"backlog": backlogs, "tarpits": tarpits, "mailing": mailing, "control": controls, "fill": fillOnly,
+			"backlog": backlogs, "tarpits": tarpits, "mailing": mailing, "control": controls, "history": histories, "fill": fillOnly,
 		}[part]
 		if measure == nil {
-			return fmt.Errorf("-parts: %q is none of backlog, tarpits, mailing, control, fill", part)
+			return fmt.Errorf("-parts: %q is none of backlog, tarpits, mailing, control, history, fill", part)
 		}
 		if err := measure(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", part, err)
