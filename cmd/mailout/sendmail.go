@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"mailout/internal/config"
+	"mailout/internal/queue"
 )
 
 // sendmailCmd stands in the list of commands; its arguments are sendmail(8)'s
@@ -80,17 +82,61 @@ func runSendmail(name string, args []string, g *globals) error {
 	return s.deliver()
 }
 
-// runQueue is -q: the daemon runs its queue without being asked, so there is
-// nothing to start; only that it runs can be told.
+// runQueue is -q: what waits for its time is tried now. -q30m asks a daemon to
+// run its queue now and then, which ours does.
 func runQueue(o *sendmailOptions, g *globals) error {
-	body, err := ask(g, "/healthz", nil)
+	q, err := runSelection(o)
+	if err != nil {
+		return err
+	}
+	if q == nil {
+		body, err := ask(g, "/healthz", nil)
+		if err != nil {
+			return err
+		}
+		return body.Close()
+	}
+	d, err := connect(g)
+	if err != nil {
+		return err
+	}
+	q.Set("reason", "sendmail -q")
+	body, err := d.post("/v1/deliveries/"+queue.VerbRetry.String(), q, "application/x-ndjson")
+	if err != nil {
+		return controlUsage(err)
+	}
+	defer body.Close()
+	result, err := follow(io.Discard, queue.VerbRetry, body)
 	if err != nil {
 		return err
 	}
 	if o.verbose {
-		fmt.Fprintln(g.Stderr, "mailout: the daemon runs and tries what waits at the times that \"mailout queue list\" shows; -q hurries nothing")
+		printResult(g.Stderr, queue.VerbRetry, &result)
 	}
-	return body.Close()
+	return nil
+}
+
+// runSelection is what -q is about; nil for a time. sendmail looks for a part
+// of an address; here it is a whole one, or of -qR a domain.
+func runSelection(o *sendmailOptions) (url.Values, error) {
+	if o.run == "" {
+		return url.Values{"all": {"true"}}, nil
+	}
+	name, known := map[byte]string{'I': "id", 'R': "recipient", 'S': "sender"}[o.run[0]]
+	if !known {
+		return nil, nil
+	}
+	value := o.run[1:]
+	if value == "" && len(o.recipients) == 1 {
+		value = o.recipients[0]
+	}
+	if value == "" {
+		return nil, fail(exitUsage, "-q%s needs a value", o.run)
+	}
+	if name == "recipient" && !strings.Contains(value, "@") {
+		name = "destination"
+	}
+	return url.Values{name: {value}}, nil
 }
 
 // sendmail is one run of the command.

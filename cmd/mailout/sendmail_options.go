@@ -33,6 +33,7 @@ type sendmailOptions struct {
 	config     string
 	stream     string
 	recipients []string
+	run        string   // -q: what follows it
 	notes      []string // options without meaning here, for -v
 }
 
@@ -182,8 +183,8 @@ func (o *sendmailOptions) setMode(value string) error {
 	return fmt.Errorf("-b%s is not known: -bm, -bs, -bp and -bi are", value)
 }
 
-// setRun takes -q, -qI…, -qR… and -qS…, and a time such as -q30m, which is for
-// a daemon and has no meaning beside one.
+// setRun takes -q, -qIid, -qRrecipient and -qSsender, and a time such as -q30m,
+// which is for a daemon and has no meaning beside one.
 func (o *sendmailOptions) setRun(value string) error {
 	o.mode = modeRun
 	if value == "" {
@@ -191,9 +192,11 @@ func (o *sendmailOptions) setRun(value string) error {
 	}
 	switch value[0] {
 	case 'I', 'R', 'S':
+		o.run = value
 		return nil
 	}
 	if strings.Trim(value, "0123456789smhdw") == "" {
+		o.run = value
 		return nil
 	}
 	return fmt.Errorf("-q%s is not known: -q, -qIid, -qRrecipient and -qSsender are", value)

@@ -51,6 +51,29 @@ func TestSendmailOptions(t *testing.T) {
 	}
 }
 
+// TestSendmailRun: what -q is about.
+func TestSendmailRun(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"-q": "all=true", "-qI01KJMMJG1004A0E0000000000M": "id=01KJMMJG1004A0E0000000000M", "-qRa@b.example": "recipient=a%40b.example",
+		"-qRb.example": "destination=b.example", "-qR a@b.example": "recipient=a%40b.example", "-qSc@d.example": "sender=c%40d.example",
+		"-qS<>": "sender=%3C%3E", "-q30m": "", "-q1h30m": "", "-qR": "refused",
+	} {
+		o, err := parseSendmail(modeDeliver, strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := runSelection(o)
+		got := q.Encode()
+		if err != nil {
+			got = "refused"
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", args, got, want)
+		}
+	}
+}
+
 func shownOptions(o *sendmailOptions) string {
 	s := string(o.mode)
 	for flag, set := range map[string]bool{"t": o.fromHeader} {

@@ -257,3 +257,27 @@ func TestReroute(t *testing.T) {
 	}
 	d.stop()
 }
+
+// TestSendmailRunsTheQueue: -q tries what waits, all of it or what is named.
+func TestSendmailRunsTheQueue(t *testing.T) {
+	_, d, _ := waitingWorld(t)
+	a := d.submit("a@sender.example", []string{"x@later.example"}, letter)
+	b := d.submit("b@sender.example", []string{"y@tardy.example"}, letter)
+	d.waitEvent(a, "deferred")
+	d.waitEvent(b, "deferred")
+	for i, args := range [][]string{{"-q"}, {"-qRlater.example"}, {"-q30m"}} {
+		if stderr, status := d.sendmail(sendmailCommand(t), "", args...); status != 0 {
+			t.Errorf("%v: status %d: %s", args, status, stderr)
+		}
+		want := []int{4, 6, 6}[i]
+		mtatest.Eventually(t, 30*time.Second, "the next attempt", func() bool { return len(d.events(a)) >= want }, d.log)
+	}
+	if got := strings.Join(d.events(a), " "); got != "accepted deferred retried deferred retried deferred" {
+		t.Error(got)
+	}
+	mtatest.Eventually(t, 30*time.Second, "the other's attempt", func() bool { return len(d.events(b)) == 4 }, d.log)
+	d.stop()
+	if _, status := d.sendmail(sendmailCommand(t), "", "-q"); status != 75 {
+		t.Errorf("without a daemon: status %d", status)
+	}
+}
