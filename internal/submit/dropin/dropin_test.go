@@ -385,7 +385,7 @@ func TestSpansAsResendWritesThem(t *testing.T) {
 // TestAFloodOfMembersIsRefused before it is read: it would take far more memory
 // than it has octets.
 func TestAFloodOfMembersIsRefused(t *testing.T) {
-	n := 1 << 20
+	n := 1 << 17
 	for name, c := range map[string]struct {
 		path, body string
 	}{
