@@ -9,6 +9,8 @@ import (
 // Receivers tells how those fare who get events.
 type Receivers interface {
 	Status() []events.Status
+	// Lost is how many journal entries left for their age before everybody had them.
+	Lost() uint64
 }
 
 var (
@@ -18,6 +20,7 @@ var (
 	descEventFailures = desc("mailout_events_failures_total", "Tries that failed since the start.", "kind", "name")
 	descEventGivenUp  = desc("mailout_events_given_up_total", "Events given up since the start.", "kind", "name")
 	descEventUp       = desc("mailout_events_receiver_up", "1 while the receiver takes events, 0 while it fails or is disabled.", "kind", "name")
+	descEventLost     = desc("mailout_events_lost_entries_total", "Journal entries removed for their age since the start that a receiver had not got.")
 )
 
 // eventMetrics collects how receivers of events fare: a series each, as many as
@@ -26,13 +29,14 @@ type eventMetrics struct{ receivers Receivers }
 
 // Describe implements prometheus.Collector.
 func (m *eventMetrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descEventLag, descEventPending, descEventSent, descEventFailures, descEventGivenUp, descEventUp} {
+	for _, d := range []*prometheus.Desc{descEventLag, descEventPending, descEventSent, descEventFailures, descEventGivenUp, descEventUp, descEventLost} {
 		c <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *eventMetrics) Collect(c chan<- prometheus.Metric) {
+	c <- prometheus.MustNewConstMetric(descEventLost, prometheus.CounterValue, float64(m.receivers.Lost()))
 	for _, s := range m.receivers.Status() {
 		one := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
 			c <- prometheus.MustNewConstMetric(d, kind, v, s.Kind, s.Name)

@@ -97,7 +97,7 @@ func eventFilter(query url.Values) (f events.Filter, problem *Problem) {
 	}
 	for _, word := range query["event"] {
 		var e mta.Event
-		if err := e.UnmarshalText([]byte(strings.TrimPrefix(word, "message."))); err != nil {
+		if err := e.UnmarshalText([]byte(word[strings.IndexByte(word, '.')+1:])); err != nil {
 			return f, wrong("event", smtp.Harmless(word)+" is not an event (accepted, deferred, delivered, failed, …)")
 		}
 		f.Events = append(f.Events, e)

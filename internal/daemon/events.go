@@ -38,7 +38,7 @@ func (d *Daemon) buildEvents(c *config.Config) error {
 		return err
 	}
 	d.events = events.NewHub(events.Options{
-		Feed: d.store, Logger: d.log, Settings: s, Hostname: c.Hostname, Version: d.opts.Version, Note: d.noteFollower,
+		Feed: d.store, Logger: d.log, Settings: s, Hostname: c.Hostname, Version: d.opts.Version, Note: d.noteFollower, Lost: d.store.Unfollowed,
 	})
 	return nil
 }

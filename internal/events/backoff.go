@@ -14,7 +14,7 @@ var batchWaits = []time.Duration{
 // gateWaits are the waits of a receiver that fails, between requests of any
 // kind. The last is short, so that one that is back gets its events soon.
 var gateWaits = []time.Duration{
-	time.Second, 5 * time.Second, 15 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
+	200 * time.Millisecond, time.Second, 5 * time.Second, 15 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
 }
 
 // wait gives the n-th wait (from 1) with 20 % of jitter.

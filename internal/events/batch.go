@@ -60,7 +60,11 @@ func (w *webhook) collect(ctx context.Context, from, until spool.Position, most 
 		c.stuck = stuck[r.ID]
 		return true
 	}
-	for next = from; !full; {
+	next = from
+	for calls := 0; !full; calls++ {
+		if calls >= collectCalls && c.count == 0 {
+			return c, next, false, nil
+		}
 		before := next
 		if next, err = w.feed.Follow(ctx, before, take); err == nil {
 			err = failed

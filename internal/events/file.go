@@ -126,10 +126,8 @@ func (o *fileOutput) adopt(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if whole < info.Size() {
-		if err := f.Truncate(whole); err != nil {
-			return err
-		}
+	if whole, err = mend(f, whole, info.Size()); err != nil {
+		return err
 	}
 	// What a run that was cut short wrote may not be safe yet, nor the name.
 	if err := f.Sync(); err != nil {
@@ -143,6 +141,24 @@ func (o *fileOutput) adopt(f *os.File) error {
 		o.begun = firstTime(f, info.ModTime())
 	}
 	return nil
+}
+
+// mend makes a file end with a line end: it cuts off what was torn, and ends
+// what is not of our making.
+func mend(f *os.File, whole, size int64) (int64, error) {
+	if whole == size {
+		return whole, nil
+	}
+	const begins = `{"id":"`
+	tail := make([]byte, min(size-whole, int64(len(begins))))
+	if _, err := f.ReadAt(tail, whole); err != nil {
+		return 0, err
+	}
+	if !strings.HasPrefix(begins, string(tail)) {
+		_, err := f.WriteAt([]byte{'\n'}, size)
+		return size + 1, err
+	}
+	return whole, f.Truncate(whole)
 }
 
 // wholeLines is the size of a file without a torn last line.

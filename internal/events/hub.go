@@ -181,6 +181,14 @@ func (h *Hub) Stop(ctx context.Context) {
 	h.end(ctx, all)
 }
 
+// Lost is how many journal entries were removed that a follower had not got.
+func (h *Hub) Lost() uint64 {
+	if h.opts.Lost == nil {
+		return 0
+	}
+	return h.opts.Lost()
+}
+
 // Status tells how every follower fares, by kind and name.
 func (h *Hub) Status() []Status {
 	h.mu.Lock()

@@ -472,3 +472,30 @@ func TestRetryAfterField(t *testing.T) {
 		}
 	}
 }
+
+// TestFileOfSomebodyElse: what is not of our making is not cut off.
+func TestFileOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	for before, want := range map[string]string{
+		"": "", "a line\n": "a line\n", "no line end": "no line end\n", "x\n{\"id\":\"torn": "x\n", "{\"i": "", "x\n{\"name\":1}": "x\n{\"name\":1}\n",
+	} {
+		conf := logFile(t)
+		if err := os.MkdirAll(filepath.Dir(conf.Path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(conf.Path, []byte(before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := &fileOutput{conf: conf}
+		if err := o.open(); err != nil {
+			t.Fatal(err)
+		}
+		if at := o.last(); at != (spool.Position{}) {
+			t.Errorf("%q: the last position is %s", before, at)
+		}
+		o.close()
+		if got, err := os.ReadFile(conf.Path); err != nil || string(got) != want {
+			t.Errorf("%q became %q, want %q, %v", before, got, want, err)
+		}
+	}
+}

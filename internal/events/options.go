@@ -26,6 +26,7 @@ const (
 	saveEvery      = 200 * time.Millisecond // of a cursor, while receivers acknowledge
 	saveIdle       = 10 * time.Second       // of a cursor that passes what nobody wants
 	noteEvery      = time.Hour              // of notes in the journal about one follower
+	collectCalls   = 16                     // readings of the feed for nothing at a stretch
 	answerOctets   = 4 << 10                // of a receiver's answer that are read
 	stateOfBatches = 200                    // open batches in a state at most
 )
@@ -37,6 +38,9 @@ type Options struct {
 	Settings Settings
 	Hostname string // of this machine, in lines of syslog
 	Version  string // of this program, for User-Agent
+	// Lost is how many journal entries were removed for their age that a
+	// follower had not got; nil: it is not known.
+	Lost func() uint64
 	// Note writes words about a follower into the journal; nil: nowhere.
 	Note func(ctx context.Context, words string) error
 	// Dial makes connections to receivers; nil is a net.Dialer's. For tests.

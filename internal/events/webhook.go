@@ -23,8 +23,9 @@ package events
 // Rejected: a queue in memory (unbounded, or another way to lose); one cursor
 // and one batch at a time (a bad event would stop everything for three days).
 //
-// Limits: concurrency + 16 batches open (and, while bad ones are halved, 200);
-// each 1,000 events and about 1 MiB at most while it flies.
+// Limits: concurrency + 16 batches open (and, while bad ones are halved, 200),
+// each of 1,000 events and about 1 MiB at most; the bodies of twice the
+// concurrency in memory.
 
 import (
 	"cmp"
@@ -55,22 +56,23 @@ type webhook struct {
 	told        *telling // what others may read
 
 	// -------------------------------------------------------------------------
-	read     spool.Position // what comes next
-	open     []*batch       // in the journal's order
-	disabled time.Time      // the receiver answered 410
-	flying   int
-	answers  chan answer
-	more     chan error // of a wait at the end of the journal; nil: none is under way
-	rest     time.Time  // no reading before
-	failing  int        // how often the receiver has failed since it took something last
-	since    time.Time  // when that began
-	gate     time.Time  // no request before
-	later    time.Time  // when a request may begin by the passing of time
-	dirty    bool
-	saved    time.Time
-	dropped  uint64 // events given up and not noted yet
-	why      string
-	noted    time.Time
+	read       spool.Position // what comes next
+	open       []*batch       // in the journal's order
+	disabled   time.Time      // the receiver answered 410
+	flying     int
+	answers    chan answer
+	more       chan error // of a wait at the end of the journal; nil: none is under way
+	rest       time.Time  // no reading before
+	failing    int        // how often the receiver has failed since it took something last
+	since      time.Time  // when that began
+	gate       time.Time  // no request before
+	later      time.Time  // when a request may begin by the passing of time
+	dirty      bool
+	saved      time.Time
+	dropped    uint64 // events given up and not noted yet
+	why        string
+	complained time.Time
+	noted      time.Time
 }
 
 func newWebhook(o *Options, s *Settings, conf Webhook) *webhook {
@@ -128,12 +130,17 @@ func (w *webhook) fill(ctx context.Context) {
 		if c.count > 0 {
 			b := &batch{from: w.read, to: next}
 			b.take(&c)
+			if len(w.open) >= 2*w.conf.Concurrency {
+				b.body = nil // made again when its turn comes
+			}
 			w.open = append(w.open, b)
 			w.overdue(ctx, b, c.newest)
 		}
 		w.read = next
 		if end {
 			w.watch(ctx)
+		}
+		if end || c.count == 0 { // a long way without anything of interest: others first
 			return
 		}
 	}
@@ -329,14 +336,20 @@ func (w *webhook) failed(ctx context.Context, b *batch, a *answer) {
 	}
 }
 
-// complain logs the first failure of a row, and the sixth, tenth and so on,
-// which are about an hour apart.
+// complain logs the first failure of a row, once a minute at most, and then
+// about one an hour.
 func (w *webhook) complain(a *answer) {
-	const hour = 12 // of the longest pauses
-	if w.failing == 1 || w.failing%hour == len(gateWaits) {
-		w.log.Warn("a webhook's receiver did not take events; they stay in the journal and are sent again",
-			mta.KeyReason, a.words(), "failures", w.failing, mta.KeyNext, mta.FormatTime(w.gate))
+	const (
+		hour   = 12 // of the longest pauses
+		minute = time.Minute
+	)
+	now := time.Now()
+	if w.failing == 1 && now.Sub(w.complained) < minute || w.failing > 1 && w.failing%hour != len(gateWaits) {
+		return
 	}
+	w.complained = now
+	w.log.Warn("a webhook's receiver did not take events; they stay in the journal and are sent again",
+		mta.KeyReason, a.words(), "failures", w.failing, mta.KeyNext, mta.FormatTime(w.gate))
 }
 
 // giveUp lets a batch go that was tried for as long as any.

@@ -78,6 +78,10 @@ func (f *feed) next() <-chan struct{} {
 	return f.mu.more
 }
 
+// Unfollowed is how many journal entries were pruned since the start that a
+// follower had not got.
+func (s *Store) Unfollowed() uint64 { return s.feed.lost.Load() }
+
 // End implements spool.Feed.
 func (s *Store) End() spool.Position { return spool.Position{Entry: s.feed.durable.Load()} }
 

@@ -82,14 +82,13 @@ type Metrics struct {
 	LogBytes    uint64 // octets written to the log, framing included
 	TableBytes  uint64 // octets written to table files by flushes and compactions
 	Corrupt     int64  // records set aside, and contents found damaged
-	Unfollowed  uint64 // journal entries pruned that a follower had not got
 }
 
 // Metrics gives the numbers; cheap enough for every scrape.
 func (s *Store) Metrics() Metrics {
 	m := Metrics{
 		Commits: s.stats.commits.Load(), Messages: s.stats.messages.Load(), Settlements: s.stats.settlements.Load(),
-		BatchBytes: s.stats.octets.Load(), Corrupt: s.stats.corrupt.Load(), Unfollowed: s.feed.lost.Load(),
+		BatchBytes: s.stats.octets.Load(), Corrupt: s.stats.corrupt.Load(),
 	}
 	if s.enter(context.Background()) != nil {
 		return m
