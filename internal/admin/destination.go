@@ -17,13 +17,15 @@ type Destination struct {
 	Held        int64               `json:"held"`
 	Bytes       int64               `json:"bytes"` // of the messages, each delivery counted
 	Streams     []DestinationStream `json:"streams"`
-	Holds       []queue.Hold        `json:"holds"` // of the destination, also for what comes later
+	Holds       []queue.Hold        `json:"holds"`              // of the destination, also for what comes later
+	Reroutes    []queue.Reroute     `json:"reroutes,omitempty"` // the same
 }
 
 // DestinationStream is what waits in one of its streams, and what holds the
 // first of it.
 type DestinationStream struct {
 	Stream   string `json:"stream"`
+	Rerouted string `json:"rerouted,omitempty"` // the route that an operator gave these deliveries
 	Queued   int64  `json:"queued"`
 	Deferred int64  `json:"deferred"`
 	Held     int64  `json:"held"`
@@ -71,6 +73,11 @@ func (s *Server) waiting(ctx context.Context, domain string) (*Destination, erro
 			out.Holds = append(out.Holds, h)
 		}
 	}
+	for _, r := range sum.Reroutes {
+		if r.Destination == domain {
+			out.Reroutes = append(out.Reroutes, r)
+		}
+	}
 	return out, err
 }
 
@@ -80,7 +87,7 @@ func (s *Server) addStream(ctx context.Context, out *Destination, dest mta.Desti
 	if err != nil {
 		return err
 	}
-	one := DestinationStream{Stream: dest.Stream, Queued: n.Queued, Deferred: n.Deferred, Held: n.Held, Bytes: n.Bytes}
+	one := DestinationStream{Stream: dest.Stream, Rerouted: dest.Via, Queued: n.Queued, Deferred: n.Deferred, Held: n.Held, Bytes: n.Bytes}
 	first, err := s.opts.Store.Page(ctx, dest, spool.Cursor{}, 1)
 	if err != nil {
 		return err

@@ -101,12 +101,19 @@ func (l *loop) setReroutes(rules []Reroute) {
 	before := l.q.Reroutes()
 	l.q.reroutes.Store(&rules)
 	l.epoch++ // what is being planned is planned again
+	domains := make(map[string]bool, len(before)+len(rules))
+	for _, list := range [][]Reroute{before, rules} {
+		for _, r := range list {
+			domains[r.Destination] = true
+		}
+	}
 	for key, d := range l.dests {
-		was, _ := RerouteOf(before, key)
-		now, _ := RerouteOf(rules, key)
-		if was == now || d.plan == planNone {
+		if d.plan == planNone || !domains[key.Domain] {
 			continue
 		}
-		l.unplan(d)
+		was, _ := RerouteOf(before, key)
+		if now, _ := RerouteOf(rules, key); was != now {
+			l.unplan(d)
+		}
 	}
 }
