@@ -20,6 +20,7 @@ import (
 // Sender takes messages: *httpapi.Sender.
 type Sender interface {
 	ReadJSON(r *http.Request) (content []byte, key string, release func(), err error)
+	Hold(ctx context.Context, octets int64) (release func(), err error)
 	Send(ctx context.Context, user *account.User, key string, messages ...*httpapi.Message) ([]httpapi.Result, error)
 }
 

@@ -24,12 +24,18 @@ type sender struct {
 	taken []*httpapi.Message
 	keys  []string
 	user  string
+	held  int64
 	fail  int // the message of a call that the disk has no room for, from 1
 }
 
 func (s *sender) ReadJSON(r *http.Request) ([]byte, string, func(), error) {
 	content, err := io.ReadAll(r.Body)
 	return content, r.Header.Get("Idempotency-Key"), func() {}, err
+}
+
+func (s *sender) Hold(_ context.Context, octets int64) (func(), error) {
+	s.held += octets
+	return func() { s.held -= octets }, nil
 }
 
 func idOf(n int) mta.ID { return mta.NewID(time.UnixMilli(int64(n)), [10]byte{}) }
@@ -418,6 +424,44 @@ func TestAFloodOfMembersIsRefused(t *testing.T) {
 	w = newWorld(t)
 	if rec := w.post("/emails", buffer); rec.Code != 200 || len(w.sender.taken[0].Attachments[0].Content) != n+1 {
 		t.Errorf("a Buffer: %d %.200s", rec.Code, rec.Body)
+	}
+}
+
+// TestSubstitutionsAreBounded: a small request must not become a large one.
+func TestSubstitutionsAreBounded(t *testing.T) {
+	long := strings.Repeat("-a- ", 1<<16)
+	ask := func(text string, personalizations ...string) *httptest.ResponseRecorder {
+		w := newWorld(t)
+		rec := w.post("/v3/mail/send", `{"personalizations":[`+strings.Join(personalizations, ",")+`],"from":{"email":"s@example.com"},"content":[{"type":"text/plain","value":"`+text+`"}]}`)
+		if w.sender.held != 0 {
+			t.Errorf("%d octets are still held", w.sender.held)
+		}
+		return rec
+	}
+	with := func(pairs string) string {
+		return `{"to":[{"email":"a@x"}],"substitutions":{` + pairs + `}}`
+	}
+	if rec := ask(long, with(`"-a-":"`+strings.Repeat("b", 9000)+`"`)); rec.Code != 400 || !strings.Contains(rec.Body.String(), "67108864") {
+		t.Errorf("expanded: %d %.300s", rec.Code, rec.Body)
+	}
+	if rec := ask(long, with(`"-a-":"`+strings.Repeat("b", 100)+`"`)); rec.Code != 202 {
+		t.Errorf("long: %d %.300s", rec.Code, rec.Body)
+	}
+	var many, tags []string
+	for i := range 101 {
+		tags = append(tags, fmt.Sprintf(`"-%d-":"x"`, i))
+	}
+	if rec := ask("x", with(strings.Join(tags, ","))); rec.Code != 400 {
+		t.Errorf("tags: %d %.300s", rec.Code, rec.Body)
+	}
+	for range 400 {
+		many = append(many, with(strings.Join(tags[:100], ",")))
+	}
+	if rec := ask(long, many...); rec.Code != 400 {
+		t.Errorf("searched: %d %.300s", rec.Code, rec.Body)
+	}
+	if rec := ask("x", with(`"-a-":"`+strings.Repeat("b", 10_001)+`"`)); rec.Code != 400 {
+		t.Errorf("octets: %d %.300s", rec.Code, rec.Body)
 	}
 }
 

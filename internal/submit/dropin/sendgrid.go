@@ -147,7 +147,12 @@ func (d *door) sendgridSend(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err)
 		return
 	}
-	messages, err := mail.messages(q)
+	more, err := mail.hold(q)
+	defer more()
+	var messages []*httpapi.Message
+	if err == nil {
+		messages, err = mail.messages(q)
+	}
 	if err == nil && mail.MailSettings != nil && mail.MailSettings.SandboxMode.Enable {
 		answer(w, http.StatusOK, nil)
 		return
@@ -394,9 +399,59 @@ func scalar(raw json.RawMessage) (string, bool) {
 	return string(raw), true
 }
 
-// maxSubstitutions is what the provider documents: octets of one
-// personalization.
-const maxSubstitutions = 10_000
+// The bounds of substitutions.
+const (
+	maxSubstitutions = 10_000   // octets of one personalization, as the provider documents
+	maxTags          = 100      // of one personalization
+	maxExpanded      = 64 << 20 // octets of all texts when the substitutions are in them
+	maxSearched      = 8 << 30  // octets of text, each counted for each tag that is looked for
+)
+
+// hold takes the memory of the texts in which substitutions are made: a few
+// octets of a request may ask for a lot.
+func (s *sendgridMail) hold(q *request) (release func(), err error) {
+	length := int64(len(s.Subject))
+	for _, c := range s.Content {
+		length += int64(len(c.Value))
+	}
+	var expanded, searched int64
+	for i := range s.Personalizations {
+		p := &s.Personalizations[i]
+		if len(p.Substitutions) == 0 {
+			continue
+		}
+		if searched += length * int64(len(p.Substitutions)); len(p.Substitutions) > maxTags || searched > maxSearched {
+			return func() {}, invalid(fmt.Sprintf("personalizations[%d].substitutions", i), "these are too many: at most %d are taken, and fewer for long texts; make several requests", maxTags)
+		}
+		if expanded += length + s.growth(p); expanded > maxExpanded {
+			return func() {}, invalid(fmt.Sprintf("personalizations[%d].substitutions", i), "the texts of one request may have %d octets with the substitutions in them; make several requests", maxExpanded)
+		}
+	}
+	const free = 1 << 20
+	if expanded <= free {
+		return func() {}, nil
+	}
+	release, err = q.door.opts.Sender.Hold(q.r.Context(), expanded)
+	if err != nil {
+		return func() {}, err
+	}
+	return release, nil
+}
+
+// growth is at least how much longer the texts become.
+func (s *sendgridMail) growth(p *sendgridPersonalization) (n int64) {
+	for tag, raw := range p.Substitutions {
+		more := int64(len(raw) - len(tag)) // raw has quotes and escapes besides
+		if more <= 0 || tag == "" {
+			continue
+		}
+		n += more * int64(strings.Count(s.Subject, tag))
+		for _, c := range s.Content {
+			n += more * int64(strings.Count(c.Value, tag))
+		}
+	}
+	return n
+}
 
 // substitute replaces texts in subject, content and reply_to, the longer first
 // where several fit. What was put in is not looked through again.
