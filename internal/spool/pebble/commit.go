@@ -194,6 +194,7 @@ func recordID(r *mta.Record, id mta.ID) mta.ID {
 // entry writes one journal entry and its index keys.
 func (t *txn) entry(recs []*mta.Record, id mta.ID, kind byte, from *facts, place func(*mta.Record) uint32) uint64 {
 	seq := t.takeSeq()
+	t.s.tally.count(recs, id)
 	t.journal.watermark = watermarkOf(t.journal.watermark, recs)
 	var prev mta.Record
 	var accepted uint64

@@ -69,6 +69,7 @@ type Store struct {
 		applied, commits, messages, settlements, octets atomic.Uint64
 		corrupt                                         atomic.Int64
 	}
+	tally tally
 }
 
 var _ spool.Store = (*Store)(nil)
