@@ -40,6 +40,7 @@ type cli struct {
 	Lint     lintCmd     `cmd:"" help:"What receivers will dislike in a message; exit 0 nothing, 1 warnings, 2 errors."`
 	Classify classifyCmd `cmd:"" help:"What replies mean: class and action for each line of standard input."`
 	Conf     configCmd   `cmd:"" name:"config" help:"Check, show and change the configuration."`
+	Webhook  webhookCmd  `cmd:"" help:"Try a webhook."`
 	Sink     sinkCmd     `cmd:"" help:"A receiving server for tests: accepts, refuses, delays and drops as told."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

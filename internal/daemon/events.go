@@ -12,8 +12,8 @@ import (
 	"mailout/internal/spool"
 )
 
-// eventSettings tells the receivers of events.
-func eventSettings(c *config.Config) (events.Settings, error) {
+// EventSettings is what the configuration tells the receivers of events.
+func EventSettings(c *config.Config) (events.Settings, error) {
 	pool, err := roots(c)
 	s := events.Settings{Roots: pool}
 	lines := events.Filter{Events: c.Events.Events, Streams: c.Events.Streams}
@@ -33,7 +33,7 @@ func eventSettings(c *config.Config) (events.Settings, error) {
 
 // buildEvents makes those who tell others of the journal.
 func (d *Daemon) buildEvents(c *config.Config) error {
-	s, err := eventSettings(c)
+	s, err := EventSettings(c)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	receivers, err := eventSettings(c)
+	receivers, err := EventSettings(c)
 	if err != nil {
 		return err
 	}

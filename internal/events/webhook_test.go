@@ -3,6 +3,7 @@ package events
 import (
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -421,6 +422,36 @@ func TestWebhookOtherBatches(t *testing.T) {
 		after(10 * time.Minute)
 		r.complete(h.journal(start))
 		h.stop(hub)
+		h.close()
+	})
+}
+
+func TestTry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		r := h.receiver("a.example")
+		o := Options{Dial: h.dial, Version: "1"}
+		conf := hook(t, "a")
+		for _, conf.Batch = range []int{1, 100} {
+			trial, err := Try(t.Context(), o, Settings{}, conf)
+			if err != nil || !trial.OK || trial.Answer != "200 OK" {
+				t.Errorf("%+v, %v", trial, err)
+			}
+		}
+		q := r.requests()
+		if len(q) != 2 || q[0].body[0] != '{' || q[1].body[0] != '[' || q[1].events[0].Type != "server.test" {
+			t.Errorf("%d requests: %s", len(q), q[1].body)
+		}
+		r.answer = func(*request) (int, http.Header) { return 403, nil }
+		if trial, err := Try(t.Context(), o, Settings{}, conf); err != nil || trial.OK || trial.Answer != "403 Forbidden" {
+			t.Errorf("%+v, %v", trial, err)
+		}
+		r.setDown(true)
+		conf.URL += "?token=hidden"
+		if trial, err := Try(t.Context(), o, Settings{}, conf); err != nil || trial.OK || trial.Status != 0 || strings.Contains(trial.Answer, "hidden") {
+			t.Errorf("%+v, %v", trial, err)
+		}
 		h.close()
 	})
 }

@@ -89,18 +89,20 @@ func (h *house) hub(s Settings) *Hub {
 			h.notes = append(h.notes, words)
 			return nil
 		},
-		Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
-			host, _, err := net.SplitHostPort(address)
-			if err != nil {
-				return nil, err
-			}
-			return h.receivers[host].dial(ctx)
-		},
+		Dial: h.dial,
 	})
 	if err := hub.Start(h.Context()); err != nil {
 		h.Fatal(err)
 	}
 	return hub
+}
+
+func (h *house) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return h.receivers[host].dial(ctx)
 }
 
 func (h *house) stop(hub *Hub) {
