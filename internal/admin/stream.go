@@ -138,6 +138,7 @@ type eventStream struct {
 	control *http.ResponseController
 	at      spool.Position
 	text    bytes.Buffer
+	flushed time.Time
 }
 
 // run sends until ctx or the connection ends.
@@ -149,6 +150,9 @@ func (s *eventStream) run(ctx context.Context) {
 		if err == nil && s.at == before && !caughtUp {
 			caughtUp = true
 			s.beat()
+		}
+		if err == nil && s.text.Len() == 0 && time.Since(s.flushed) >= streamBeat {
+			s.beat() // a long way without anything that the client asked for
 		}
 		if err != nil || s.flush() != nil {
 			return
@@ -202,6 +206,7 @@ func (s *eventStream) flush() error {
 	if s.text.Len() == 0 {
 		return nil
 	}
+	s.flushed = time.Now()
 	_ = s.control.SetWriteDeadline(time.Now().Add(stallTime)) // a connection that cannot is closed already
 	if _, err := s.w.Write(s.text.Bytes()); err != nil {
 		return err

@@ -118,7 +118,11 @@ func (l *liner) save(ctx context.Context) error {
 
 // keep saves, and tells when it cannot.
 func (l *liner) keep(ctx context.Context) {
-	if err := l.save(ctx); err != nil && !l.closed(err) && ctx.Err() == nil {
+	err := l.save(ctx)
+	if err != nil {
+		l.saved = l.saved.Add(saveAgain)
+	}
+	if err != nil && !l.closed(err) && ctx.Err() == nil {
 		l.log.Error("how far a receiver of events has got could not be kept; after a restart some events come again", "follower", l.name, mta.KeyError, err)
 	}
 }

@@ -25,6 +25,7 @@ const (
 	maxRetryAfter  = 24 * time.Hour
 	saveEvery      = 200 * time.Millisecond // of a cursor, while receivers acknowledge
 	saveIdle       = 10 * time.Second       // of a cursor that passes what nobody wants
+	saveAgain      = 10 * time.Second       // after a failure
 	noteEvery      = time.Hour              // of notes in the journal about one follower
 	collectCalls   = 16                     // readings of the feed for nothing at a stretch
 	answerOctets   = 4 << 10                // of a receiver's answer that are read

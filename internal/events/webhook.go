@@ -284,8 +284,8 @@ func (w *webhook) settle(ctx context.Context, a answer) {
 	b.flying = false
 	w.flying--
 	b.body = nil
-	if ctx.Err() != nil && a.status == 0 {
-		return // cut off by our own end
+	if ctx.Err() != nil && a.status == 0 || !w.disabled.IsZero() {
+		return // cut off by our own end, or of no interest any more
 	}
 	w.dirty = true
 	switch {
@@ -410,6 +410,7 @@ func (w *webhook) keep(ctx context.Context, now bool) {
 	sent := w.told.sent.Load()
 	w.saved = time.Now()
 	if err := w.save(ctx); err != nil {
+		w.saved = w.saved.Add(saveAgain)
 		if !errors.Is(err, spool.ErrClosed) && ctx.Err() == nil {
 			w.log.Error("how far a webhook has got could not be kept; after a restart some events come again", mta.KeyError, err)
 		}
