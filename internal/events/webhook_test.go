@@ -328,6 +328,11 @@ func TestWebhooksStandAlone(t *testing.T) {
 		if n := well.got(); n != 60 {
 			t.Errorf("%d events, want 60", n)
 		}
+		for _, s := range hub.Status() {
+			if well := s.Name == "well"; well != (s.Sent == 60) || !well && (s.Sent != 0 || !s.Failing) {
+				t.Errorf("%+v", s)
+			}
+		}
 		begun := time.Now()
 		h.stop(hub)
 		if d := time.Since(begun); d > 11*time.Second {
