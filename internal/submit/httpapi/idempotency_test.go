@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,12 +10,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mailout/internal/account"
 	"mailout/internal/mta"
+	"mailout/internal/spool"
 	"mailout/internal/submit"
 )
 
@@ -114,6 +117,74 @@ func TestOneKeyAtOnce(t *testing.T) {
 	if d.count() != 1 {
 		t.Errorf("%d messages", d.count())
 	}
+}
+
+// slow is an intake and a spool in one, whose messages take a second to store.
+type slow struct {
+	swallow
+	begun atomic.Int32
+	kept  atomic.Pointer[spool.Reservation]
+}
+
+func (s *slow) Begin(_ context.Context, r *submit.Request) (submit.Draft, error) {
+	s.begun.Add(1)
+	return &slowDraft{slow: s, request: r}, nil
+}
+
+type slowDraft struct {
+	*slow
+	request *submit.Request
+}
+
+func (d *slowDraft) Commit(context.Context) (mta.ID, error) {
+	time.Sleep(time.Second)
+	kept := *d.request.Reserve
+	kept.Message = mta.ID{1}
+	d.kept.Store(&kept)
+	return kept.Message, nil
+}
+
+func (s *slow) Reserved(context.Context, [16]byte, time.Time) ([]spool.Reservation, error) {
+	if r := s.kept.Load(); r != nil {
+		return []spool.Reservation{*r}, nil
+	}
+	return nil, nil
+}
+
+// TestARepetitionWaits: a request with the key of one that is being stored is
+// held back until that is done, in fields and as a whole.
+func TestARepetitionWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		null := ""
+		m := &Message{ReturnPath: &null, To: []Address{{Address: "bob@example.net"}}, Raw: []byte("Subject: x\r\n\r\nx")}
+		store := &slow{}
+		s := NewSender(Options{Intake: store, Reservations: store, Limits: func() Limits { return Limits{MessageSize: 1000, Recipients: 9} }})
+		var all sync.WaitGroup
+		var repeated atomic.Int32
+		took := func(repeatedly bool, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			if repeatedly {
+				repeated.Add(1)
+			}
+		}
+		for range 2 {
+			all.Go(func() {
+				results, err := s.Send(t.Context(), nil, "k", m)
+				took(err == nil && results[0].Repeated, err)
+			})
+			all.Go(func() {
+				result, err := s.SendWhole(t.Context(), nil, "k", m, bytes.NewReader(m.Raw), 0)
+				took(result.Repeated, err)
+			})
+		}
+		all.Wait()
+		if store.begun.Load() != 1 || repeated.Load() != 3 {
+			t.Errorf("%d begun, %d repeated", store.begun.Load(), repeated.Load())
+		}
+	})
 }
 
 // TestAKeyThatIsBusy: whoever waits too long for another request with the key

@@ -150,6 +150,19 @@ func TestMemoryIsShared(t *testing.T) {
 			t.Error("a request that went away has memory")
 		}
 		hold()
+		// One that gives up lets a smaller one behind it through.
+		half, _ := m.take(t.Context(), 50)
+		ctx, cancel = context.WithCancel(t.Context())
+		go func() { _, _ = m.take(ctx, 100) }()
+		synctest.Wait()
+		start = time.Now()
+		time.AfterFunc(time.Second, cancel)
+		if small, err := m.take(t.Context(), 10); err != nil || time.Since(start) != time.Second {
+			t.Errorf("%v after %s", err, time.Since(start))
+		} else {
+			small()
+		}
+		half()
 		if release, err := m.take(t.Context(), m.total); err != nil {
 			t.Error("memory is not given back")
 		} else {

@@ -133,6 +133,7 @@ func TestAbusiveRequests(t *testing.T) {
 		{"Content-Type as a header", with(`"headers":{"Content-Type":"text/html"}`), 422, "headers[0].name", "parts"},
 		{"too many headers", with(`"headers":` + many(101, `{"name":"X-A","value":"1"}`)), 422, "headers", "more than 100"},
 		{"too many headers of a name", with(`"headers":{"X-A":` + many(101, `"1"`) + `}`), 422, "headers.X-A", "more than 100"},
+		{"too many headers in all", with(`"headers":{"X-A":` + many(60, `"1"`) + `,"X-B":` + many(60, `"1"`) + `}`), 422, "headers.X-B[40]", "more than 100"},
 		{"a header that is an object", with(`"headers":{"X-A":{}}`), 422, "headers.X-A", "not an object"},
 		{"a long header", with(`"headers":{"X-A":"` + strings.Repeat("x ", 5000) + `"}`), 422, "headers[0].value", "at most 8000"},
 
@@ -288,7 +289,7 @@ func TestRate(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
 	book := account.NewBook(nil)
-	book.Configure([]account.User{{Name: "erp", From: account.Senders{"*"}, Rate: account.Rate{Messages: 2, Per: time.Hour}}})
+	book.Configure([]account.User{{Name: "erp", From: account.Senders{"*"}, Rate: account.Rate{Messages: 2, Per: time.Hour}}, {Name: "web", From: account.Senders{"*@example.com"}, Rate: account.Rate{Messages: 1, Per: time.Hour}}})
 	u := book.User("erp")
 	d.refused(ask{user: u, body: instead("subject", "1")}, 422, "subject", "")
 	d.accepted(ask{user: u, body: simple, key: "a"})
@@ -300,6 +301,9 @@ func TestRate(t *testing.T) {
 	d.refused(ask{user: u, kind: typeMessage, path: "/v1/messages?from=a@example.com&to=b@example.net", body: "From: a@example.com\n\nx"}, 429, "", "erp has sent")
 	d.accepted(ask{user: u, body: simple, key: "a"})
 	d.refused(ask{user: u, path: "/v1/messages/batch", body: `{"from":"a@example.com","text":"x","recipients":[{"to":"b@example.net"},{"to":"c@example.net"},{"to":"d@example.net"}]}`}, 422, "", "too many at once")
+	web := book.User("web")
+	d.refused(ask{user: web, body: instead("from", `"boss@other.example"`)}, 403, "from", "web may not")
+	d.accepted(ask{user: web, body: simple})
 }
 
 // TestNoRoom: while memory or disk is short, nothing is even read.
