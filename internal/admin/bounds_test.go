@@ -226,6 +226,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			busy := ask(second, "/work")
 			synctest.Wait()
 
+			start := time.Now()
 			third := l.dial() // the first is idle and gives way
 			defer third.Close()
 			if !answered(ask(third, "/")) {
@@ -253,6 +254,9 @@ func TestConnectionsAreBounded(t *testing.T) {
 			}
 			if !<-served { // one of the two is idle now
 				t.Error("the fourth is not served")
+			}
+			if d := time.Since(start); d != 0 {
+				t.Error("room was made only after", d)
 			}
 		})
 	})
