@@ -59,9 +59,11 @@ func (r *Resolver) begin(k key) *flight {
 	}
 	now := time.Now()
 	if known := s.local(k, now); known != nil {
+		r.counts.hosts.Add(1)
 		return &flight{result: known}
 	}
 	if known := r.cache.get(k, now); known != nil {
+		r.counts.cached.Add(1)
 		return &flight{result: known}
 	}
 	r.mu.Lock()
@@ -73,8 +75,10 @@ func (r *Resolver) begin(k key) *flight {
 	}
 	if f := r.mu.flights[k]; f != nil {
 		f.waiters++
+		r.counts.joined.Add(1)
 		return f
 	}
+	r.counts.asked.Add(1)
 	ctx, cancel := context.WithCancel(r.life)
 	f := &flight{key: k, done: make(chan struct{}), cancel: cancel, waiters: 1}
 	r.mu.flights[k] = f
@@ -122,6 +126,9 @@ func (r *Resolver) leave(f *flight) {
 func (r *Resolver) fly(ctx context.Context, s *settings, f *flight) {
 	defer f.cancel()
 	f.result = r.resolveSafely(ctx, s, f.key)
+	if ctx.Err() == nil { // else nobody waits for it any more
+		r.counts.ended(f.result)
+	}
 	r.mu.Lock()
 	if r.mu.flights[f.key] == f {
 		delete(r.mu.flights, f.key)

@@ -25,6 +25,7 @@ type Resolver struct {
 	settings atomic.Pointer[settings]
 	cache    *cache
 	slots    chan struct{} // one token a query under way
+	counts   counts
 
 	life context.Context // ends in Close
 	end  context.CancelFunc

@@ -17,6 +17,7 @@ type Carrier struct {
 	opt      Options
 	settings atomic.Pointer[settings]
 	noTLS    brokenTLS
+	counts   counts
 }
 
 var _ queue.Carrier = (*Carrier)(nil)
@@ -162,6 +163,7 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 		start = time.Now()
 		if s, f = w.open(at, t, mta.TLSNone); f == nil {
 			w.c.noTLS.add(t.IP, start)
+			w.c.counts.clear.Add(1)
 		}
 	}
 	if f != nil {
@@ -169,7 +171,12 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 			w.c.noTLS.forget(t.IP)
 		}
 		at.try(t, f, start)
+		w.c.counts.failed.Add(1)
 		return f
+	}
+	w.c.counts.opened.Add(1)
+	if remembered {
+		w.c.counts.clear.Add(1)
 	}
 	all := time.Since(start)
 	at.a.Durations.Connect += (all - s.TLSTime()).Milliseconds()

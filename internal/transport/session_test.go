@@ -32,6 +32,11 @@ func TestTrap15_TLSInClearOnANewConnection(t *testing.T) {
 			if tls == mta.TLSOpportunistic { // and it is remembered
 				w.want(w.deliver(w.mail("b@example.net"))[0], "delivered 2.0.0 @mx1")
 				w.sessions("mx1", sessions+1)
+				if got := w.carrier.Counts(); got != (Counts{Opened: 2, Clear: 2}) {
+					w.Errorf("%+v", got)
+				}
+			} else if got := w.carrier.Counts(); got != (Counts{Failed: 1}) {
+				w.Errorf("%+v", got)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package pebble
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 
@@ -105,9 +106,11 @@ func (t *txn) apply() (b applied, err error) {
 
 // finish waits until the batch is on stable storage. No lock is held.
 func (s *Store) finish(b applied) error {
+	began := time.Now()
 	if err := b.SyncWait(); err != nil {
 		return s.fail(err)
 	}
+	s.stats.syncs.observe(time.Since(began))
 	s.feed.synced(b.end)
 	s.stats.commits.Add(1)
 	return b.Close()

@@ -281,15 +281,11 @@ func (s *Store) JournalOver(ctx context.Context, bound int64) (before time.Time,
 		return time.Time{}, false, err
 	}
 	defer s.leave()
-	size := uint64(0)
-	for _, table := range []byte{tableJournal, tableByMessage, tableRecipients} {
-		n, err := s.db.EstimateDiskUsage([]byte{table}, []byte{table + 1})
-		if err != nil {
-			return time.Time{}, false, fmt.Errorf("measure the journal: %w", err)
-		}
-		size += n
+	size, err := s.journalSize()
+	if err != nil {
+		return time.Time{}, false, err
 	}
-	if bound <= 0 || size <= uint64(bound) {
+	if bound <= 0 || size <= bound {
 		return time.Time{}, false, nil
 	}
 	low, last, ok := s.ends()

@@ -68,6 +68,7 @@ type Store struct {
 	stats   struct {
 		applied, commits, messages, settlements, octets atomic.Uint64
 		corrupt                                         atomic.Int64
+		syncs                                           syncTimes
 	}
 	tally tally
 }
