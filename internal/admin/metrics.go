@@ -6,24 +6,47 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // metricsTime bounds one scrape.
 const metricsTime = 5 * time.Second
 
+// maxScrapes bounds the scrapes under way; more get 503.
+const maxScrapes = 4
+
 // metrics gives GET /metrics, in a registry of its own. Everything is read when
-// it is asked for: no part keeps numbers for it.
+// it is asked for: no part keeps numbers for it but counters. A part that does
+// not answer leaves its own series out, and is counted.
 func (s *Server) metrics() http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&queueMetrics{s.opts.Queue})
-	if s.opts.Doctor != nil {
-		r.MustRegister(&identityMetrics{s.opts.Doctor})
+	r.MustRegister(s.collectors()...)
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
+		Registry: r, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes, Timeout: 2 * metricsTime,
+	})
+}
+
+// collectors are those of the parts that there are.
+func (s *Server) collectors() []prometheus.Collector {
+	all := []prometheus.Collector{
+		newServerMetrics(s), &queueMetrics{s.opts.Queue},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
-	if s.opts.Events != nil {
-		r.MustRegister(&eventMetrics{s.opts.Events})
+	add := func(there bool, c prometheus.Collector) {
+		if there {
+			all = append(all, c)
+		}
 	}
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Timeout: 2 * metricsTime})
+	m := &s.opts.Meters
+	add(s.opts.Doctor != nil, &identityMetrics{s.opts.Doctor})
+	add(s.opts.Events != nil, &eventMetrics{s.opts.Events})
+	add(m.Spool != nil, newSpoolMetrics(m.Spool))
+	add(m.Sites != nil, newSiteMetrics(m.Sites))
+	add(m.Sessions != nil, newSessionMetrics(m.Sessions))
+	add(m.Doors != nil, newDoorMetrics(m.Doors))
+	add(m.DNS != nil, newDNSMetrics(m.DNS))
+	return all
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -41,6 +64,8 @@ var (
 	descDestinations = desc("mailout_queue_destinations", "Destinations with open deliveries.")
 	descSites        = desc("mailout_queue_sites", "Sites that are known to be theirs.")
 	descOldest       = desc("mailout_queue_oldest_seconds", "Age of the oldest message in the queue.")
+	descHolds        = desc("mailout_queue_holds", "Destinations whose mail an operator holds, also what comes later.")
+	descReroutes     = desc("mailout_queue_reroutes", "Destinations that an operator gave another route.")
 	descUncertain    = desc("mailout_uncertain_total", "Final replies lost since the start: each may have become a duplicate.")
 )
 
@@ -86,7 +111,7 @@ type queueMetrics struct{ queue Queue }
 
 // Describe implements prometheus.Collector.
 func (m *queueMetrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descDeliveries, descActive, descDestinations, descSites, descOldest, descUncertain} {
+	for _, d := range []*prometheus.Desc{descDeliveries, descActive, descDestinations, descSites, descOldest, descHolds, descReroutes, descUncertain} {
 		c <- d
 	}
 }
@@ -110,5 +135,7 @@ func (m *queueMetrics) Collect(c chan<- prometheus.Metric) {
 	gauge(descDestinations, sum.Destinations)
 	gauge(descSites, sum.Sites)
 	gauge(descOldest, sum.OldestS)
+	gauge(descHolds, int64(len(sum.Holds)))
+	gauge(descReroutes, int64(len(sum.Reroutes)))
 	c <- prometheus.MustNewConstMetric(descUncertain, prometheus.CounterValue, float64(sum.Uncertain))
 }

@@ -55,6 +55,8 @@ type Options struct {
 	Records Recorder
 	// Events tells metrics of the receivers of events; nil: it does not.
 	Events Receivers
+	// Meters are the other parts that tell metrics.
+	Meters Meters
 	// Feed answers GET /v1/events; nil: it is not part of the API.
 	Feed spool.Feed
 	// Ready says why no mail can be taken or delivered now; nil: it always can.
