@@ -356,7 +356,7 @@ func (t *tracing) goOn(ctx context.Context, s *Server, at spool.Position) error 
 			return err
 		}
 		if next == at && ended {
-			return nil
+			return t.rest(ctx, s, id)
 		}
 		if next == at {
 			if err := s.opts.Feed.Await(ctx, at); err != nil {
@@ -365,6 +365,16 @@ func (t *tracing) goOn(ctx context.Context, s *Server, at spool.Position) error 
 		}
 		at = next
 	}
+}
+
+// rest tells what the feed does not have yet of a message that has left the
+// queue: a commit is visible a moment before it is on stable storage.
+func (t *tracing) rest(ctx context.Context, s *Server, id mta.ID) error {
+	from := spool.RecordFilter{ID: id, Since: t.begun.Add(-followOverlap)}
+	err := s.opts.Store.Records(ctx, from, func(r *mta.Record) bool {
+		return !t.match.Wants(r) || t.take(r)
+	})
+	return stopped(ctx, errors.Join(err, t.failed))
 }
 
 // second is the error of two results.

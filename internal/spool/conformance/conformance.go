@@ -63,6 +63,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"RecordsOfManyRecipients", recordsOfMany},
 		{"Prune", prune},
 		{"ArrivalsFromTheEnd", arrivalsAreTold},
+		{"ArrivalsCommittedLate", arrivalsCommittedLate},
 		{"JournalIsMeasured", journalIsMeasured},
 		{"FeedIsInCommitOrder", feedOrder},
 		{"FeedWaits", feedWaits},

@@ -130,3 +130,14 @@ func journalIsMeasured(e *env) {
 		e.Errorf("%d records are left for one octet", n)
 	}
 }
+
+// arrivalsCommittedLate: two commits at once may stand in the other order than
+// their times; no stretch of time loses one of them.
+func arrivalsCommittedLate(e *env) {
+	e.put(20, "x", "a@one.example")
+	e.put(19, "x", "a@one.example")
+	for _, recipient := range []string{"", "a@one.example"} {
+		e.equal(e.arrivals(spool.ArrivalQuery{Recipient: recipient, Until: at(20)}, 0), "19:1")
+		e.equal(e.arrivals(spool.ArrivalQuery{Recipient: recipient, Since: at(20)}, 0), "20:1")
+	}
+}

@@ -54,9 +54,13 @@ type arrivals struct {
 	more bool
 }
 
+// late is how much later than its time a record may be committed, behind others
+// that have later times.
+const late = 10 * time.Second
+
 // bounds finds the numbers from low up to and without high that can hold what
-// is wanted. A clock that was set back hides nothing but what came after a
-// time that lay behind Until.
+// is wanted. A clock that was set back by more than late hides nothing but what
+// came after a time that lay behind Until.
 func (a *arrivals) bounds() (low, high uint64, err error) {
 	c, err := a.s.newScan(a.r, []byte{tableJournal}, []byte{tableJournal + 1})
 	if err != nil {
@@ -75,7 +79,7 @@ func (a *arrivals) bounds() (low, high uint64, err error) {
 		low = max(low, a.s.firstAt(c, a.q.Since))
 	}
 	if !a.q.Until.IsZero() {
-		high = min(high, a.s.firstAt(c, a.q.Until))
+		high = min(high, a.s.firstAt(c, a.q.Until.Add(late)))
 	}
 	if a.q.Before.Entry > 0 {
 		high = min(high, a.q.Before.Entry)
