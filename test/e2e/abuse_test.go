@@ -142,6 +142,9 @@ func (a *abuse) playAll(rows []abuseRow) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			got[i] = row.run(a)
+			for n := 0; strings.HasPrefix(got[i], "503 other requests need the memory") && n < 3; n++ {
+				got[i] = row.run(a) // as a client does; it has waited already
+			}
 		})
 	}
 	all.Wait()
