@@ -8,5 +8,6 @@
 //
 // The daemon makes one Manager. A Manager owns a goroutine for each name; Stop
 // ends them and waits. The library's own upkeep of certificates is not used: its
-// goroutines cannot be waited for.
+// goroutines cannot be waited for. One of the library's stays up to 5 s behind
+// Stop: it keeps the lock file of a request fresh until it sees that it is gone.
 package acme
