@@ -8,6 +8,8 @@
 //
 // The daemon makes one Manager. A Manager owns a goroutine for each name; Stop
 // ends them and waits. The library's own upkeep of certificates is not used: its
-// goroutines cannot be waited for. One of the library's stays up to 5 s behind
-// Stop: it keeps the lock file of a request fresh until it sees that it is gone.
+// goroutines cannot be waited for. Two of the library's stay behind Stop: one, up
+// to 5 s, keeps the lock file of a request fresh until it sees that it is gone;
+// the other, for the life of the process, bounds the requests of an account to an
+// authority.
 package acme

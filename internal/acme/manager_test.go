@@ -19,9 +19,11 @@ import (
 )
 
 // The library's client of the authority keeps a connection until the authority
-// ends it, and who keeps its lock files fresh sees within 5 s that they are gone.
+// ends it, who keeps its lock files fresh sees within 5 s that they are gone, and
+// its rate limiter of an authority and account is there for the process's life.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
