@@ -44,6 +44,10 @@ func (s *Server) handover(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) takeEntry(r *http.Request, request *submit.Request, content io.Reader) error {
+	if peer := peerOf(r.Context()); peer != "" {
+		request.Origin.User = peer // whatever the entry says
+	}
+	request.Origin.User = mta.LocalUser(request.Origin.User)
 	draft, err := s.opts.Intake.Begin(r.Context(), request)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package mta
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -50,7 +51,19 @@ type Origin struct {
 	Protocol string     // the Received field's "with" word: ESMTP, ESMTPS, HTTP, LOCAL (RFC 3848)
 	Peer     netip.Addr // zero when it came over a Unix socket
 	Helo     string     // what the peer called itself
-	User     string     // the authenticated user, or the local account
+	User     string     // the authenticated user, or the local account (see LocalUser)
+}
+
+// localUser begins the names of local accounts, which no [[user]] can have.
+const localUser = "unix:"
+
+// LocalUser is how a local account stands where users stand, so that none is
+// taken for a user of the same name. Empty stays empty.
+func LocalUser(account string) string {
+	if account == "" || strings.HasPrefix(account, localUser) {
+		return account
+	}
+	return localUser + account
 }
 
 // Ret says how much of a message a report carries (RFC 3461 4.3).

@@ -149,3 +149,14 @@ func TestReplyStringIsOneLine(t *testing.T) {
 		t.Errorf("no reply is shown as %q", got)
 	}
 }
+
+// TestLocalUser: a local account is never taken for a user, whose names have no
+// colon.
+func TestLocalUser(t *testing.T) {
+	t.Parallel()
+	for account, want := range map[string]string{"": "", "ann": "unix:ann", "unix:ann": "unix:ann", "1000": "unix:1000"} {
+		if got := LocalUser(account); got != want {
+			t.Errorf("%q is %q, want %q", account, got, want)
+		}
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"os/user"
 	"strconv"
 	"syscall"
+
+	"mailout/internal/mta"
 )
 
 // NoFollow refuses a symbolic link, and does not wait for the writer of a FIFO.
@@ -36,7 +38,7 @@ func Identity(info fs.FileInfo) [2]uint64 {
 	return [2]uint64{}
 }
 
-// OwnerOf names the account that a file belongs to.
+// OwnerOf names the account that a file belongs to, as mta.LocalUser does.
 func OwnerOf(info fs.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -44,7 +46,7 @@ func OwnerOf(info fs.FileInfo) string {
 	}
 	uid := strconv.FormatUint(uint64(st.Uid), 10)
 	if u, err := user.LookupId(uid); err == nil {
-		return u.Username
+		return mta.LocalUser(u.Username)
 	}
-	return "uid " + uid
+	return mta.LocalUser("uid " + uid)
 }
