@@ -31,6 +31,7 @@ const followOverlap = time.Minute
 
 func (s *Server) historyRoutes(api huma.API) {
 	rest.Raw[struct {
+		ID        string `query:"id" doc:"One message."`
 		Recipient string `query:"recipient" doc:"An address."`
 		Sender    string `query:"sender" doc:"The return path; <> is the null one."`
 		MessageID string `query:"message_id" doc:"The Message-ID field."`
@@ -105,6 +106,13 @@ func readSearch(search *journal.Search, q url.Values) (problem *Problem) {
 	if q.Has("user") {
 		user := q.Get("user")
 		search.User = &user
+	}
+	if text := q.Get("id"); text != "" {
+		id, err := mta.ParseID(text)
+		if err != nil {
+			return &Problem{Status: http.StatusBadRequest, Field: "id", Detail: smtp.Harmless(text) + " is " + err.Error()}
+		}
+		search.ID = id
 	}
 	if word := q.Get("state"); word != "" {
 		state, known := mta.ParseState(word)
@@ -283,6 +291,9 @@ func (s *Server) newTrace(w http.ResponseWriter, r *http.Request) (*tracing, *Pr
 	var err error
 	if t.match, err = journal.NewMatch(t.selection); err != nil {
 		return nil, &Problem{Status: http.StatusBadRequest, Field: "query", Detail: err.Error()}
+	}
+	if user, all := rest.All(t.ctx); !all && t.selection.Query == "" && t.selection.Recipient == "" {
+		return nil, &Problem{Status: http.StatusForbidden, Field: "query", Detail: user + " may trace a message or a recipient; more needs the scope admin, and GET /v1/messages finds messages"}
 	}
 	if t.follow && (s.opts.Feed == nil || !t.selection.Until.IsZero()) {
 		return nil, &Problem{Status: http.StatusBadRequest, Field: "follow", Detail: "what happens cannot be followed until a time"}

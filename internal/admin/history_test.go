@@ -113,7 +113,7 @@ func TestSearchAnswersPages(t *testing.T) {
 			}
 		}
 		for query, field := range map[string]string{
-			"limit=0": "limit", "limit=1001": "limit", "limit=x": "limit", "cursor=x": "cursor", "state=lost": "state",
+			"limit=0": "limit", "id=x": "id", "limit=1001": "limit", "limit=x": "limit", "cursor=x": "cursor", "state=lost": "state",
 			"since=yesterday": "since", "until=1": "until",
 		} {
 			if status, body := o.ask("/v1/messages?" + query); status != http.StatusBadRequest || !strings.Contains(body, `"field":"`+field+`"`) {
@@ -123,6 +123,12 @@ func TestSearchAnswersPages(t *testing.T) {
 		o.user = &account.User{Name: "shop", Scopes: []account.Scope{account.ScopeRead}}
 		if got := fmt.Sprint(find("")); got != "[u3 u1]" {
 			t.Errorf("shop finds %s", got)
+		}
+		if status, body := o.ask("/v1/trace?stream=default"); status != http.StatusForbidden || !strings.Contains(body, `"field":"query"`) {
+			t.Errorf("shop reads the journal through: %d %s", status, body)
+		}
+		if got := fmt.Sprint(find("id=" + all[0].Message.ID.String())); got != "[]" {
+			t.Errorf("shop finds erp's %s", got)
 		}
 		if status, _ := o.ask("/v1/messages?user=erp"); status != http.StatusForbidden {
 			t.Errorf("shop asks for erp's: %d", status)

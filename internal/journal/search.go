@@ -27,6 +27,7 @@ var ErrCursor = errors.New("the cursor is none that a page of this search gave")
 // Search selects messages. Zero fields select everything; all that are given
 // must hold.
 type Search struct {
+	ID        mta.ID  // this message
 	Recipient string  // an address, as people write it
 	MessageID string  // the Message-ID field, with or without its brackets
 	Sender    *string // the return path, as people write it; "" is the null one
@@ -164,23 +165,24 @@ func ownID(field string) (mta.ID, bool) {
 	return id, ok && err == nil
 }
 
-// own answers the search for a Message-ID that was made here, which no index
-// has, and reports whether that was it.
+// own answers the search for one message: by its ID, or by a Message-ID that
+// was made here, which no index has. It reports whether that was it.
 func (f *finder) own(q spool.ArrivalQuery) (bool, error) {
-	id, ok := ownID(f.s.MessageID)
-	if !ok {
-		return false, nil
+	id, named := f.s.ID, !f.s.ID.IsZero()
+	if !named {
+		if id, named = ownID(f.s.MessageID); !named {
+			return false, nil
+		}
 	}
 	var accepted []*mta.Record
 	err := f.h.Records(f.ctx, spool.RecordFilter{ID: id}, func(r *mta.Record) bool {
-		if r.Event != mta.EventAccepted || r.MessageID != f.s.MessageID {
-			return false
+		if r.Event == mta.EventAccepted && (f.s.MessageID == "" || r.MessageID == f.s.MessageID) {
+			accepted = append(accepted, r)
 		}
-		accepted = append(accepted, r)
-		return true
+		return r.Event == mta.EventAccepted // they come first
 	})
 	if err != nil || len(accepted) == 0 {
-		return false, err
+		return !f.s.ID.IsZero(), err
 	}
 	at := accepted[0].Time
 	if q.Before.Entry == 0 && !at.Before(q.Since) && (q.Until.IsZero() || at.Before(q.Until)) {
@@ -338,7 +340,7 @@ func Finished(ctx context.Context, h History, id mta.ID) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if first == nil || first.Recipient == mta.IdentityRecipient {
+	if first == nil || !first.Event.OfMessage() {
 		return nil, spool.ErrNotFound
 	}
 	all, err := recipientsOf(ctx, h, id)

@@ -166,6 +166,10 @@ func TestFind(t *testing.T) {
 		{"Message-ID of ours", journal.Search{MessageID: "<" + l.ids[2].String() + "@here.example>"}, "2"},
 		{"Message-ID like ours", journal.Search{MessageID: "<" + l.ids[2].String() + "@there.example>"}, ""},
 		{"Message-ID of ours, later", journal.Search{MessageID: "<" + l.ids[2].String() + "@here.example>", Since: minute(3)}, ""},
+		{"ID", journal.Search{ID: l.ids[3]}, "3"},
+		{"ID of another stream", journal.Search{ID: l.ids[3], Stream: "news"}, ""},
+		{"ID that is not there", journal.Search{ID: mta.NewID(past, [10]byte{99})}, ""},
+		{"ID and another's Message-ID", journal.Search{ID: l.ids[3], MessageID: "<x@y.example>"}, ""},
 		{"all of them", journal.Search{Recipient: "ann@one.example", Sender: &null, Tag: "march", User: &shop, State: &cancelled, MessageID: "Order-7@shop.example"}, "4"},
 		{"all but one", journal.Search{Recipient: "ann@one.example", Sender: &null, Tag: "april"}, ""},
 	} {
