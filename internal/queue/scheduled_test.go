@@ -52,7 +52,7 @@ func TestScheduledMail(t *testing.T) {
 		w.up() // later than its expiry would be, counted from the arrival
 		w.wait(10 * day)
 		for rcpt, first := range map[string]time.Duration{"a@one.example": 7 * day, "held@one.example": 7 * day, "grey@one.example": 10 * day} {
-			if at := w.mu.times[rcpt]; len(at) == 0 || at[0] < first || at[0] > first+time.Minute {
+			if at := w.attempts(rcpt); len(at) == 0 || at[0] < first || at[0] > first+time.Minute {
 				t.Errorf("%s was tried at %v", rcpt, at)
 			}
 		}
@@ -60,7 +60,7 @@ func TestScheduledMail(t *testing.T) {
 		for _, r := range w.reports() {
 			kinds = append(kinds, r.Kind)
 		}
-		times := w.mu.times["grey@one.example"]
+		times := w.attempts("grey@one.example")
 		if !slices.Equal(kinds, []ReportKind{ReportDelay, ReportFailure}) || times[len(times)-1] < 15*day {
 			t.Errorf("reports %v, last tried at %v", kinds, times[len(times)-1])
 		}
@@ -91,7 +91,7 @@ func TestExpiresOfItsOwn(t *testing.T) {
 		behind.Message.Expires = behind.Message.Arrived.Add(10 * time.Minute)
 		w.submit(behind)
 		w.wait(30 * time.Minute)
-		if at := w.mu.times["code@one.example"]; len(at) != 2 || at[1] < 3*time.Minute || at[1] >= 4*time.Minute {
+		if at := w.attempts("code@one.example"); len(at) != 2 || at[1] < 3*time.Minute || at[1] >= 4*time.Minute {
 			t.Errorf("tried at %v", at)
 		}
 		for rcpt, minute := range map[string]time.Duration{"code@one.example": 4, "behind@slow.example": 10} {
@@ -105,7 +105,7 @@ func TestExpiresOfItsOwn(t *testing.T) {
 				t.Errorf("%s expired at %v", rcpt, ended)
 			}
 		}
-		if len(w.mu.times["behind@slow.example"]) != 0 {
+		if len(w.attempts("behind@slow.example")) != 0 {
 			t.Error("attempted after its time")
 		}
 		w.wait(6 * 24 * time.Hour)
