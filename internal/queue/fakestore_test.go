@@ -147,7 +147,7 @@ func (s *fakeStore) Settle(_ context.Context, list ...*spool.Settlement) ([]mta.
 	var gone []mta.DeliveryKey
 	for _, x := range list {
 		old := s.mu.open[x.Delivery]
-		if w := x.Was; w != nil && old != nil && (old.State != w.State || !old.Due.Equal(w.Due) || old.Attempts != w.Attempts ||
+		if w := x.Was; w != nil && old != nil && (old.Destination != w.Destination || old.State != w.State || !old.Due.Equal(w.Due) || old.Attempts != w.Attempts ||
 			len(old.Recipients) != len(w.Recipients) || old.DelaySent != w.DelaySent) {
 			gone = append(gone, x.Delivery)
 			continue

@@ -83,7 +83,7 @@ func TestRerouteInEveryPlace(t *testing.T) {
 		if len(got) != 13 || got["u11@one.example"] != "router:relay.example:26" || got["later@one.example"] != "one.example" || w.store.count() != 0 {
 			t.Errorf("%v, %d left", got, w.store.count())
 		}
-		if at := w.mu.times["later@one.example"]; len(at) != 1 || at[0] < time.Hour {
+		if at := w.attempts("later@one.example"); len(at) != 1 || at[0] < time.Hour {
 			t.Errorf("the scheduled one was tried at %v", at)
 		}
 	})
@@ -148,6 +148,29 @@ func TestRerouteAndOtherOrdersInFlight(t *testing.T) {
 		}
 		if got := w.said("held@one.example"); len(got) != 3 || got[1] != "held|hold by ann" || got[2] != "rerouted|rerouted by ann" {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestStaleReadUndoesNoReroute: an order about a delivery that was read before it
+// was rerouted does not take the route back.
+func TestStaleReadUndoesNoReroute(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.up()
+		for verb, d := range map[Verb]*mta.Delivery{
+			VerbHold:    w.scheduled(time.Hour, "scheduled@one.example"),
+			VerbRelease: w.scheduled(time.Hour, "held@two.example"),
+		} {
+			if verb == VerbRelease {
+				w.command(VerbHold, d)
+			}
+			stale := w.store.get(d.Key())
+			w.reroute("x.example", stale)
+			_, again, err := w.q.Command(context.Background(), Order{Verb: verb, Reason: "by ben"}, []*mta.Delivery{stale})
+			if now := w.store.get(d.Key()); err != nil || now.Destination.Via != "x.example" {
+				t.Errorf("%s: %v, %v, %+v", verb, again, err, now)
+			}
 		}
 	})
 }

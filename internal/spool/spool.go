@@ -75,8 +75,8 @@ type Settlement struct {
 	// Message is the delivery's, when the caller has it: then it need not be read.
 	Message *mta.Message
 	// Was, when it is set, is the delivery as it was read: one that has changed
-	// since (state, due time, attempts, open recipients or the notice) is skipped
-	// and named like one that is gone.
+	// since (destination, state, due time, attempts, open recipients or the
+	// notice) is skipped and named like one that is gone.
 	Was *mta.Delivery
 	// Next replaces the delivery's record (recipients still open, state, due
 	// time, attempts); nil removes the delivery: every recipient is final.

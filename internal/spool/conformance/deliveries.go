@@ -90,6 +90,7 @@ func settleAsItWas(e *env) {
 		"state":    func(n *mta.Delivery) { n.State = mta.Held },
 		"notice":   func(n *mta.Delivery) { n.DelaySent = true },
 		"fewer":    func(n *mta.Delivery) { n.Recipients = n.Recipients[:1] },
+		"route":    func(n *mta.Delivery) { n.Destination.Via = "relay.example:26" },
 	} {
 		was := now
 		change(&now)

@@ -159,7 +159,7 @@ func (t *txn) settle(st *spool.Settlement) error {
 		return fmt.Errorf("%w: %w", spool.ErrNotFound, spool.ErrCorrupt)
 	}
 	t.stored = decodeRecipients(&r, t.stored[:0])
-	if w := st.Was; w != nil && !(h.state == w.State && h.due == dueMS(w.Due) && h.attempts == uint64(w.Attempts) &&
+	if w := st.Was; w != nil && !(h.dest == w.Destination && h.state == w.State && h.due == dueMS(w.Due) && h.attempts == uint64(w.Attempts) &&
 		len(t.stored) == len(w.Recipients) && noticed == w.DelaySent) {
 		return fmt.Errorf("%w: the delivery has changed", spool.ErrNotFound)
 	}
