@@ -16,6 +16,8 @@ type Batch struct {
 	Substitutions map[string]string // for recipients that have no own
 	Recipients    []BatchRecipient
 	Messages      []*Message // alone
+
+	held int64 // octets of memory that the request has
 }
 
 // BatchRecipient is one recipient of a batch.
@@ -154,13 +156,31 @@ func (b *Batch) templates(limits Limits) (*templates, error) {
 	return t, nil
 }
 
+// excess is how much longer the longest message may be than the template, in
+// octets.
+func (t *templates) excess() int64 {
+	const escaped = 5 // octets that one becomes in HTML: &#34;
+	longest := int64(0)
+	for i := range t.batch.Recipients {
+		v := values{own: t.batch.Recipients[i].Substitutions, all: t.batch.Substitutions}
+		n := t.subject.added(v) + t.text.added(v) + escaped*t.html.added(v)
+		for k := range t.headers {
+			n += t.headers[k].added(v)
+		}
+		if longest = max(longest, n); longest >= t.most { // it will be refused
+			return t.most
+		}
+	}
+	return longest
+}
+
 // message writes the message of recipient i.
 func (t *templates) message(i int) (*Message, error) {
 	rcpt := &t.batch.Recipients[i]
 	m := t.batch.Template
 	m.To = []Address{rcpt.To}
 	m.Headers = slices.Clone(m.Headers)
-	f := filler{t: t, at: i, values: values{own: rcpt.Substitutions, all: t.batch.Substitutions}}
+	f := filler{t: t, at: i, left: t.most, values: values{own: rcpt.Substitutions, all: t.batch.Substitutions}}
 	f.line("subject", &t.subject, &m.Subject)
 	for k := range m.Headers {
 		f.line("headers", &t.headers[k], &m.Headers[k].Value)
@@ -181,7 +201,8 @@ func (t *templates) message(i int) (*Message, error) {
 // filler writes the parts of one message; the first error stays.
 type filler struct {
 	t      *templates
-	at     int // of the recipient
+	at     int   // of the recipient
+	left   int64 // octets that the message may still have
 	values values
 	err    error
 }
@@ -191,7 +212,8 @@ func (f *filler) fill(field string, part *template, to *string, escape bool) {
 	if f.err != nil {
 		return
 	}
-	text, problem := part.fill(f.values, escape, f.t.most)
+	text, problem := part.fill(f.values, escape, f.left, f.t.most)
+	f.left -= int64(len(text))
 	if problem != "" {
 		f.err = invalid(fmt.Sprintf("recipients[%d].substitutions", f.at), "%s: %s", field, problem)
 	}

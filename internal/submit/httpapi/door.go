@@ -176,6 +176,7 @@ func (s *Sender) sendBatch(r *http.Request, key string) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.held = min(memoryFactor*int64(cap(content)), s.memory.total)
 	return s.SendBatch(r.Context(), account.UserOf(r.Context()), key, b)
 }
 

@@ -56,6 +56,28 @@ func (m *memory) take(ctx context.Context, octets int64) (release func(), err er
 	return sync.OnceFunc(func() { m.put(octets) }), nil
 }
 
+// try takes octets when there are enough and nobody waits for them.
+func (m *memory) try(octets int64) (release func(), ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.mu.waiting) > 0 || m.mu.used+octets > m.total {
+		return nil, false
+	}
+	m.mu.used += octets
+	return sync.OnceFunc(func() { m.put(octets) }), true
+}
+
+// holdExcess takes the memory for the largest message of a batch, by which it is
+// larger than the request itself: a few octets may be asked for often.
+func (s *Sender) holdExcess(ctx context.Context, t *templates) (release func(), err error) {
+	const free = bodyStart
+	need := min(memoryFactor*t.excess(), s.memory.total-t.batch.held)
+	if need <= memoryFactor*free {
+		return func() {}, nil
+	}
+	return s.memory.take(ctx, need)
+}
+
 // serve gives those who wait what there is. The lock is held.
 func (m *memory) serve() {
 	for len(m.mu.waiting) > 0 && m.mu.used+m.mu.waiting[0].octets <= m.total {

@@ -97,6 +97,82 @@ func peakOf(f func()) (peak uint64) {
 	return peak
 }
 
+// watching is an intake that looks at the memory that is held.
+type watching struct {
+	swallow
+	s       *Sender
+	mu      sync.Mutex
+	checked int64 // the most while messages are checked
+	begun   int64 // the most while they are taken
+}
+
+func (w *watching) held() int64 {
+	w.s.memory.mu.Lock()
+	defer w.s.memory.mu.Unlock()
+	return w.s.memory.mu.used
+}
+
+func (w *watching) Check(context.Context, *submit.Request) error {
+	w.checked = max(w.checked, w.held())
+	return nil
+}
+
+func (w *watching) Begin(context.Context, *submit.Request) (submit.Draft, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = max(w.begun, w.held())
+	return &swallow{}, nil
+}
+
+// TestMemoryOfABatch: a few octets may ask for large messages, and for many of
+// them; what they take is set aside too, and given back.
+func TestMemoryOfABatch(t *testing.T) {
+	t.Parallel()
+	to := strings.Repeat(`{"to":"a@example.net"},`, 99) + `{"to":"a@example.net"}`
+	for _, c := range []struct {
+		name, body     string
+		total          int64
+		checked, begun int64 // at least
+	}{
+		{"one large message", fmt.Sprintf(`{"from":"a@example.com","text":%q,"substitutions":{"a":%q},"recipients":[{"to":"a@example.net"}]}`,
+			strings.Repeat("{{a}}", 1000), strings.Repeat("x", 8<<10)), 256 << 20, memoryFactor * 8_000_000, 8 << 20},
+		{"many small ones", fmt.Sprintf(`{"from":"a@example.com","text":%q,"recipients":[%s]}`, strings.Repeat("x", 60_000), to), 256 << 20, 0, 100 * 60_000},
+		{"many, and little memory", fmt.Sprintf(`{"from":"a@example.com","text":%q,"recipients":[%s]}`, strings.Repeat("x", 60_000), to), 4 << 20, 0, 0},
+		{"one larger than the memory", fmt.Sprintf(`{"from":"a@example.com","text":%q,"substitutions":{"a":%q},"recipients":[{"to":"a@example.net"}]}`,
+			strings.Repeat("{{a}}", 1000), strings.Repeat("x", 8<<10)), 4 << 20, 4 << 20, 4 << 20},
+	} {
+		intake := &watching{}
+		s := NewSender(Options{Intake: intake, Limits: func() Limits { return Limits{MessageSize: 50 << 20, Recipients: 50} }, Memory: c.total})
+		intake.s = s
+		r := httptest.NewRequest("POST", "/v1/messages/batch", strings.NewReader(c.body))
+		r.Header.Set("Content-Type", typeJSON)
+		w := httptest.NewRecorder()
+		s.serveBatch(w, r.WithContext(rest.WithLocal(r.Context())))
+		if w.Code != 202 || intake.checked < c.checked || intake.begun < c.begun || intake.begun > c.total {
+			t.Errorf("%s: %d, held %d and %d: %.200s", c.name, w.Code, intake.checked, intake.begun, w.Body)
+		}
+		if left := intake.held(); left != 0 {
+			t.Errorf("%s: %d octets are not given back", c.name, left)
+		}
+	}
+}
+
+// TestHeadersOfABatchAreBounded: together with the rest, not each by itself.
+func TestHeadersOfABatchAreBounded(t *testing.T) {
+	t.Parallel()
+	b := &Batch{Substitutions: map[string]string{"a": strings.Repeat("x", 1000)}, Recipients: make([]BatchRecipient, 1)}
+	for range 4 {
+		b.Template.Headers = append(b.Template.Headers, Header{"X-A", strings.Repeat("{{a}}", 400)})
+	}
+	m, err := b.templates(Limits{MessageSize: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.message(0); err == nil || problemOf(err).Status != 422 {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestMemoryIsShared: requests wait for each other, the first first, and are
 // refused when it takes too long.
 func TestMemoryIsShared(t *testing.T) {

@@ -72,6 +72,11 @@ func (s *Sender) SendBatch(ctx context.Context, user *account.User, key string, 
 	if err != nil {
 		return nil, err
 	}
+	release, err := s.holdExcess(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	return s.send(ctx, user, key, source{n: len(b.Recipients), message: t.message, field: t.field})
 }
 
@@ -120,6 +125,7 @@ type call struct {
 	key     [16]byte // zero: none
 	request [16]byte // hash of what is asked, when there is a key
 	built   [][]byte // content of each message; nil where it is to be built anew
+	kept    []func() // give back the memory of what is built
 	taken   map[uint32]mta.ID
 }
 
@@ -132,6 +138,7 @@ func (s *Sender) send(ctx context.Context, user *account.User, key string, src s
 		return nil, invalid("messages", "1 to %d messages are taken at once", MaxBatch)
 	}
 	c := s.newCall(ctx, user, src)
+	defer c.forget()
 	if err := c.check(key != ""); err != nil {
 		return nil, err
 	}
@@ -249,7 +256,7 @@ func (c *call) check(hash bool) error {
 			if err != nil {
 				return c.src.locate(i, err)
 			}
-			if total+int64(len(content)) <= keepBuilt || c.src.n == 1 {
+			if c.keep(total, content) {
 				c.built[i] = content
 			}
 			size = int64(len(content))
@@ -260,6 +267,30 @@ func (c *call) check(hash bool) error {
 	}
 	c.request = d.sum()
 	return nil
+}
+
+// keep reports whether content may stay in memory until it is taken; total is
+// what is built already. The messages of a batch may share texts and files, so
+// that together they are much larger than the request that holds memory.
+func (c *call) keep(total int64, content []byte) bool {
+	if c.src.n == 1 {
+		return true
+	}
+	if total+int64(len(content)) > keepBuilt {
+		return false
+	}
+	release, ok := c.sender.memory.try(int64(cap(content)))
+	if ok {
+		c.kept = append(c.kept, release)
+	}
+	return ok
+}
+
+// forget gives back the memory of what was built.
+func (c *call) forget() {
+	for _, release := range c.kept {
+		release()
+	}
 }
 
 func tooLarge(size, most, total int64) *rest.Problem {

@@ -70,8 +70,8 @@ func (v values) get(name string) (string, bool) {
 }
 
 // fill puts values into a template. problem says what is wrong: a placeholder
-// without a value, or more than most octets.
-func (t *template) fill(v values, escape bool, most int64) (text, problem string) {
+// without a value, or more octets than are left of the most of a message.
+func (t *template) fill(v values, escape bool, left, most int64) (text, problem string) {
 	if len(t.names) == 0 {
 		return t.texts[0], ""
 	}
@@ -81,15 +81,24 @@ func (t *template) fill(v values, escape bool, most int64) (text, problem string
 		if !ok {
 			return "", "{{" + name + "}} has no value for this recipient"
 		}
-		if escape && int64(len(value)) <= most {
+		if escape && int64(len(value)) <= left {
 			value = html.EscapeString(value)
 		}
 		b.WriteString(t.texts[i])
 		b.WriteString(value)
-		if int64(b.Len()) > most {
-			return "", "it would be larger than " + strconv.FormatInt(most, 10) + " octets"
+		if int64(b.Len()) > left {
+			return "", "the message would be larger than " + strconv.FormatInt(most, 10) + " octets"
 		}
 	}
 	b.WriteString(t.texts[len(t.names)])
 	return b.String(), ""
+}
+
+// added is how many octets values put into a template, at most.
+func (t *template) added(v values) (n int64) {
+	for _, name := range t.names {
+		value, _ := v.get(name)
+		n += int64(len(value))
+	}
+	return n
 }
