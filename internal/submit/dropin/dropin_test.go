@@ -463,6 +463,27 @@ func TestSubstitutionsAreBounded(t *testing.T) {
 	if rec := ask("x", with(`"-a-":"`+strings.Repeat("b", 10_001)+`"`)); rec.Code != 400 {
 		t.Errorf("octets: %d %.300s", rec.Code, rec.Body)
 	}
+	// Other texts than the content are replaced in too, and each personalization
+	// has a copy of the lists.
+	for field, more := range map[string]string{
+		"expanded": `"reply_to":{"email":"r@x","name":"` + long + `"}`, "list": `"reply_to_list":[{"email":"r@x","name":"` + long + `"}]`, "subject": `"subject":"` + long + `"`,
+		"headers": `"headers":{` + numbered(`"X-%d":"x"`, 101) + `}`, "custom_args": `"custom_args":{` + numbered(`"a%d":"x"`, 33) + `}`, "reply_to_list": `"reply_to_list":[` + numbered(`{"email":"a%d@x"}`, 101) + `]`,
+	} {
+		w := newWorld(t)
+		rec := w.post("/v3/mail/send", `{"personalizations":[`+with(`"-a-":"`+strings.Repeat("b", 9000)+`"`)+`],"from":{"email":"s@example.com"},"content":[{"type":"text/plain","value":"x"}],`+more+`}`)
+		if rec.Code != 400 || w.sender.held != 0 || len(w.sender.taken) != 0 {
+			t.Errorf("%s: %d %.300s", field, rec.Code, rec.Body)
+		}
+	}
+}
+
+// numbered is a list of members.
+func numbered(format string, n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(format, i)
+	}
+	return strings.Join(all, ",")
 }
 
 func FuzzDecode(f *testing.F) {

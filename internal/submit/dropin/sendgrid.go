@@ -13,7 +13,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"mailout/internal/account"
+	"mailout/internal/compose"
 	"mailout/internal/header"
+	"mailout/internal/mta"
 	"mailout/internal/rest"
 	"mailout/internal/submit/httpapi"
 )
@@ -204,6 +206,9 @@ func (s *sendgridMail) messages(q *request) ([]*httpapi.Message, error) {
 	if n := len(s.Personalizations); n == 0 || n > httpapi.MaxBatch {
 		return nil, invalid("personalizations", "1 to %d are taken", httpapi.MaxBatch)
 	}
+	if err := s.countable(); err != nil {
+		return nil, err
+	}
 	base := &httpapi.Message{Tags: s.Categories}
 	if err := s.content(base); err != nil {
 		return nil, err
@@ -255,6 +260,22 @@ func (s *sendgridMail) unsupported(q *request) error {
 	for _, name := range slices.Sorted(maps.Keys(s.TrackingSettings)) {
 		if s.TrackingSettings[name].Enable {
 			q.note("tracking_settings.%s is ignored: nothing is tracked", name)
+		}
+	}
+	return nil
+}
+
+// countable bounds what each personalization gets a copy of: a thousand copies of
+// a long list would be large.
+func (s *sendgridMail) countable() error {
+	for _, f := range []struct {
+		field      string
+		have, most int
+	}{
+		{"headers", len(s.Headers), compose.MaxHeaders}, {"custom_args", len(s.CustomArgs), mta.MaxMetadata}, {"reply_to_list", len(s.ReplyToList), maxReplyTo},
+	} {
+		if f.have > f.most {
+			return invalid(f.field, "at most %d are taken", f.most)
 		}
 	}
 	return nil
@@ -399,9 +420,10 @@ func scalar(raw json.RawMessage) (string, bool) {
 	return string(raw), true
 }
 
-// The bounds of substitutions.
+// The bounds of substitutions, and of what each personalization has a copy of.
 const (
 	maxSubstitutions = 10_000   // octets of one personalization, as the provider documents
+	maxReplyTo       = 100      // addresses
 	maxTags          = 100      // of one personalization
 	maxExpanded      = 64 << 20 // octets of all texts when the substitutions are in them
 	maxSearched      = 8 << 30  // octets of text, each counted for each tag that is looked for
@@ -410,9 +432,10 @@ const (
 // hold takes the memory of the texts in which substitutions are made: a few
 // octets of a request may ask for a lot.
 func (s *sendgridMail) hold(q *request) (release func(), err error) {
-	length := int64(len(s.Subject))
-	for _, c := range s.Content {
-		length += int64(len(c.Value))
+	texts := s.texts()
+	var length int64
+	for _, text := range texts {
+		length += int64(len(text))
 	}
 	var expanded, searched int64
 	for i := range s.Personalizations {
@@ -423,7 +446,7 @@ func (s *sendgridMail) hold(q *request) (release func(), err error) {
 		if searched += length * int64(len(p.Substitutions)); len(p.Substitutions) > maxTags || searched > maxSearched {
 			return func() {}, invalid(fmt.Sprintf("personalizations[%d].substitutions", i), "these are too many: at most %d are taken, and fewer for long texts; make several requests", maxTags)
 		}
-		if expanded += length + s.growth(p); expanded > maxExpanded {
+		if expanded += length + p.growth(texts); expanded > maxExpanded {
 			return func() {}, invalid(fmt.Sprintf("personalizations[%d].substitutions", i), "the texts of one request may have %d octets with the substitutions in them; make several requests", maxExpanded)
 		}
 	}
@@ -438,16 +461,32 @@ func (s *sendgridMail) hold(q *request) (release func(), err error) {
 	return release, nil
 }
 
-// growth is at least how much longer the texts become.
-func (s *sendgridMail) growth(p *sendgridPersonalization) (n int64) {
+// texts are those in which substitutions are made.
+func (s *sendgridMail) texts() []string {
+	out := []string{s.Subject}
+	for _, c := range s.Content {
+		out = append(out, c.Value)
+	}
+	for _, a := range s.ReplyToList {
+		out = append(out, a.Name, a.Email)
+	}
+	if s.ReplyTo != nil {
+		out = append(out, s.ReplyTo.Name, s.ReplyTo.Email)
+	}
+	return out
+}
+
+// growth is at least how much longer the texts become. The subject may be the
+// personalization's own.
+func (p *sendgridPersonalization) growth(texts []string) (n int64) {
 	for tag, raw := range p.Substitutions {
 		more := int64(len(raw) - len(tag)) // raw has quotes and escapes besides
 		if more <= 0 || tag == "" {
 			continue
 		}
-		n += more * int64(strings.Count(s.Subject, tag))
-		for _, c := range s.Content {
-			n += more * int64(strings.Count(c.Value, tag))
+		n += more * int64(strings.Count(p.Subject, tag))
+		for _, text := range texts {
+			n += more * int64(strings.Count(text, tag))
 		}
 	}
 	return n
