@@ -55,6 +55,19 @@ func (d *Daemon) useAuthority(c *config.Config) (before *acme.Manager, err error
 	return before, nil
 }
 
+// restoreAuthority undoes what useAuthority and loadCertificates did for a
+// configuration that is not to be used after all.
+func (d *Daemon) restoreAuthority(before authority) {
+	made := d.authority.now
+	d.authority = before
+	if err := d.loadCertificates(d.mu.config); err != nil {
+		d.log.Error("a certificate cannot be read; the one before stays", mta.KeyError, err)
+	}
+	if made != nil && made != before.now {
+		made.Stop()
+	}
+}
+
 // startAuthority lets the Manager work, and those that a reload brings.
 func (d *Daemon) startAuthority(ctx context.Context) {
 	d.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/mta"
+	"mailout/internal/route"
 )
 
 // Reload reads the configuration file again and applies what may change while
@@ -42,22 +43,27 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	replaced, err := d.useAuthority(c)
-	if err != nil {
-		return err
-	}
-	if replaced != nil {
-		defer replaced.Stop()
-	}
-	if err := d.loadCertificates(c); err != nil {
-		return err
+	if err := route.Check(routeSettings(c)); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	next, err := d.pickups.prepare(c)
 	if err != nil {
 		return err
 	}
+	before := d.authority
+	replaced, err := d.useAuthority(c)
+	if err != nil {
+		return err
+	}
+	if err := d.loadCertificates(c); err != nil {
+		d.restoreAuthority(before)
+		return err
+	}
+	if replaced != nil {
+		defer replaced.Stop()
+	}
 	if err := d.planner.Reconfigure(routeSettings(c)); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", ErrConfig, err) // Check was content
 	}
 	d.carrier.Reconfigure(settings)
 	dnsOpts := dnsOptions(c)
