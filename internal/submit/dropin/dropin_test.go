@@ -379,9 +379,12 @@ func TestSpansAsResendWritesThem(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
 		"in 1 min": "2026-03-01T12:01:00Z", "in 2 hours": "2026-03-01T14:00:00Z", "In an hour": "2026-03-01T13:00:00Z", "in 3 days": "2026-03-04T12:00:00Z",
-		"2026-03-02T00:00:00Z": "2026-03-02T00:00:00Z", "tomorrow": "", "in -1 hours": "", "in 9999999 days": "", "2026-03-02": "",
+		"2026-03-02T00:00:00Z": "2026-03-02T00:00:00Z", "tomorrow": "", "in -1 hours": "", "in 9999999 days": "", "in 100000 weeks": "2028-11-19T12:00:00Z", "2026-03-02": "",
 	} {
-		at, err := resendTime(text, now)
+		at, after, err := resendTime(text)
+		if after > 0 {
+			at = now.Add(after)
+		}
 		if want == "" && err == nil || want != "" && (err != nil || at.Format(time.RFC3339) != want) {
 			t.Errorf("%q is %v, %v", text, at, err)
 		}

@@ -246,7 +246,7 @@ func (e *resendEmail) message(q *request) (*httpapi.Message, error) {
 		}
 	}
 	m.Headers = headersOf(e.Headers)
-	if m.SendAt, err = resendTime(e.ScheduledAt, time.Now()); err != nil {
+	if m.SendAt, m.SendAfter, err = resendTime(e.ScheduledAt); err != nil {
 		return nil, err
 	}
 	for i, t := range e.Tags {
@@ -331,22 +331,25 @@ var spanUnits = map[string]time.Duration{
 	"sec": time.Second, "second": time.Second, "min": time.Minute, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour, "week": 7 * 24 * time.Hour,
 }
 
-// resendTime reads when to send.
-func resendTime(text string, now time.Time) (time.Time, error) {
+// resendTime reads when to send: a time, or a span from now, which stays one so
+// that a repeated request is known.
+func resendTime(text string) (at time.Time, after time.Duration, err error) {
 	if text == "" {
-		return time.Time{}, nil
+		return at, 0, nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return at, nil
+		return at, 0, nil
 	}
 	if m := resendSpan.FindStringSubmatch(strings.ToLower(strings.TrimSpace(text))); m != nil {
 		n, err := strconv.Atoi(m[1])
 		if err != nil {
 			n = 1 // "in an hour"
 		}
-		return now.Add(time.Duration(n) * spanUnits[m[2]]), nil
+		const far = 1000 * 24 * time.Hour // more than is taken, and less than overflows
+		unit := spanUnits[m[2]]
+		return at, min(time.Duration(n), far/unit) * unit, nil
 	}
-	return time.Time{}, invalid("scheduled_at", `neither a time ("2026-03-01T12:00:00Z") nor a span ("in 2 hours")`)
+	return at, 0, invalid("scheduled_at", `neither a time ("2026-03-01T12:00:00Z") nor a span ("in 2 hours")`)
 }
 
 // resendGet tells what became of a message.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"mailout/internal/mta"
 )
@@ -142,5 +143,37 @@ func TestAbusiveBatches(t *testing.T) {
 			d.t = t
 			d.refused(ask{path: "/v1/messages/batch", body: c.body}, c.status, c.field, c.text)
 		})
+	}
+}
+
+// TestASpanToSendAtIsTheSameLater: with a key it is the same request, and what
+// expires counts from it.
+func TestASpanToSendAtIsTheSameLater(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	begun := d.now()
+	ask := func(later, span time.Duration) (Result, error) {
+		d.now = func() time.Time { return begun.Add(later) }
+		m := &Message{From: Address{Address: "ann@example.com"}, To: []Address{{Address: "bob@example.net"}}, Text: "x", SendAfter: span, ExpireAfter: time.Hour}
+		results, err := d.sender.Send(t.Context(), nil, "k", m)
+		if err != nil {
+			return Result{}, err
+		}
+		return results[0], nil
+	}
+	first, err := ask(0, 2*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ask(time.Minute, 2*time.Hour); err != nil || !again.Repeated || again.ID != first.ID {
+		t.Errorf("%+v %v", again, err)
+	}
+	if _, err := ask(time.Minute, 3*time.Hour); err == nil {
+		t.Error("another span is the same request")
+	}
+	_, ds := d.message(first.ID)
+	m := ds[0].Message
+	if got := m.NotBefore.Sub(begun).Round(time.Second); got != 2*time.Hour || m.Expires.Sub(m.NotBefore).Round(time.Second) != time.Hour {
+		t.Errorf("%v %v", m.NotBefore, m.Expires)
 	}
 }

@@ -159,6 +159,10 @@ func (d *digest) envelope(m *Message) {
 	writeAddresses(d.h, m.Bcc)
 	writeText(d.h, m.Stream)
 	writeTime(d.h, m.SendAt)
+	if m.SendAfter > 0 { // not the time that it stands for now
+		writeText(d.h, "after")
+		writeNumber(d.h, int(m.SendAfter))
+	}
 	writeTime(d.h, m.Expires)
 	writeNumber(d.h, int(m.ExpireAfter))
 	writeNumber(d.h, len(m.Tags))

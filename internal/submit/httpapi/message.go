@@ -27,6 +27,7 @@ type Message struct {
 
 	Stream      string            // empty: that of the user, else mta.DefaultStream
 	SendAt      time.Time         // not before; zero: at once
+	SendAfter   time.Duration     // the same, counted from now; at most one of both
 	Expires     time.Time         // given up then; zero: as the stream says
 	ExpireAfter time.Duration     // the same, counted from SendAt or now; at most one of both
 	Tags        []string          // see mta.MaxTags; come back in events

@@ -29,10 +29,13 @@ func (c *call) prepare(m *Message) (*prepared, error) {
 		Origin: c.origin, User: c.user, Tags: m.Tags, Metadata: m.Metadata,
 		NotBefore: m.SendAt, Expires: m.Expires,
 	}}
+	if m.SendAfter > 0 {
+		p.request.NotBefore = c.now.Add(m.SendAfter)
+	}
 	if m.ExpireAfter > 0 {
 		from := c.now
-		if m.SendAt.After(from) {
-			from = m.SendAt
+		if p.request.NotBefore.After(from) {
+			from = p.request.NotBefore
 		}
 		p.request.Expires = from.Add(m.ExpireAfter)
 	}
