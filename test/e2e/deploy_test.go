@@ -46,7 +46,7 @@ func TestMetricsOfTheDaemon(t *testing.T) {
 	d.waitEvent("a@fine.example", "delivered")
 	d.waitEvent("b@full.example", "failed")
 	d.socket(http.MethodPost, "/v1/doctor")
-	documented := metricLabels(t)
+	documented, rows := metricRows(t)
 	var exported map[string]string
 	missing := func() (list []string) {
 		exported = exportedTypes(d.socket(http.MethodGet, "/metrics"))
@@ -66,7 +66,7 @@ func TestMetricsOfTheDaemon(t *testing.T) {
 	if len(documented) < 60 {
 		t.Errorf("%d metrics", len(documented))
 	}
-	known := promql{types: exported, labels: documented, text: page(t, "metrics.md")}
+	known := promql{types: exported, labels: documented, rows: rows}
 	for _, name := range sometimes {
 		exported[name] = "gauge"
 	}
@@ -85,24 +85,21 @@ func TestMetricsOfTheDaemon(t *testing.T) {
 	}
 }
 
-func page(t *testing.T, name string) string {
+// metricRows reads the tables of docs/metrics.md: the labels of each metric, and
+// its row.
+func metricRows(t *testing.T) (labels map[string][]string, rows map[string]string) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/" + name)
+	text, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
-}
-
-// metricLabels are the metrics of docs/metrics.md with their labels.
-func metricLabels(t *testing.T) map[string][]string {
-	t.Helper()
-	out := map[string][]string{}
-	row := regexp.MustCompile("(?m)^\\| `(mailout_[a-z_]+)` \\| [a-z]+ \\| ([^|]*)\\|")
-	for _, m := range row.FindAllStringSubmatch(page(t, "metrics.md"), -1) {
-		out[m[1]] = append([]string{"instance", "job", "le"}, regexp.MustCompile("[a-z]+").FindAllString(m[2], -1)...)
+	labels, rows = map[string][]string{}, map[string]string{}
+	row := regexp.MustCompile("(?m)^\\| `(mailout_[a-z_]+)` \\| [a-z]+ \\| ([^|]*)\\|.*$")
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		labels[m[1]] = append([]string{"instance", "job", "le"}, regexp.MustCompile("[a-z]+").FindAllString(m[2], -1)...)
+		rows[m[1]] = m[0]
 	}
-	return out
+	return labels, rows
 }
 
 // exportedTypes are the types of the metrics that have a series.
@@ -230,7 +227,7 @@ func dashboardExpressions(t *testing.T) (list []string) {
 type promql struct {
 	types  map[string]string   // of what is exported
 	labels map[string][]string // of the documented metrics
-	text   string              // of the page that names labels' values
+	rows   map[string]string   // of the page, which name the labels' values
 }
 
 var (
@@ -314,8 +311,8 @@ func (p promql) matchers(t *testing.T, where, name string, labels, tokens []stri
 			continue
 		}
 		for v := range strings.SplitSeq(value, "|") {
-			if !strings.Contains(p.text, "`"+v+"`") {
-				t.Errorf("%s: docs/metrics.md does not know the value %q of %s", where, v, label)
+			if !strings.Contains(p.rows[name], "`"+v+"`") {
+				t.Errorf("%s: docs/metrics.md does not know the value %q of %s of %s", where, v, label, name)
 			}
 		}
 	}
