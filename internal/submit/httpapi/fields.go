@@ -10,6 +10,7 @@ import (
 
 	"mailout/internal/compose"
 	"mailout/internal/mta"
+	"mailout/internal/submit"
 )
 
 // A decoder reads the JSON of messages.
@@ -350,23 +351,9 @@ func (d *decoder) expire(m *Message) error {
 }
 
 func parseExpire(text string) (at time.Time, after time.Duration, problem string) {
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return at, 0, ""
+	at, after, ok := submit.ParseExpire(text)
+	if !ok {
+		problem = `neither a span of at most a year ("30m", "2h", "3d") nor a time ("2026-03-01T12:00:00Z")`
 	}
-	for _, u := range spans {
-		digits, ok := strings.CutSuffix(text, u.unit)
-		n, err := strconv.ParseUint(digits, 10, 31)
-		if ok && err == nil && n > 0 && n <= uint64(maxSpan/u.span) && digits[0] != '+' {
-			return time.Time{}, time.Duration(n) * u.span, ""
-		}
-	}
-	return time.Time{}, 0, `neither a span of at most a year ("30m", "2h", "3d") nor a time ("2026-03-01T12:00:00Z")`
+	return at, after, problem
 }
-
-// maxSpan is more than any stream keeps a message.
-const maxSpan = 366 * 24 * time.Hour
-
-var spans = [...]struct {
-	unit string
-	span time.Duration
-}{{"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}}
