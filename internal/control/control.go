@@ -166,6 +166,10 @@ type errand struct {
 	order  queue.Order
 	now    time.Time
 	heldBy func(d *mta.Delivery) bool // nil: any
+	// clears ends routes of destinations, ended are those: what has no route that
+	// ends is left alone.
+	clears bool
+	ended  []queue.Reroute
 
 	mu       sync.Mutex
 	result   Result
@@ -174,7 +178,7 @@ type errand struct {
 
 // wants reports whether an errand is about a delivery.
 func (e *errand) wants(d *mta.Delivery) bool {
-	return e.Select.matches(d, e.now) && e.order.Applies(d, e.now) && (e.heldBy == nil || e.heldBy(d))
+	return e.Select.matches(d, e.now) && e.order.Applies(d, e.now) && (e.heldBy == nil || e.heldBy(d)) && (!e.clears || e.loses(d))
 }
 
 // recalls is wants for what no store has filtered.
@@ -199,7 +203,13 @@ func (c *Controller) errand(r Request) *errand {
 			o.Via = r.To
 		}
 	}
-	return &errand{Request: r, order: o, now: c.opts.Now(), result: Result{Command: r.Verb.String()}}
+	e := &errand{Request: r, order: o, now: c.opts.Now(), result: Result{Command: r.Verb.String()}}
+	if e.clears = o.Anew && r.To == Default; e.clears {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, e.ended = split(c.mu.reroutes, &r.Select)
+	}
+	return e
 }
 
 // Preview tells what a command would touch: how many deliveries, and the first

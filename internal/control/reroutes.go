@@ -60,12 +60,9 @@ func (c *Controller) standingRoute(e *errand) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sel := &e.Select
-	rules := slices.DeleteFunc(slices.Clone(c.mu.reroutes), func(r queue.Reroute) bool {
-		return sel.All || r.Destination == sel.Destination && (sel.Stream == "" || r.Stream == sel.Stream)
-	})
-	ended := len(c.mu.reroutes) - len(rules)
+	rules, ended := split(c.mu.reroutes, sel)
 	if e.To == Default {
-		if e.result.RoutesEnded = ended; ended == 0 {
+		if e.ended, e.result.RoutesEnded = ended, len(ended); len(ended) == 0 {
 			return nil
 		}
 	} else {
@@ -89,6 +86,28 @@ func (c *Controller) standingRoute(e *errand) error {
 	default:
 	}
 	return nil
+}
+
+// split parts the routes that a command replaces or ends from the others.
+func split(rules []queue.Reroute, sel *Selector) (others, meant []queue.Reroute) {
+	for _, r := range rules {
+		if sel.All || r.Destination == sel.Destination && (sel.Stream == "" || r.Stream == sel.Stream) {
+			meant = append(meant, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return others, meant
+}
+
+// loses reports whether a delivery has a route of its own, or its destination had
+// one that the errand ends.
+func (e *errand) loses(d *mta.Delivery) bool {
+	if d.Destination.Via != "" {
+		return true
+	}
+	_, ok := queue.RerouteOf(e.ended, d.Destination)
+	return ok
 }
 
 // setRoutes makes the routes count. The caller has the lock.

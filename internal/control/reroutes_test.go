@@ -72,7 +72,7 @@ func TestReroutesLast(t *testing.T) {
 		if len(d.rules) != 1 || d.rules[0].To != "router" || len(c.Reroutes()) != 1 {
 			t.Errorf("after the expiry: %v", d.rules)
 		}
-		if r := reroute(control.Default, two, 0, false); r.RoutesEnded != 1 || len(d.rules) != 0 || r.Changed != 10 {
+		if r := reroute(control.Default, two, 0, false); r.RoutesEnded != 1 || len(d.rules) != 0 || r.Changed != 0 { // of another stream
 			t.Errorf("%+v %v", r, d.rules)
 		}
 		reroute("direct", two, time.Minute, false)
@@ -87,6 +87,15 @@ func TestReroutesLast(t *testing.T) {
 		reroute("direct", two, 0, false)
 		if r := reroute(control.Default, control.Selector{All: true}, 0, false); r.RoutesEnded != 1 || r.Changed != 30 || fmt.Sprint(d.vias()) != "map[:30]" {
 			t.Errorf("%+v %v", r, d.vias())
+		}
+		reroute("direct", two, 0, false)
+		if n, sample, err := c.Preview(t.Context(), control.Request{Verb: queue.VerbReroute, To: control.Default, Select: control.Selector{All: true}}); err != nil || n != 10 || sample[0].Destination.Domain != "two.example" {
+			t.Errorf("%d %v", n, err)
+		}
+		for _, want := range []int64{10, 0} { // the others' mail is not sent before its time
+			if r := reroute(control.Default, control.Selector{All: true}, 0, false); r.Changed != want {
+				t.Errorf("%+v", r)
+			}
 		}
 		if rules, err := control.ReadReroutes(filepath.Join(dir, control.ReroutesFile)); err != nil || len(rules) != 0 {
 			t.Errorf("%v %v", rules, err)
