@@ -22,7 +22,7 @@ import (
 )
 
 // maxFollowed bounds the records that a follower of a trace remembers, so that
-// none is told twice.
+// none is told twice: the last so many, and up to as many before them.
 const maxFollowed = 10_000
 
 // followOverlap is how far back the readings of the past and of what comes can
@@ -256,6 +256,7 @@ type tracing struct {
 	out       *bufio.Writer
 	control   *http.ResponseController
 	told      map[string]bool // of the last minute, while there is something to follow
+	before    map[string]bool // those told before them
 	begun     time.Time
 	count     int
 	failed    error
@@ -325,15 +326,16 @@ func (t *tracing) twice(r *mta.Record, line string) bool {
 	if !t.follow || r.Time.Before(t.begun.Add(-followOverlap)) {
 		return false
 	}
-	if t.told[line] {
+	if t.told[line] || t.before[line] {
 		return true
 	}
-	if len(t.told) < maxFollowed {
-		if t.told == nil {
-			t.told = make(map[string]bool)
-		}
-		t.told[line] = true
+	if len(t.told) >= maxFollowed { // the last ones matter: there the readings meet
+		t.before, t.told = t.told, nil
 	}
+	if t.told == nil {
+		t.told = make(map[string]bool)
+	}
+	t.told[line] = true
 	return false
 }
 
@@ -381,7 +383,10 @@ func (t *tracing) goOn(ctx context.Context, s *Server, at spool.Position) error 
 // rest tells what the feed does not have yet of a message that has left the
 // queue: a commit is visible a moment before it is on stable storage.
 func (t *tracing) rest(ctx context.Context, s *Server, id mta.ID) error {
-	from := spool.RecordFilter{ID: id, Since: t.begun.Add(-followOverlap)}
+	from := spool.RecordFilter{ID: id, Since: time.Now().Add(-followOverlap)}
+	if since := t.begun.Add(-followOverlap); from.Since.Before(since) { // the clock was set back
+		from.Since = since
+	}
 	err := s.opts.Store.Records(ctx, from, func(r *mta.Record) bool {
 		return !t.match.Wants(r) || t.take(r)
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -159,6 +160,27 @@ func TestAMessageThatIsDone(t *testing.T) {
 			t.Error(status)
 		}
 	})
+}
+
+// TestAFollowerRemembersTheLast records, not the first of a busy minute: the
+// past and what comes overlap at its end.
+func TestAFollowerRemembersTheLast(t *testing.T) {
+	t.Parallel()
+	f := &tracing{follow: true, begun: time.Now()}
+	r := &mta.Record{Time: f.begun}
+	for i := range 3 * maxFollowed {
+		if f.twice(r, strconv.Itoa(i)) {
+			t.Fatal(i)
+		}
+	}
+	for i := 2 * maxFollowed; i < 3*maxFollowed; i++ {
+		if !f.twice(r, strconv.Itoa(i)) {
+			t.Fatalf("record %d of %d is told twice", i, 3*maxFollowed)
+		}
+	}
+	if n := len(f.told) + len(f.before); n > 2*maxFollowed {
+		t.Errorf("%d records are remembered", n)
+	}
 }
 
 // TestFollowATrace: the past, then what happens, each once; the message's end
