@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 )
 
 // Load is how busy the sites are, for the metrics: all together, and those with
@@ -28,7 +29,10 @@ func (s *SiteLoad) work() int { return s.Ready + s.Connections }
 
 // busier orders by work, and by name what has the same.
 func busier(a, b SiteLoad) int {
-	return cmp.Or(cmp.Compare(b.work(), a.work()), cmp.Compare(a.Site, b.Site))
+	if c := cmp.Compare(b.work(), a.work()); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Site, b.Site)
 }
 
 // Load tells how busy the sites are, at most n of them one by one. The loop
@@ -43,9 +47,11 @@ func (q *Queue) Load(ctx context.Context, n int) (Load, error) {
 			if !s.ctl.ProbeAt().IsZero() {
 				out.Unreachable++
 			}
-			if one := (SiteLoad{Site: s.key, Connections: s.workers, Ready: s.ready}); one.work() > 0 {
-				out.Busiest = amongMost(out.Busiest, one, n)
+			work := s.workers + s.ready
+			if work == 0 || len(out.Busiest) == n && (n == 0 || work < out.Busiest[n-1].work()) {
+				continue // as most of very many
 			}
+			out.Busiest = amongMost(out.Busiest, SiteLoad{Site: s.key, Connections: s.workers, Ready: s.ready}, n)
 		}
 		for i := range out.Busiest {
 			one := &out.Busiest[i]
