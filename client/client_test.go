@@ -260,6 +260,33 @@ func TestEventsGoOnBehindTheLastOne(t *testing.T) {
 	})
 }
 
+// TestEventsOutliveQuietConnections: breaks without an event between them do not
+// add up.
+func TestEventsOutliveQuietConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var script []answer
+		for range 3 * DefaultTries {
+			script = append(script, answer{status: 200, body: "retry: 3000\n\nid: 5\n\n"})
+		}
+		c, _ := scripted(t, append(script, answer{status: 200, body: event("6", "message.failed")})...)
+		for e, err := range c.Events(t.Context(), EventsOptions{}) {
+			if err != nil || e.Cursor != "6" {
+				t.Fatal(e, err)
+			}
+			break
+		}
+		c, s := scripted(t, answer{status: 200}, answer{status: 503}, answer{status: 503}, answer{status: 503}, answer{status: 503}, answer{status: 503}, answer{status: 503})
+		for e, err := range c.Events(t.Context(), EventsOptions{After: "5"}) {
+			if err == nil {
+				t.Error(e)
+			}
+		}
+		if len(s.got) != DefaultTries {
+			t.Errorf("%d tries", len(s.got))
+		}
+	})
+}
+
 func TestEventsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := scripted(t, answer{status: 403, body: `{"detail":"no"}`})

@@ -45,7 +45,11 @@ func (c *Client) Events(ctx context.Context, o EventsOptions) iter.Seq2[*Event, 
 	return func(yield func(*Event, error) bool) {
 		s := &stream{client: c, query: o.Query, after: o.After}
 		for failures := 0; ; {
-			err := s.read(ctx, func(e *Event) bool { failures = 0; return yield(e, nil) })
+			s.lived = false
+			err := s.read(ctx, func(e *Event) bool { return yield(e, nil) })
+			if s.lived { // one that breaks now and then, with nothing to tell, is none that fails
+				failures = 0
+			}
 			if errors.Is(err, errStopped) {
 				return
 			}
@@ -75,6 +79,7 @@ type stream struct {
 	client *Client
 	query  url.Values
 	after  string
+	lived  bool          // the last connection told where the stream is
 	retry  time.Duration // what the daemon asks to wait before a new connection
 }
 
@@ -139,7 +144,7 @@ func (s *stream) line(line []byte, id string, data []byte) (string, []byte) {
 }
 
 func (s *stream) dispatch(id string, data []byte, each func(*Event) bool) error {
-	s.after = id
+	s.after, s.lived = id, s.lived || id != ""
 	if len(data) == 0 {
 		return nil
 	}
