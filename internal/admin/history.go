@@ -354,7 +354,7 @@ func (t *tracing) goOn(ctx context.Context, s *Server, at spool.Position) error 
 		}()
 	}
 	id, one := t.match.ID()
-	for {
+	for s.stillMay(ctx) {
 		ended := one && errors.Is(second(s.opts.Store.Get(ctx, id)), spool.ErrNotFound)
 		next, err := s.opts.Feed.Follow(ctx, at, func(_ spool.Position, r *mta.Record) bool {
 			return !t.match.Wants(r) || t.take(r)
@@ -378,6 +378,7 @@ func (t *tracing) goOn(ctx context.Context, s *Server, at spool.Position) error 
 		}
 		at = next
 	}
+	return nil
 }
 
 // rest tells what the feed does not have yet of a message that has left the

@@ -81,8 +81,19 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // for proxies that collect answers
-	stream := &eventStream{feed: s.opts.Feed, filter: filter, mine: s.viewOf(ctx), w: w, control: http.NewResponseController(w), at: at}
+	stream := &eventStream{allowed: func() bool { return s.stillMay(ctx) }, feed: s.opts.Feed, filter: filter, mine: s.viewOf(ctx), w: w, control: http.NewResponseController(w), at: at}
 	stream.run(ctx) // it ends with the connection: nobody is left to be told why
+}
+
+// stillMay reports whether who opened a stream may still read it: a key may have
+// been withdrawn meanwhile, or a scope.
+func (s *Server) stillMay(ctx context.Context) bool {
+	u := account.UserOf(ctx)
+	if u == nil || s.opts.TCP.Users == nil {
+		return true
+	}
+	now := s.opts.TCP.Users.Still(u)
+	return now != nil && (now.May(account.ScopeSend) || now.May(account.ScopeRead)) && (now.May(account.ScopeAdmin) || !u.May(account.ScopeAdmin))
 }
 
 // eventFilter reads the parameters that select.
@@ -131,6 +142,7 @@ func (s *Server) eventStart(r *http.Request, query url.Values) (spool.Position, 
 
 // eventStream is one client's.
 type eventStream struct {
+	allowed func() bool // still
 	feed    spool.Feed
 	filter  events.Filter
 	mine    *view
@@ -144,7 +156,7 @@ type eventStream struct {
 // run sends until ctx or the connection ends.
 func (s *eventStream) run(ctx context.Context) {
 	s.text.WriteString(streamRetry)
-	for caughtUp := false; ctx.Err() == nil; {
+	for caughtUp := false; ctx.Err() == nil && s.allowed(); {
 		before := s.at
 		err := s.read(ctx)
 		if err == nil && s.at == before && !caughtUp {

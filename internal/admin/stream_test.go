@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -274,6 +275,46 @@ func TestEventStreamOfOneUser(t *testing.T) {
 		} else {
 			s.close()
 		}
+		o.close()
+	})
+}
+
+// TestStreamsEndWithTheKey: who may not sign in any more reads nothing more.
+func TestStreamsEndWithTheKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		_, key := account.NewKey()
+		user := account.User{Name: "erp", Key: key, Scopes: []account.Scope{account.ScopeAdmin}}
+		less, other := user, user
+		less.Scopes = []account.Scope{account.ScopeSend}
+		_, other.Key = account.NewKey()
+		for name, now := range map[string][]account.User{"another key": {other}, "gone": nil, "less": {less}} {
+			o.api.opts.TCP.Users = account.NewBook(nil)
+			o.api.opts.TCP.Users.Configure([]account.User{user})
+			o.user = o.api.opts.TCP.Users.User("erp")
+			s := o.open("", "")
+			trace, err := o.client.Get("http://mailout/v1/trace?follow=true&event=failed")
+			if err != nil || trace.StatusCode != http.StatusOK {
+				t.Fatal(err, trace.Status)
+			}
+			behind := fmt.Sprintf("behind%d@one.example", len(now)+len(name))
+			s.next() // the beat
+			synctest.Wait()
+			o.happen(mta.Record{Event: mta.EventFailed, Recipient: "before@one.example"})
+			_, _, _ = s.event()
+			synctest.Wait()
+			o.api.opts.TCP.Users.Configure(now)
+			o.happen(mta.Record{Event: mta.EventFailed, Recipient: behind})
+			for what, in := range map[string]io.Reader{"events": s.in, "trace": trace.Body} {
+				if rest, err := io.ReadAll(in); err != nil || strings.Contains(string(rest), behind) {
+					t.Errorf("%s, %s: %v %s", name, what, err, rest)
+				}
+			}
+			s.close()
+			trace.Body.Close()
+		}
+		o.user = nil
 		o.close()
 	})
 }
