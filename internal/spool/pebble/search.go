@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -296,8 +297,30 @@ func (s *Store) JournalOver(ctx context.Context, bound int64) (before time.Time,
 	if !ok {
 		return time.Time{}, false, nil
 	}
-	part := 1 - 0.9*float64(bound)/float64(size)
-	return s.timeAt(low + uint64(part*float64(last-low))), true, nil
+	at, err := s.tail(low, last, 0.9*float64(bound)/float64(size))
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	return s.timeAt(at), true, nil
+}
+
+// tail gives the first number from which on the journal's entries take a share
+// of what all take. Numbers tell nothing of that: behind the records of a message
+// that has waited for long there is a gap.
+func (s *Store) tail(low, last uint64, share float64) (at uint64, err error) {
+	from := func(seq uint64) float64 {
+		n, failed := s.db.EstimateDiskUsage(journalKey(nil, seq), []byte{tableJournal + 1})
+		if failed != nil {
+			err = failed
+		}
+		return float64(n)
+	}
+	whole := from(low)
+	at = low + uint64(sort.Search(int(last-low), func(i int) bool { return from(low+uint64(i)) <= share*whole }))
+	if err != nil {
+		return 0, fmt.Errorf("measure the journal: %w", err)
+	}
+	return at, nil
 }
 
 // ends gives the numbers of the first and last entries; false when there are
