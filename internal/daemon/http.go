@@ -15,16 +15,19 @@ import (
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
 	"mailout/internal/spool"
+	"mailout/internal/submit/httpapi"
 )
 
 // web is what the daemon keeps for the API.
 type web struct {
 	certificate certificate // of the TCP listener; unused without [http] cert
 	open        atomic.Bool // the doors accept and the queue runs
+	limits      atomic.Pointer[httpapi.Limits]
 }
 
 // buildAPI makes the API and the users who may come in by it.
 func (d *Daemon) buildAPI(c *config.Config) error {
+	d.limitSending(c)
 	d.users = account.NewBook(nil)
 	d.users.Configure(users(c))
 	if _, err := d.useAuthority(c); err != nil {

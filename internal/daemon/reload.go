@@ -71,6 +71,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.resolver.Reconfigure(dnsOpts)
 	d.memory.setLimit(c.Limits.Memory)
 	d.intake.Configure(intakeSettings(c))
+	d.limitSending(c)
 	d.queue.Reconfigure(schedules(c), queueLimits(c), c.Hostname)
 	d.queue.Replan()
 	d.sentinel.configure(c)

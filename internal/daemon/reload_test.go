@@ -79,3 +79,23 @@ func TestReloadThatFailsKeepsTheAuthority(t *testing.T) {
 		t.Errorf("%v, %+v", err, d.authority)
 	}
 }
+
+// TestReloadHoldsNoRequestUp: what a reload waits for keeps no request waiting
+// that sends.
+func TestReloadHoldsNoRequestUp(t *testing.T) {
+	d := started(t)
+	d.mu.Lock() // as a reload does
+	before := d.sendingLimits()
+	c := *d.mu.config
+	c.Limits.Recipients = 3
+	err := d.apply(&c)
+	d.mu.Unlock()
+	if after := d.sendingLimits(); err != nil || before.Recipients == 3 || after.Recipients != 3 || after.MessageSize != before.MessageSize {
+		t.Errorf("%+v, %+v, %v", before, after, err)
+	}
+	stopped, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := d.Stop(stopped); err != nil {
+		t.Error(err)
+	}
+}

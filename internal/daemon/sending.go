@@ -18,8 +18,11 @@ func (d *Daemon) sendingDoors(c *config.Config) []func(huma.API) {
 	return []func(huma.API){func(api huma.API) { httpapi.Register(api, sender) }, d.dropinDoor(sender)}
 }
 
-func (d *Daemon) sendingLimits() httpapi.Limits {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return httpapi.Limits{MessageSize: d.mu.config.Limits.MessageSize, Recipients: d.mu.config.Limits.Recipients}
+// sendingLimits does not wait for the daemon's lock: a reload holds it while
+// receivers of events and pickup directories end, and requests go on.
+func (d *Daemon) sendingLimits() httpapi.Limits { return *d.web.limits.Load() }
+
+// limitSending puts a configuration in force for requests that send.
+func (d *Daemon) limitSending(c *config.Config) {
+	d.web.limits.Store(&httpapi.Limits{MessageSize: c.Limits.MessageSize, Recipients: c.Limits.Recipients})
 }
