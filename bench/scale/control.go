@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,8 @@ func controls(ctx context.Context, o options) error {
 func controlled(ctx context.Context, o options, n int) error {
 	b := deferred(o, n)
 	b.large = 10
+	// Not due for long: a spool that stays is measured again on the same day.
+	b.due = func() time.Time { return time.Now().Add(48*time.Hour + time.Duration(rand.Int64N(int64(3*time.Hour)))) }
 	kept, err := b.prepare(ctx, o)
 	if err != nil {
 		return err
