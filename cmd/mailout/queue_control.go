@@ -272,10 +272,10 @@ func printResult(w io.Writer, verb queue.Verb, r *control.Result) {
 		fmt.Fprintln(w, r.Reroute.String())
 	}
 	if r.RoutesEnded > 0 {
-		fmt.Fprintf(w, "%s ended\n", counted(int64(r.RoutesEnded), "destination's route"))
+		fmt.Fprintf(w, "%s ended, of destinations\n", counted(int64(r.RoutesEnded), "route"))
 	}
 	if r.Ended > 0 {
-		fmt.Fprintf(w, "%s ended\n", counted(int64(r.Ended), "destination's hold"))
+		fmt.Fprintf(w, "%s ended, of destinations\n", counted(int64(r.Ended), "hold"))
 	}
 	deliveries := fmt.Sprintf("%d deliveries", r.Changed)
 	if r.Changed == 1 {

@@ -71,7 +71,7 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request, verb queue.Verb
 	}
 	request, err := controlRequest(r, q, verb)
 	if err == nil {
-		err = s.mayOrder(r.Context(), place, request.Select.ID)
+		err = s.mayOrder(r.Context(), request.Select.ID)
 	}
 	switch {
 	case err != nil:
@@ -92,8 +92,8 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request, verb queue.Verb
 
 // mayOrder says that the message of a command is not there, or not one that who
 // asks may see. Commands for more than one message ask for the scope admin.
-func (s *Server) mayOrder(ctx context.Context, place string, id mta.ID) error {
-	if place != "id" {
+func (s *Server) mayOrder(ctx context.Context, id mta.ID) error {
+	if id.IsZero() {
 		return nil
 	}
 	open, err := s.opts.Store.Get(ctx, id)
@@ -247,10 +247,22 @@ func selectorOf(q url.Values) (sel control.Selector, problem *Problem) {
 	if sel.Sender == nullPath {
 		sel.Sender, sel.NullSender = "", true
 	}
+	if sel.Destination != "" && !isDomain(sel.Destination) { // a hold of it would wait for ever
+		return sel, &Problem{Status: http.StatusBadRequest, Field: "destination", Detail: smtp.Harmless(sel.Destination) + " is not a domain (example.com, or [192.0.2.1])"}
+	}
 	if sel.Older, problem = span(q, "older"); problem == nil {
 		sel.Newer, problem = span(q, "newer")
 	}
 	return sel, problem
+}
+
+// isDomain reports a recipient domain or an address literal.
+func isDomain(text string) bool {
+	if _, err := smtp.ParseAddressLiteral(text); err == nil {
+		return true
+	}
+	_, err := smtp.ParseDomain(text, true)
+	return err == nil
 }
 
 // span reads a duration; 0 when there is none.

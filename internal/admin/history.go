@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"mailout/internal/account"
+	"mailout/internal/config"
 	"mailout/internal/journal"
 	"mailout/internal/mta"
 	"mailout/internal/rest"
@@ -82,7 +84,10 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 		Recipient: q.Get("recipient"), MessageID: q.Get("message_id"), Sender: senderOf(q), Stream: q.Get("stream"),
 		Tag: q.Get("tag"), Cursor: q.Get("cursor"),
 	}
-	problem := readSearch(&search, q)
+	problem := onlyKnown(q, "id", "recipient", "sender", "message_id", "stream", "tag", "user", "state", "since", "until", "limit", "cursor")
+	if problem == nil {
+		problem = readSearch(&search, q)
+	}
 	if user, all := rest.All(r.Context()); problem == nil && !all {
 		if asked := q.Get("user"); user == "" || asked != "" && asked != user {
 			problem = &Problem{Status: http.StatusForbidden, Field: "user", Detail: "other users' mail needs the scope admin"}
@@ -154,16 +159,32 @@ func senderOf(q url.Values) *string {
 	return &sender
 }
 
+// timeOf reads a time, or a span back from now.
 func timeOf(q url.Values, name string) (time.Time, *Problem) {
 	text := q.Get(name)
 	if text == "" {
 		return time.Time{}, nil
 	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return t, &Problem{Status: http.StatusBadRequest, Field: name, Detail: smtp.Harmless(text) + " is not a time (RFC 3339)"}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
 	}
-	return t, nil
+	if d, err := config.ParseDuration(text); err == nil && d >= 0 {
+		return time.Now().Add(-d), nil
+	}
+	return time.Time{}, &Problem{Status: http.StatusBadRequest, Field: name, Detail: smtp.Harmless(text) + " is neither a time (2026-01-10T12:00:00Z, 2026-01-10) nor a span back from now (2h, 3d)"}
+}
+
+// onlyKnown refuses parameters that are not among those named: a filter with a
+// slip in its name would answer another question.
+func onlyKnown(q url.Values, names ...string) *Problem {
+	for name := range q {
+		if !slices.Contains(names, name) {
+			return &Problem{Status: http.StatusBadRequest, Field: smtp.Harmless(name), Detail: smtp.Harmless(name) + " is not a parameter here: there are " + strings.Join(names, ", ")}
+		}
+	}
+	return nil
 }
 
 // numberOf reads a number of at least 1; 0 when it is not given.
@@ -264,6 +285,9 @@ type tracing struct {
 
 func (s *Server) newTrace(w http.ResponseWriter, r *http.Request) (*tracing, *Problem) {
 	q := r.URL.Query()
+	if problem := onlyKnown(q, "query", "sender", "recipient", "stream", "tag", "event", "since", "until", "limit", "follow"); problem != nil {
+		return nil, problem
+	}
 	t := &tracing{ctx: r.Context(), follow: q.Get("follow") == "true", mine: s.viewOf(r.Context()), lines: &countingWriter{w: w}, control: http.NewResponseController(w), begun: time.Now()}
 	t.out = bufio.NewWriterSize(t.lines, 32<<10)
 	t.selection = journal.Selection{
@@ -289,11 +313,15 @@ func (s *Server) newTrace(w http.ResponseWriter, r *http.Request) (*tracing, *Pr
 	if t.selection.Until, problem = timeOf(q, "until"); problem != nil {
 		return nil, problem
 	}
+	alone := t.follow && len(q) == 1
+	if alone { // what happens from now on, and nothing before
+		t.selection.Since = t.begun
+	}
 	var err error
 	if t.match, err = journal.NewMatch(t.selection); err != nil {
 		return nil, &Problem{Status: http.StatusBadRequest, Field: "query", Detail: err.Error()}
 	}
-	if user, all := rest.All(t.ctx); !all && t.selection.Query == "" && t.selection.Recipient == "" {
+	if user, all := rest.All(t.ctx); !all && !alone && t.selection.Query == "" && t.selection.Recipient == "" {
 		return nil, &Problem{Status: http.StatusForbidden, Field: "query", Detail: user + " may trace a message or a recipient; more needs the scope admin, and GET /v1/messages finds messages"}
 	}
 	if t.follow && (s.opts.Feed == nil || !t.selection.Until.IsZero()) {

@@ -107,7 +107,7 @@ func TestSearchAnswersPages(t *testing.T) {
 		for query, want := range map[string]string{
 			"": "[u4 u3 u2 u1 u0]", "user=shop": "[u3 u1]", "state=failed": "[u0]", "state=queued&user=erp": "[u4 u2]",
 			"recipient=u3@one.example": "[u3]", "sender=%3C%3E": "[]", "sender=s@widget.com": "[u4 u3 u2 u1 u0]",
-			"since=2000-01-01T00:00:03Z": "[u4 u3]", "until=2000-01-01T00:00:01Z": "[u0]",
+			"since=2000-01-01T00:00:03Z": "[u4 u3]", "since=2s": "[u4 u3]", "since=1d": "[u4 u3 u2 u1 u0]", "until=2000-01-01T00:00:01Z": "[u0]",
 		} {
 			if got := fmt.Sprint(find(query)); got != want {
 				t.Errorf("%s: %s, want %s", query, got, want)
@@ -115,7 +115,7 @@ func TestSearchAnswersPages(t *testing.T) {
 		}
 		for query, field := range map[string]string{
 			"limit=0": "limit", "id=x": "id", "limit=1001": "limit", "limit=x": "limit", "cursor=x": "cursor", "state=lost": "state",
-			"since=yesterday": "since", "until=1": "until",
+			"since=yesterday": "since", "recipent=x": "recipent", "until=1": "until",
 		} {
 			if status, body := o.ask("/v1/messages?" + query); status != http.StatusBadRequest || !strings.Contains(body, `"field":"`+field+`"`) {
 				t.Errorf("%s: %d %s", query, status, body)
@@ -192,8 +192,9 @@ func TestFollowATrace(t *testing.T) {
 		defer o.close()
 		d := o.take("erp", "s@widget.com", "u@one.example")
 		other := o.take("erp", "s@widget.com", "v@one.example")
+		time.Sleep(time.Second)
 		open := func(query string) (*bufio.Reader, func()) {
-			resp, err := o.client.Get("http://mailout/v1/trace?follow=true&" + query)
+			resp, err := o.client.Get(strings.TrimSuffix("http://mailout/v1/trace?follow=true&"+query, "&"))
 			if err != nil || resp.StatusCode != http.StatusOK {
 				t.Fatal(err, resp.Status)
 			}
@@ -215,6 +216,8 @@ func TestFollowATrace(t *testing.T) {
 		defer closeOne()
 		all, closeAll := open("sender=s@widget.com")
 		defer closeAll()
+		now, closeNow := open("")
+		defer closeNow()
 		failed, closeFailed := open("event=failed")
 		defer closeFailed()
 		if got := next(one); got != "accepted u@one.example" {
@@ -235,6 +238,9 @@ func TestFollowATrace(t *testing.T) {
 		if got := next(all) + ", " + next(all); got != "failed v@one.example, delivered u@one.example" {
 			t.Error(got)
 		}
+		if got := next(now); got != "failed v@one.example" {
+			t.Errorf("%s, of all that happens from now on", got)
+		}
 		if got := next(failed); got != "failed v@one.example" {
 			t.Error(got)
 		}
@@ -247,7 +253,7 @@ func TestTraceRefuses(t *testing.T) {
 		o := newOffice(t)
 		defer o.close()
 		for query, field := range map[string]string{
-			"": "query", "query=x&since=1": "since", "query=x&until=1": "until", "event=lost": "event", "query=x&limit=-1": "limit",
+			"": "query", "query=x&since=1": "since", "query=x&form=1": "form", "query=x&until=1": "until", "event=lost": "event", "query=x&limit=-1": "limit",
 			"query=x&follow=true&until=2026-01-01T00:00:00Z": "follow",
 		} {
 			if status, body := o.ask("/v1/trace?" + query); status != http.StatusBadRequest || !strings.Contains(body, `"field":"`+field+`"`) {

@@ -243,6 +243,9 @@ func (s *Server) message(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out, err := s.describe(r.Context(), id)
+	if errors.Is(err, spool.ErrNotFound) {
+		err = &Problem{Status: http.StatusNotFound, Detail: "nothing is known of this message"}
+	}
 	if err != nil {
 		writeProblem(w, problemOf(err))
 		return

@@ -74,7 +74,7 @@ func (s *Server) bounded(ctx huma.Context, next func(huma.Context)) {
 // lines, or looks for a destination among all.
 func lists(op *huma.Operation) bool {
 	answer := op.Responses["200"]
-	return answer != nil && answer.Content["application/x-ndjson"] != nil || op.OperationID == "destination"
+	return answer != nil && answer.Content["application/x-ndjson"] != nil || op.OperationID == "destination" || op.OperationID == "messages"
 }
 
 // healthFor is how long an answer of /readyz is good for, which anybody may ask.

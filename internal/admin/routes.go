@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -41,9 +42,25 @@ func (s *Server) register(api huma.API) {
 		more(api)
 	}
 	s.documentRoute(api)
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, &Problem{Status: http.StatusNotFound, Detail: r.Method + " " + r.URL.Path + " is not part of this API"})
-	})
+	s.mux.HandleFunc("/", s.absent)
+}
+
+// absent answers what is not part of the API, or not by this method.
+func (s *Server) absent(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != "/" && pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	p := &Problem{Status: http.StatusNotFound, Detail: r.Method + " " + r.URL.Path + " is not part of this API"}
+	if len(allowed) > 0 {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		p.Status, p.Detail = http.StatusMethodNotAllowed, r.URL.Path+" takes "+strings.Join(allowed, " and ")
+	}
+	writeProblem(w, p)
 }
 
 // routes serves whoever may open the Unix socket.

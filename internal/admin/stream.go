@@ -101,6 +101,9 @@ func eventFilter(query url.Values) (f events.Filter, problem *Problem) {
 	wrong := func(field, detail string) *Problem {
 		return &Problem{Status: http.StatusBadRequest, Field: field, Detail: detail}
 	}
+	if problem := onlyKnown(query, "after", "event", "stream", "recipient", "id"); problem != nil {
+		return f, problem
+	}
 	for _, field := range []string{"event", "stream"} {
 		if len(query[field]) > maxStreamWords {
 			return f, wrong(field, "too many values")

@@ -23,9 +23,12 @@ type Trial struct {
 func Try(ctx context.Context, o Options, s Settings, conf Webhook) (*Trial, error) {
 	now := time.Now()
 	type data struct {
-		Time   string `json:"time"`
-		Event  string `json:"event"`
-		Reason string `json:"reason"`
+		Time      string `json:"time"`
+		Event     string `json:"event"`
+		ID        string `json:"id"`
+		Sender    string `json:"sender"`
+		Recipient string `json:"recipient"`
+		Reason    string `json:"reason"`
 	}
 	e := struct {
 		ID        string `json:"id"`
@@ -34,7 +37,7 @@ func Try(ctx context.Context, o Options, s Settings, conf Webhook) (*Trial, erro
 		Data      data   `json:"data"`
 	}{
 		ID: "test-" + rand.Text(), Type: "server.test", Timestamp: mta.FormatTime(now),
-		Data: data{mta.FormatTime(now), "test", "an operator tries the webhook " + conf.Name},
+		Data: data{mta.FormatTime(now), "test", mta.ID{}.String(), "", "test", "an operator tries the webhook " + conf.Name},
 	}
 	body, err := json.Marshal(e)
 	if err != nil {

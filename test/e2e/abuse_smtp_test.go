@@ -177,9 +177,7 @@ func abusiveChunks() []abuseRow {
 			}
 			defer t.conn.Close()
 			io.WriteString(t.conn, abuseMail+"\r\n"+abuseRcpt+"\r\nBDAT 100000000 LAST\r\n")
-			if _, err := io.WriteString(t.conn, hundred()); err != nil {
-				return err.Error()
-			}
+			go io.WriteString(t.conn, hundred()) // the refusal comes in between, and then the end of the connection
 			t.read()
 			t.read()
 			return t.read()

@@ -231,7 +231,7 @@ func TestReroute(t *testing.T) {
 	if out := d.must("explain", "q@later.example", "--json"); !strings.Contains(out, `"matched":"destination later.example rerouted to `+there) || !strings.Contains(out, `"route":"`+there) {
 		t.Errorf("explain: %s", out)
 	}
-	if out := d.must("queue", "reroute", "--destination", "later.example", "--clear", "--yes"); !strings.Contains(out, "1 destination's route ended") {
+	if out := d.must("queue", "reroute", "--destination", "later.example", "--clear", "--yes"); !strings.Contains(out, "1 route ended, of destinations") {
 		t.Error(out)
 	}
 	last := d.submit("a@sender.example", []string{"q@later.example"}, letter)
