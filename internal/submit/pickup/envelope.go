@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,19 +23,83 @@ var ErrForm = errors.New("not a message to send")
 // maxEnvelope bounds an envelope beside a message, in octets.
 const maxEnvelope = 8 << 20
 
-// envelope is the form of a .json file. Unknown fields are refused: one that
-// is misspelt would otherwise send mail to others than was meant.
+// envelope is what a .json file says.
 type envelope struct {
-	From     *string           `json:"from"` // "" or "<>": the null return path; absent: as without an envelope
-	To       addresses         `json:"to"`
-	Stream   string            `json:"stream"`
-	SendAt   time.Time         `json:"send_at"`
-	Expire   string            `json:"expire"` // a time, or a span from send_at or the take-over on
-	Tags     []string          `json:"tags"`
-	Metadata map[string]string `json:"metadata"`
-	Ret      string            `json:"ret"`    // full, hdrs
-	EnvID    string            `json:"envid"`  // RFC 3461 4.4
-	Notify   []string          `json:"notify"` // never, or some of success, failure, delay
+	From     *string // "" or "<>": the null return path; absent: as without an envelope
+	To       addresses
+	Stream   string
+	SendAt   time.Time
+	Expire   string // a time, or a span from send_at or the take-over on
+	Tags     []string
+	Metadata pairs
+	Ret      string   // full, hdrs
+	EnvID    string   // RFC 3461 4.4
+	Notify   []string // never, or some of success, failure, delay
+}
+
+// fields are those of a .json file, with what each holds. Others are refused:
+// one that is misspelt would otherwise send mail to others than was meant.
+var fields = []struct {
+	name, want string
+	of         func(*envelope) any
+}{
+	{"from", "an address", func(e *envelope) any { return &e.From }},
+	{"to", "an address or a list of addresses", func(e *envelope) any { return &e.To }},
+	{"stream", "text", func(e *envelope) any { return &e.Stream }},
+	{"send_at", `a time such as "2026-03-01T12:00:00Z"`, func(e *envelope) any { return &e.SendAt }},
+	{"expire", `a span ("30m", "2h", "3d") or a time ("2026-03-01T12:00:00Z")`, func(e *envelope) any { return &e.Expire }},
+	{"tags", "a list of texts", func(e *envelope) any { return &e.Tags }},
+	{"metadata", "an object of texts, numbers, true and false", func(e *envelope) any { return &e.Metadata }},
+	{"ret", `"full" or "hdrs"`, func(e *envelope) any { return &e.Ret }},
+	{"envid", "text", func(e *envelope) any { return &e.EnvID }},
+	{"notify", `a list: "never", or some of "success", "failure", "delay"`, func(e *envelope) any { return &e.Notify }},
+}
+
+// take reads the fields of a .json file.
+func (e *envelope) take(given map[string]json.RawMessage) error {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+		value, ok := given[f.name]
+		delete(given, f.name)
+		if ok && json.Unmarshal(value, f.of(e)) != nil {
+			return fmt.Errorf("%s: %s is expected", f.name, f.want)
+		}
+	}
+	if len(given) > 0 {
+		name := slices.Min(slices.Collect(maps.Keys(given)))
+		return fmt.Errorf("there is no field %q; it may have %s", name, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// pairs are texts by name. Numbers and truth values are taken as they are
+// written, as over HTTP.
+type pairs map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *pairs) UnmarshalJSON(b []byte) error {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(b, &given); err != nil {
+		return err
+	}
+	*p = make(pairs, len(given))
+	for name, value := range given {
+		switch value[0] { // a value has no space around it here
+		case '{', '[':
+			return errors.New("not a text")
+		case 'n': // null is as good as absent
+		case '"':
+			var text string
+			if err := json.Unmarshal(value, &text); err != nil {
+				return err
+			}
+			(*p)[name] = text
+		default:
+			(*p)[name] = string(value)
+		}
+	}
+	return nil
 }
 
 // addresses is one address or a list.
@@ -58,11 +124,15 @@ func readEnvelope(r io.Reader) (*envelope, error) {
 		return nil, fmt.Errorf("%w: its envelope is longer than %d octets", ErrForm, maxEnvelope)
 	}
 	dec := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(text, byteOrderMark)))
-	dec.DisallowUnknownFields()
-	var e *envelope
-	err = dec.Decode(&e)
-	if _, more := dec.Token(); err == nil && (e == nil || !errors.Is(more, io.EOF)) {
+	var given map[string]json.RawMessage
+	err = dec.Decode(&given)
+	var kind *json.UnmarshalTypeError
+	if _, more := dec.Token(); errors.As(err, &kind) || err == nil && (given == nil || !errors.Is(more, io.EOF)) {
 		err = errors.New("it is not one JSON object")
+	}
+	e := &envelope{}
+	if err == nil {
+		err = e.take(given)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: its envelope: %w", ErrForm, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,7 +182,7 @@ func TestEnvelopes(t *testing.T) {
 	b.write("lines.EML", "\xef\xbb\xbfX-Sender: <bounce@from.example> BODY=8BITMIME RET=HDRS ENVID=x+20y\r\nX-Receiver: <d@to.example> NOTIFY=NEVER\r\nX-RECEIVER: e@to.example\r\nX-Sender-Note: kept\r\nFrom: a@from.example\r\nTo: shown@to.example\r\n\r\ntext\r\n")
 	b.write("null.eml", "X-Sender: <>\nX-Receiver: f@to.example\n\nbody\n")
 	b.write("beside.eml", plain)
-	b.write("beside.json", `{"from":"J <j@from.example>","to":["g@to.example, h@to.example"],"stream":"s","tags":["t"],"metadata":{"k":"v"},"send_at":"2030-01-01T00:00:00Z","expire":"3d","notify":["success","failure"],"ret":"full","envid":"e"}`)
+	b.write("beside.json", `{"from":"J <j@from.example>","to":["g@to.example, h@to.example"],"stream":"s","tags":["t"],"metadata":{"k":"v","n":1.50,"b":true,"z":null},"send_at":"2030-01-01T00:00:00Z","expire":"3d","notify":["success","failure"],"ret":"full","envid":"e"}`)
 	b.write("facts.eml", plain)
 	b.write("facts.json", `{"tags":["only"],"expire":"2h"}`)
 	b.write("mbox.eml", "From a@from.example Mon Jan  1 00:00:00 2029\nX-Sender: m@from.example\nX-Receiver: m@to.example\nSubject: x\n\n")
@@ -207,7 +208,7 @@ func TestEnvelopes(t *testing.T) {
 				t.Errorf("%+v", d.r)
 			}
 		case "j@from.example":
-			if d.r.Stream != "s" || d.r.Tags[0] != "t" || d.r.Metadata["k"] != "v" || d.r.NotBefore.Year() != 2030 || d.r.Expires.Sub(d.r.NotBefore) != 72*time.Hour || e.Ret != mta.RetFull || e.EnvID != "e" ||
+			if d.r.Stream != "s" || d.r.Tags[0] != "t" || fmt.Sprint(d.r.Metadata) != "map[b:true k:v n:1.50]" || d.r.NotBefore.Year() != 2030 || d.r.Expires.Sub(d.r.NotBefore) != 72*time.Hour || e.Ret != mta.RetFull || e.EnvID != "e" ||
 				d.r.Recipients[1].Notify != mta.NotifySuccess|mta.NotifyFailure {
 				t.Errorf("%+v", d.r)
 			}
@@ -236,14 +237,17 @@ func TestBadFilesAreMovedAsideWithTheReason(t *testing.T) {
 		"longheader": {"From: a@from.example\nTo: b@to.example\nX: " + strings.Repeat("x\n x", 400_000) + "\n\n", "too large"},
 		"two":        {"X-Sender: a@from.example\n" + plain, "two envelopes"},
 		"json":       {plain, "envelope"},
-		"unknown":    {plain, "unknown field"},
+		"unknown":    {plain, `there is no field "form"; it may have from, to, `},
 		"many":       {plain, "one JSON object"},
 		"null":       {plain, "one JSON object"},
 		"emptyto":    {plain, `"to" of its envelope is empty`},
 		"jsonto":     {plain, `the recipient "x"`},
 		"jsonnotify": {plain, "notify"},
 		"jsonret":    {plain, "ret"},
-		"jsonlist":   {plain, "cannot unmarshal"},
+		"jsonlist":   {plain, "envelope: to: an address or a list of addresses is expected"},
+		"jsonmeta":   {plain, "metadata: an object of texts, numbers, true and false is expected"},
+		"jsontime":   {plain, "send_at: a time such as"},
+		"array":      {plain, "one JSON object"},
 		"expire":     {plain, "expire"},
 	}
 	for name, c := range cases {
@@ -251,7 +255,7 @@ func TestBadFilesAreMovedAsideWithTheReason(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"two": "{}", "json": "{", "unknown": `{"form":"x"}`, "many": "{}{}", "null": "null", "emptyto": `{"to":[]}`, "jsonto": `{"to":"x"}`,
-		"jsonnotify": `{"notify":["never","delay"]}`, "jsonret": `{"ret":"some"}`, "jsonlist": `{"to":7}`, "expire": `{"expire":"soon"}`,
+		"jsonnotify": `{"notify":["never","delay"]}`, "jsonret": `{"ret":"some"}`, "jsonlist": `{"to":7}`, "jsonmeta": `{"metadata":{"a":[1]}}`, "jsontime": `{"send_at":"soon"}`, "array": `[]`, "expire": `{"expire":"soon"}`,
 	} {
 		b.write(name+".json", content)
 	}
