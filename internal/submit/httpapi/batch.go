@@ -95,6 +95,9 @@ func (d *decoder) batchRecipients(b *Batch) error {
 	return d.list(MaxBatch, func(int) error {
 		b.Recipients = append(b.Recipients, BatchRecipient{})
 		rcpt := &b.Recipients[len(b.Recipients)-1]
+		if d.kind() == "text" {
+			return d.address(&rcpt.To)
+		}
 		given := false
 		err := d.object(func(name string) error {
 			switch name {

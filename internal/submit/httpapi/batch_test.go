@@ -64,6 +64,17 @@ func TestABatchOfMessages(t *testing.T) {
 	}
 }
 
+// TestABatchOfAddresses: a recipient may be the address alone.
+func TestABatchOfAddresses(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	w := d.do(ask{path: "/v1/messages/batch", body: `{"from":"ann@example.com","text":"x","recipients":["Bob <b@example.net>",{"to":"c@example.net"}]}`})
+	var out acceptedBatch
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out.Accepted != 2 || out.Messages[0].Recipients[0].Address != "b@example.net" || out.Messages[1].Recipients[0].Address != "c@example.net" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // TestALargeBatch: a thousand messages, each once.
 func TestALargeBatch(t *testing.T) {
 	t.Parallel()
@@ -120,6 +131,7 @@ func TestAbusiveBatches(t *testing.T) {
 		{"a message without content", `{"messages":[` + simple + `,` + instead("text", "") + `]}`, 422, "messages[1].text", "empty"},
 		{"no to of a recipient", rcpt(`"substitutions":{}`), 422, "recipients[1]", "to is missing"},
 		{"a wrong recipient", rcpt(`"to":"nobody"`), 422, "recipients[1].to", ""},
+		{"a wrong recipient as text", strings.Replace(rcpt(`"to":"b@example.net"`), `{"to":"first@example.net"}`, `"nobody@"`, 1), 422, "recipients[0].to", ""},
 		{"two in one", rcpt(`"to":["b@example.net","c@example.net"]`), 422, "recipients[1].to", "an address is expected"},
 		{"no from", `{"text":"x","recipients":[{"to":"b@example.net"}]}`, 422, "from", "missing"},
 		{"a line end in a subject", rcpt(`"to":"b@example.net","substitutions":{"s":"x\r\nBcc: eve@example.com"}`), 422, "recipients[1].substitutions.s", "control character"},

@@ -137,8 +137,19 @@ func (s *Sender) sendWhole(r *http.Request, key string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return s.SendWhole(r.Context(), account.UserOf(r.Context()), key, m, content, r.ContentLength)
+	result, err := s.SendWhole(r.Context(), account.UserOf(r.Context()), key, m, content, r.ContentLength)
+	if err != nil {
+		p := problemOf(err)
+		if name, known := parameters[p.Field]; known {
+			p.Field = name
+		}
+		return Result{}, p
+	}
+	return result, nil
 }
+
+// parameters are the names of a message's members in a query.
+var parameters = map[string]string{"return_path": "from", "tags": "tag", "metadata": "meta"}
 
 // serveBatch answers POST /v1/messages/batch.
 func (s *Sender) serveBatch(w http.ResponseWriter, r *http.Request) {

@@ -132,6 +132,9 @@ func (d *door) refused(a ask, status int, field, text string) rest.Problem {
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Header().Get("Content-Type") != "application/problem+json" {
 		d.t.Fatalf("no problem: %d %s", w.Code, w.Body)
 	}
+	if p.Title != http.StatusText(status) {
+		d.t.Errorf("%d is titled %s", status, p.Title)
+	}
 	if w.Code != status || p.Status != status || p.Field != field || !strings.Contains(p.Detail, text) {
 		d.t.Errorf("%d, field %q, %q; want %d, %q, %q", w.Code, p.Field, p.Detail, status, field, text)
 	}

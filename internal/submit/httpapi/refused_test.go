@@ -234,9 +234,9 @@ func TestAbusiveHeaders(t *testing.T) {
 		{"whole: no from", ask{kind: typeMessage, path: "/v1/messages?to=bob@example.net", body: whole}, 400, "from", "missing"},
 		{"whole: no to", ask{kind: typeMessage, path: "/v1/messages?from=", body: whole}, 400, "to", "at least one"},
 		{"whole: two froms", ask{kind: typeMessage, path: "/v1/messages?from=a@example.com&from=b@example.com&to=bob@example.net", body: whole}, 422, "from", "twice"},
-		{"whole: an unknown parameter", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&steam=x", body: whole}, 400, "steam", "is stream meant?"},
+		{"whole: an unknown parameter", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&steam=x", body: whole}, 400, "steam", "no such parameter; is stream meant?"},
 		{"whole: a wrong recipient", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob", body: whole}, 422, "to[0]", ""},
-		{"whole: a wrong sender", ask{kind: typeMessage, path: "/v1/messages?from=x&to=bob@example.net", body: whole}, 422, "return_path", ""},
+		{"whole: a wrong sender", ask{kind: typeMessage, path: "/v1/messages?from=x&to=bob@example.net", body: whole}, 422, "from", ""},
 		{"whole: too many recipients", ask{kind: typeMessage, path: "/v1/messages?from=" + strings.Repeat("&to=bob@example.net", 51), body: whole}, 422, "to", "at most 50"},
 		{"whole: a wrong time", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&send_at=x", body: whole}, 422, "send_at", ""},
 		{"whole: a wrong expiry", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&expire=x", body: whole}, 422, "expire", ""},
@@ -270,7 +270,9 @@ func TestWhoMaySendWhat(t *testing.T) {
 	} {
 		d.refused(ask{user: u, body: c.body}, http.StatusForbidden, c.field, "erp ")
 	}
-	whole := ask{user: u, kind: typeMessage, path: "/v1/messages?from=&to=b@example.net", body: "From: boss@other.example\n\nx"}
+	whole := ask{user: u, kind: typeMessage, path: "/v1/messages?from=boss@other.example&to=b@example.net", body: "From: ann@example.com\n\nx"}
+	d.refused(whole, http.StatusForbidden, "from", "boss@other.example")
+	whole = ask{user: u, kind: typeMessage, path: "/v1/messages?from=&to=b@example.net", body: "From: boss@other.example\n\nx"}
 	d.refused(whole, http.StatusForbidden, "from", "(allowed: *@example.com)")
 	d.refused(ask{user: u, path: "/v1/messages/batch", body: `{"from":"boss@other.example","text":"x","recipients":[{"to":"b@example.net"}]}`}, http.StatusForbidden, "from", "erp ")
 

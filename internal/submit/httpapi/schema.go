@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"reflect"
+
 	"github.com/danielgtaylor/huma/v2"
 
 	"mailout/internal/mta"
@@ -37,10 +39,21 @@ type messageBody struct {
 
 // batchBody is the body of POST /v1/messages/batch.
 type batchBody struct {
-	Recipients    []batchRecipientBody `json:"recipients,omitempty" maxItems:"1000" doc:"Each gets a message of its own."`
-	Substitutions pairsBody            `json:"substitutions,omitempty" doc:"Values of placeholders for recipients that have no own; at most 100." example:"{\"shop\":\"Widget\"}"`
-	Messages      []messageBody        `json:"messages,omitempty" maxItems:"1000" doc:"Instead of everything else: messages that are complete, without raw."`
+	Recipients    []batchAddressBody `json:"recipients,omitempty" maxItems:"1000" doc:"Each gets a message of its own."`
+	Substitutions pairsBody          `json:"substitutions,omitempty" doc:"Values of placeholders for recipients that have no own; at most 100." example:"{\"shop\":\"Widget\"}"`
+	Messages      []messageBody      `json:"messages,omitempty" maxItems:"1000" doc:"Instead of everything else: messages that are complete, without raw."`
 	Fields
+}
+
+// batchAddressBody is an address, or a batchRecipientBody.
+type batchAddressBody struct{}
+
+// Schema implements huma.SchemaProvider.
+func (batchAddressBody) Schema(r huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Description: "A recipient, as an object or as the address alone.", Examples: []any{map[string]string{"to": "Ann <ann@example.com>"}, "bob@example.com"},
+		OneOf: []*huma.Schema{{Type: huma.TypeString}, r.Schema(reflect.TypeFor[batchRecipientBody](), true, "")},
+	}
 }
 
 type batchRecipientBody struct {

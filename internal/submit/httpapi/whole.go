@@ -15,10 +15,6 @@ import (
 	"mailout/internal/rest"
 )
 
-// maxRecipientArgs bounds the recipients of one request before the limit of the
-// settings is asked; the request line is bounded by the server's header limit.
-const maxRecipientArgs = 20_000
-
 // queryNames are the parameters beside a message that is whole.
 var queryNames = []string{"from", "to", "stream", "send_at", "expire", "tag", "meta"}
 
@@ -27,11 +23,11 @@ func readQuery(q url.Values) (*Message, error) {
 	for name, values := range q {
 		switch {
 		case !slices.Contains(queryNames, name):
-			d := &decoder{}
-			d.path = []step{{name: shown(name)}}
-			err := problemOf(d.unknown(name, queryNames))
-			err.Status = http.StatusBadRequest
-			return nil, err
+			text := "there is no such parameter"
+			if near := nearest(name, queryNames); near != "" {
+				text += "; is " + near + " meant?"
+			}
+			return nil, &rest.Problem{Status: http.StatusBadRequest, Field: shown(name), Detail: text}
 		case len(values) > 1 && name != "to" && name != "tag" && name != "meta":
 			return nil, invalid(name, "it is there twice")
 		}
@@ -40,8 +36,8 @@ func readQuery(q url.Values) (*Message, error) {
 		return nil, &rest.Problem{Status: http.StatusBadRequest, Field: "from", Detail: "from is missing (empty means no return path)"}
 	}
 	to := q["to"]
-	if len(to) == 0 || len(to) > maxRecipientArgs {
-		return nil, &rest.Problem{Status: http.StatusBadRequest, Field: "to", Detail: "at least one recipient is needed, and at most 20000"}
+	if len(to) == 0 {
+		return nil, &rest.Problem{Status: http.StatusBadRequest, Field: "to", Detail: "at least one recipient is needed"}
 	}
 	from := q.Get("from")
 	m := &Message{ReturnPath: &from, Stream: q.Get("stream"), Tags: q["tag"]}
