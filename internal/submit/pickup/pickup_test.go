@@ -275,7 +275,7 @@ func TestBadFilesAreMovedAsideWithTheReason(t *testing.T) {
 	// A name that is taken there keeps what it has.
 	b.write("empty.eml", "again")
 	b.passes()
-	if b.read("bad/empty.eml") != "" || len(strings.Fields(b.names("bad"))) != 2*len(cases)+11+2 {
+	if b.read("bad/empty.eml") != "" || len(strings.Fields(b.names("bad"))) != 2*len(cases)+14+2 {
 		t.Errorf("bad: %s", b.names("bad"))
 	}
 }
