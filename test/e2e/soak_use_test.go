@@ -302,8 +302,8 @@ func TestSoakSeesGrowth(t *testing.T) {
 		"a file in 2 minutes": {func(u *use, i int64) { u.files += i / 120 }, 1},
 		"stacks":              {func(u *use, i int64) { u.stacks += i * 10 * mb / looks }, 1},
 		"threads":             {func(u *use, i int64) { u.threads += i / 200 }, 1},
-		"a journal":           {func(u *use, i int64) { u.disk += 700 * u.delivered }, 0},
-		"a file in 100 stays": {func(u *use, i int64) { u.disk += 700*u.delivered + u.delivered/100*100_000 }, 1},
+		"a journal":           {func(u *use, i int64) { u.disk += 300 * u.delivered }, 0},
+		"a file in 100 stays": {func(u *use, i int64) { u.disk += 300*u.delivered + u.delivered/100*100_000 }, 1},
 		"a step at the end":   {func(u *use, i int64) { u.live += i / 900 * 40 * mb }, 1},
 	}
 	for name, c := range cases {
