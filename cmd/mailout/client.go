@@ -107,10 +107,11 @@ func refused(resp *http.Response) error {
 	if status == exitConfig {
 		return &exitError{Status: status, Err: errors.New(strings.Join(p.Errors, "\n"))}
 	}
+	text := p.Error()
 	if p.Reply != "" && status != exitNoUser { // its detail names the address
-		return fail(status, "%s", p.Reply)
+		text = p.Reply
 	}
-	return fail(status, "%s", p.Error())
+	return &exitError{Status: status, Err: errors.New("mailout: " + text), Field: p.Field}
 }
 
 // maxLine bounds one line of a listing; a delivery of a thousand recipients

@@ -91,7 +91,10 @@ func (c *composeCmd) draft(g *globals) (*composed, error) {
 		return nil, err
 	}
 	in := &inputs{globals: g, charset: c.Charset}
-	var err error
+	_, err := in.set() // a slip is told although no text may be read
+	if err != nil {
+		return nil, err
+	}
 	if d.message.Text, err = in.text("--text", c.Text); err != nil {
 		return nil, err
 	}

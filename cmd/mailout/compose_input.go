@@ -10,9 +10,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/ianaindex"
 
 	"mailout/internal/compose"
+	"mailout/internal/smtp"
 )
 
 // inputs reads what the command line names: files, and standard input once.
@@ -50,9 +52,9 @@ func (in *inputs) decode(flag string, raw []byte) (string, error) {
 		}
 		return string(raw), nil
 	}
-	set, err := ianaindex.IANA.Encoding(in.charset)
-	if err != nil || set == nil {
-		return "", fail(exitUsage, "--charset %s is not known; write its name at IANA (ISO-8859-1, windows-1252, IBM037, …)", in.charset)
+	set, err := in.set()
+	if err != nil {
+		return "", err
 	}
 	text, err := set.NewDecoder().Bytes(raw)
 	if err != nil {
@@ -62,6 +64,15 @@ func (in *inputs) decode(flag string, raw []byte) (string, error) {
 		return strings.ReplaceAll(string(text), "\u0085", "\n"), nil // the line end of EBCDIC
 	}
 	return string(text), nil
+}
+
+// set is the character set of --charset.
+func (in *inputs) set() (encoding.Encoding, error) {
+	set, err := ianaindex.IANA.Encoding(in.charset)
+	if err != nil || set == nil {
+		return nil, fail(exitUsage, "--charset %s is not known; write its name at IANA (ISO-8859-1, windows-1252, IBM037, …)", smtp.Harmless(in.charset))
+	}
+	return set, nil
 }
 
 // read reads a file, or standard input as "-", within the bound of a message.

@@ -136,6 +136,7 @@ func TestComposeRefuses(t *testing.T) {
 		{exitUsage, "standard input", []string{"-t", "b@example.net", "--text", "-", "--html", "-"}},
 		{exitUsage, "Name: value", []string{"-t", "b@example.net", "--text", "x", "--header", "X-Y"}},
 		{exitUsage, "--charset", []string{"-t", "b@example.net", "--text", "-", "--charset", "klingon"}},
+		{exitUsage, "--charset", []string{"-t", "b@example.net", "--text", "x", "--charset", "nix"}},
 		{exitUsage, "give the file a name", []string{"-t", "b@example.net", "--attach", "-"}},
 		{exitUsage, "--at", []string{"-t", "b@example.net", "--text", "x", "--at", "tomorrow"}},
 		{exitUsage, "--meta", []string{"-t", "b@example.net", "--text", "x", "--meta", "alone"}},

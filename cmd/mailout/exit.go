@@ -22,6 +22,7 @@ const (
 type exitError struct {
 	Status int
 	Err    error
+	Field  string // of the request at fault, as the daemon named it
 }
 
 // Error implements error.

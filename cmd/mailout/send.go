@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"mailout/internal/admin"
+	"mailout/internal/smtp"
 )
 
 // sendCmd has the life cycle of IBM i's QtmmSendMail: a file with a complete
@@ -99,7 +100,11 @@ func (c *sendCmd) post(g *globals, content io.Reader) (*admin.Accepted, error) {
 		query.Set("stream", c.Stream)
 	}
 	for _, r := range c.Rcpt {
-		query.Add("to", envelopeRecipient(r))
+		address, err := envelopeRecipient(r)
+		if err != nil {
+			return nil, err
+		}
+		query.Add("to", address)
 	}
 	return handRaw(g, query, content)
 }
@@ -117,7 +122,7 @@ func handRaw(g *globals, query url.Values, content io.Reader) (*admin.Accepted, 
 	req.Header.Set("Content-Type", "message/rfc822")
 	body, err := daemon.do(req)
 	if err != nil {
-		return nil, err
+		return nil, blamed(err)
 	}
 	defer body.Close()
 	var accepted admin.Accepted
@@ -125,6 +130,16 @@ func handRaw(g *globals, query url.Values, content io.Reader) (*admin.Accepted, 
 		return nil, fail(exitTemporary, "the daemon's answer broke off (%v): whether the message was accepted is unknown; nothing was removed", err)
 	}
 	return &accepted, nil
+}
+
+// blamed names the option that gave the parameter at fault.
+func blamed(err error) error {
+	options := map[string]string{"send_at": "--at", "expire": "--expire", "stream": "--stream", "tag": "--tag", "meta": "--meta"}
+	var refusal *exitError
+	if errors.As(err, &refusal) && options[refusal.Field] != "" {
+		return fail(refusal.Status, "%s: %s", options[refusal.Field], strings.TrimPrefix(refusal.Error(), "mailout: "))
+	}
+	return err
 }
 
 func (c *sendCmd) print(g *globals, accepted *admin.Accepted) error {
@@ -136,11 +151,15 @@ func (c *sendCmd) print(g *globals, accepted *admin.Accepted) error {
 }
 
 // envelopeRecipient takes the distribution type off a recipient.
-func envelopeRecipient(arg string) string {
+func envelopeRecipient(arg string) (string, error) {
 	for _, prefix := range []string{"to:", "cc:", "bcc:"} {
 		if len(arg) > len(prefix) && strings.EqualFold(arg[:len(prefix)], prefix) {
-			return arg[len(prefix):]
+			return arg[len(prefix):], nil
 		}
 	}
-	return arg
+	// A colon stands in quotes or brackets alone, so no address is lost.
+	if prefix, address, ok := strings.Cut(arg, ":"); ok && strings.Contains(address, "@") && strings.Trim(strings.ToLower(prefix), "abcdefghijklmnopqrstuvwxyz") == "" {
+		return "", fail(exitUsage, "%s: what may stand in front of a recipient is to:, cc: or bcc:", smtp.Harmless(arg))
+	}
+	return arg, nil
 }

@@ -116,6 +116,44 @@ func TestSendKeepsAFileThatTookThePlace(t *testing.T) {
 	}
 }
 
+// TestSendKnowsItsPrefixes: one that is misspelt is not made a part of the
+// address.
+func TestSendKnowsItsPrefixes(t *testing.T) {
+	t.Parallel()
+	var to []string
+	s := newSender(t, func(w http.ResponseWriter, r *http.Request) {
+		to = r.URL.Query()["to"]
+		accept(w, r)
+	})
+	send := func(rcpt string) int {
+		return run([]string{"send", "--config", s.config, "-k", "-f", "a@example.com", s.file, rcpt}, strings.NewReader(""), s.stdout, &s.stderr)
+	}
+	for arg, want := range map[string]string{"to:a@example.net": "a@example.net", "CC:a@example.net": "a@example.net", "a@[IPv6:2001:db8::1]": "a@[IPv6:2001:db8::1]", `"x:y"@example.net`: `"x:y"@example.net`} {
+		if status := send(arg); status != 0 || len(to) != 1 || to[0] != want {
+			t.Errorf("%s: status %d, %q: %s", arg, status, to, &s.stderr)
+		}
+	}
+	to = nil
+	if status := send("xx:a@example.net"); status != exitUsage || to != nil || !strings.Contains(s.stderr.String(), "to:, cc: or bcc:") {
+		t.Errorf("status %d, %q: %s", status, to, &s.stderr)
+	}
+}
+
+// TestRefusedOptionsAreNamed as they are on the command line.
+func TestRefusedOptionsAreNamed(t *testing.T) {
+	t.Parallel()
+	for field, option := range map[string]string{"send_at": "--at: ", "expire": "--expire: ", "tag": "--tag: ", "from": ""} {
+		s := newSender(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			io.WriteString(w, `{"title":"x","status":422,"field":"`+field+`","reply":"554 5.6.0 not so"}`)
+		})
+		if status := s.send(); status != exitData || s.stderr.String() != "mailout: "+option+"554 5.6.0 not so\n" {
+			t.Errorf("%s: status %d: %s", field, status, &s.stderr)
+		}
+	}
+}
+
 // TestSendTellsNeverFromAgain by the status, and keeps the file.
 func TestSendTellsNeverFromAgain(t *testing.T) {
 	t.Parallel()
