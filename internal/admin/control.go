@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +49,9 @@ const progressEvery = 200 * time.Millisecond
 
 // maxOptions bounds the JSON body of a command, in octets.
 const maxOptions = 64 << 10
+
+// maxNamed bounds what a problem repeats of a member's name, in octets.
+const maxNamed = 64
 
 // maxWords bounds the operator's reason, which every record of the command
 // carries.
@@ -209,11 +214,34 @@ func bodyOptions(r *http.Request, q url.Values) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil
 	}
-	in := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxOptions))
-	in.DisallowUnknownFields()
-	var o controlOptions
-	if err := in.Decode(&o); err != nil {
+	var given map[string]json.RawMessage
+	err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxOptions)).Decode(&given)
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		err = errors.New("it is not an object")
+	}
+	if err != nil {
 		return &Problem{Status: http.StatusBadRequest, Field: "body", Detail: "the JSON body: " + err.Error()}
+	}
+	var o controlOptions
+	options := map[string]any{"stream": &o.Stream, "reason": &o.Reason, "expires": &o.Expires, "to": &o.To, "once": &o.Once, "dry_run": &o.DryRun}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		to, known := options[name]
+		problem := ""
+		switch {
+		case !known:
+			problem = "there is no such member; a command may have stream, reason, expires, to, once, dry_run"
+		case json.Unmarshal(given[name], to) == nil:
+			continue
+		case name == "once" || name == "dry_run":
+			problem = "true or false is expected"
+		case name == "expires":
+			problem = `a time span is expected, as text ("30m", "12h", "7d")`
+		default:
+			problem = "text is expected"
+		}
+		field := smtp.Harmless(strings.ToValidUTF8(name[:min(len(name), maxNamed)], ""))
+		return &Problem{Status: http.StatusBadRequest, Field: field, Detail: field + ": " + problem}
 	}
 	for name, v := range map[string]*string{"stream": o.Stream, "reason": o.Reason, "expires": o.Expires, "to": o.To} {
 		if v != nil {
