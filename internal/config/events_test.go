@@ -72,6 +72,12 @@ func TestWebhookSecretFile(t *testing.T) {
 		if (err == nil) != ok || err != nil && strings.Contains(err.Error(), "MfKQ") {
 			t.Errorf("%q: %v", content, err)
 		}
+		if ok {
+			got, err := Get(c, "webhook.1.secret")
+			if text := Show(c); strings.Contains(text, "MfKQ") || !strings.Contains(text, "\nsecret = \"\"  # default\n") || got != "" || err != nil {
+				t.Errorf("%q %v: %s", got, err, text)
+			}
+		}
 		if ok && strings.Fields(c.Webhooks[0].Secret.String())[0] != hookSecret {
 			t.Errorf("%q: the secret is %s", content, c.Webhooks[0].Secret)
 		}

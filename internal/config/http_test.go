@@ -24,7 +24,7 @@ var httpFiles = []badFile{
 	{"scopes", host + "[[user]]\nname = \"a\"\nfrom = [\"*\"]\nkey = \"" + webKey + "\"\nscopes = [\"sent\", \"root\"]\n[[user]]\nname = \"b\"\nfrom = [\"*\"]\nkey = \"\"\nscopes = []\n", []string{
 		`f:6:11: [[user]] scopes: "sent" is not "send", "read", "control" or "admin" (did you mean "send"?)`,
 		`f:6:19: [[user]] scopes: "root" is not "send", "read", "control" or "admin"`,
-		`f:7:1: [[user]] password: is missing (` + "`mailout config password` makes one)",
+		`f:7:1: [[user]] password: is missing, and so is key (` + "`mailout config password` or `mailout config key` makes one)",
 		`f:11:10: [[user]] scopes: is empty (write ["send"])`}},
 }
 

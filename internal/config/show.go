@@ -34,7 +34,10 @@ func showTable(b *strings.Builder, c *Config, t *table, i int) {
 			continue
 		}
 		text := k.toml(c, i)
-		if k.secret && k.plain(c, i) != "" {
+		switch {
+		case k.fromFile(c, i):
+			text = k.def
+		case k.secret && k.plain(c, i) != "":
 			text = hidden
 		}
 		b.WriteString(k.name + " = " + text)
@@ -43,6 +46,12 @@ func showTable(b *strings.Builder, c *Config, t *table, i int) {
 		}
 		b.WriteByte('\n')
 	}
+}
+
+// fromFile reports a secret that its own key does not set: another key names the
+// file in which it stands.
+func (k *key) fromFile(c *Config, i int) bool {
+	return k.secret && k.def == `""` && !c.given[k.full(i)]
 }
 
 // Get gives the effective value of a key as a script wants it: a text without
@@ -60,7 +69,9 @@ func Get(c *Config, name string) (string, error) {
 	}
 	if r.key != nil {
 		text := r.key.plain(c, max(r.index, 0))
-		if r.key.secret && text != "" {
+		if r.key.fromFile(c, max(r.index, 0)) {
+			text = ""
+		} else if r.key.secret && text != "" {
 			text = strings.Trim(hidden, `"`)
 		}
 		return text, nil

@@ -55,7 +55,7 @@ func (l *loader) usersComplete() {
 		case given && u.PasswordFile != "":
 			l.accuse("user", "password_file", i, "stands beside password (keep one of them)")
 		case !given && u.PasswordFile == "" && u.Key.IsZero() && l.sound(full+".key"):
-			l.accuse("user", "password", i, "is missing (`mailout config password` makes one)")
+			l.accuse("user", "password", i, "is missing, and so is key (`mailout config password` or `mailout config key` makes one)")
 		}
 	}
 }

@@ -48,7 +48,7 @@ var userFiles = []badFile{
 	{"user without anything", host + "[[user]]\n", []string{
 		`f:2:1: [[user]] name: is missing (write name = "erp")`,
 		`f:2:1: [[user]] from: is missing (write from = ["*@example.com"])`,
-		`f:2:1: [[user]] password: is missing (` + "`mailout config password`" + ` makes one)`,
+		`f:2:1: [[user]] password: is missing, and so is key (` + "`mailout config password` or `mailout config key`" + ` makes one)`,
 	}},
 	{"user", host + "[[user]]\nname = \"a b\"\npassword = \"secret\"\nfrom = [\"example.com\", \"*@*\"]\nrate = \"1000\"\nstream = \"a b\"\n", []string{
 		`f:3:8: [[user]] name: "a b" is not a user name: it contains " "`,
