@@ -122,8 +122,8 @@ func (l *loop) forgetEntry(e *entry) {
 
 // checkAt is when a delivery that merely waits owes a notice or expires.
 func (l *loop) checkAt(m *mta.Delivery) millis {
-	s := l.q.schedule(l.set, m.Message)
 	arrived, since := l.q.arrived(m.Message), l.q.started
+	s := l.set.schedule(m.Message, arrived)
 	if l.releasedLate(m, s) && m.Due.After(since) {
 		since = m.Due
 	}

@@ -104,11 +104,12 @@ func (l *loop) timeless(d *dest) bool {
 	return l.standing(d.key) != nil || l.guarded && !(d.plan == planRouted && d.route.Router != "")
 }
 
-// schedule is a message's: its stream's, and its own expiry.
-func (q *Queue) schedule(set *settings, m *mta.Message) retry.Schedule {
+// schedule is a message's: its stream's, and its own expiry, which is a moment
+// wherever its arrival is counted from.
+func (set *settings) schedule(m *mta.Message, arrived time.Time) retry.Schedule {
 	s := set.schedules.For(m.Stream)
 	if !m.Expires.IsZero() {
-		s = s.Within(m.Expires.Sub(q.arrived(m)))
+		s = s.Within(m.Expires.Sub(arrived))
 	}
 	return s
 }

@@ -114,3 +114,28 @@ func TestExpiresOfItsOwn(t *testing.T) {
 		}
 	})
 }
+
+// TestExpiresIsAMoment: the time that the guard took moves a message's arrival,
+// for direct mail, and its own expiry never.
+func TestExpiresIsAMoment(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		now := time.Now().UTC()
+		w.opts.Guarded = []Span{{From: now.Add(-2 * time.Hour), To: now.Add(-time.Hour)}}
+		w.up()
+		d := w.make(mta.DefaultStream, "a@one.example")
+		d.Message.Arrived = now.Add(-3 * time.Hour)
+		for _, routed := range []bool{false, true} {
+			for left, open := range map[time.Duration]bool{30 * time.Minute: true, -time.Millisecond: false} {
+				m := *d.Message
+				m.Expires = now.Add(left)
+				at := *d
+				at.Message = &m
+				o := w.q.conclude(&entry{d: &at, routed: routed}, &mta.Attempt{Results: each(d, greylisted())}, mta.Last{})
+				if (o.out.settlement.Next != nil) != open {
+					t.Errorf("routed %t, %v before its end: open %t", routed, left, !open)
+				}
+			}
+		}
+	})
+}

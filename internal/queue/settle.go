@@ -36,12 +36,13 @@ type outcome struct {
 func (q *Queue) conclude(e *entry, a *mta.Attempt, blame mta.Last) *outcome {
 	set := q.settings.Load()
 	c := conclusion{
-		d: e.d, a: a, now: q.opts.Now(), schedule: q.schedule(set, e.d.Message),
+		d: e.d, a: a, now: q.opts.Now(), arrived: e.d.Message.Start(),
 		jitter: q.opts.Rand(), hostname: set.hostname, blame: blame,
 	}
 	if !e.routed {
 		c.arrived = q.arrived(e.d.Message)
 	}
+	c.schedule = set.schedule(e.d.Message, c.arrived)
 	o := &outcome{e: e, from: c, out: conclude(c), attempt: a != nil}
 	o.records = len(o.out.settlement.Records)
 	if a != nil {

@@ -157,7 +157,7 @@ func (w *worker) begin(e *entry) bool {
 	}
 	set := q.settings.Load()
 	m := e.d.Message
-	next := q.schedule(set, e.d.Message).Next(e.d.Attempts+1, q.opts.Now(), q.arrived(m), 0, q.opts.Rand())
+	next := set.schedule(m, q.arrived(m)).Next(e.d.Attempts+1, q.opts.Now(), q.arrived(m), 0, q.opts.Rand())
 	err := q.guard("beginning an attempt", func() error { return q.opts.Store.Begin(q.force, e.d.Key(), next) })
 	switch {
 	case err == nil:
