@@ -56,6 +56,12 @@ mutate 'accepted before the disk has it' internal/spool/pebble/commit.go \
 	'if err := b.SyncWait(); err != nil {' '	if err := error(nil); true { go func() { _ = b.SyncWait(); _ = b.Close() }(); return err }; if err := error(nil); err != nil {'
 mutate 'what is outside memory is forgotten' internal/queue/entry.go \
 	'd.more, d.vague = true, false' '	d.vague = false'
+mutate 'a rerouted delivery is forgotten' internal/queue/settle.go \
+	'		l.moved(next)' '		_ = next'
+mutate 'mail goes before its time' internal/submit/split.go \
+	'Due: m.Start()' '		Recipients: rcpts, State: mta.Queued, Due: m.Arrived,'
+mutate 'later records lose the tags' internal/spool/pebble/record.go \
+	'Tags: rec.Tags' '			o.rec = mta.Record{MessageID: rec.MessageID, Stream: rec.Stream, Sender: rec.Sender, Size: rec.Size}'
 mutate 'a restart does not read the spool' internal/queue/walk.go \
 	'func (w *walk) take(q *Queue, p spool.Pending) bool {' 'func (w *walk) take(q *Queue, p spool.Pending) bool { if true { return true }'
 mutate 'sessions do not wait for the record' internal/queue/worker.go \
