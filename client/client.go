@@ -248,7 +248,10 @@ func (c *Client) again(err error, n int) (time.Duration, bool) {
 	if err == nil || n >= c.Tries {
 		return 0, false
 	}
-	wait := min(c.Wait<<min(n-1, 20), longestWait)
+	wait := min(max(c.Wait, 0), longestWait)
+	for range n - 1 {
+		wait = min(2*wait, longestWait)
+	}
 	wait += time.Duration(mathrand.Int64N(int64(wait)/2 + 1))
 	var answer *Error
 	var broken *brokenError
