@@ -90,10 +90,16 @@ func (d directory) checkRoom(name string) error {
 	if err != nil {
 		return err
 	}
+	self, err := d.Lstat(".")
+	if err != nil {
+		return err
+	}
 	path := filepath.Join(d.Name(), name)
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%s is no directory: move it away", path)
+	case filedoor.Identity(info)[0] != filedoor.Identity(self)[0]:
+		return fmt.Errorf("%s is on another file system, where no file can be moved in one step: choose a place in %s", path, d.Name())
 	case !filedoor.Ours(info):
 		return fmt.Errorf("%s belongs to another user than the daemon's: chown it", path)
 	case name == takenRoom && info.Mode().Perm()&0o022 != 0:
