@@ -240,23 +240,9 @@ func (o *sendmailOptions) setOption(letter byte, value string) {
 
 // parseNotify reads the value of -N: never, or a list of the others.
 func parseNotify(value string) (mta.Notify, error) {
-	var out mta.Notify
-	for _, word := range strings.Split(strings.ToLower(value), ",") {
-		switch strings.TrimSpace(word) {
-		case "never":
-			out |= mta.NotifyNever
-		case "success":
-			out |= mta.NotifySuccess
-		case "failure":
-			out |= mta.NotifyFailure
-		case "delay":
-			out |= mta.NotifyDelay
-		default:
-			return 0, fmt.Errorf("-N %s: %q is none of never, success, failure, delay", value, word)
-		}
-	}
-	if out&mta.NotifyNever != 0 && out != mta.NotifyNever {
-		return 0, fmt.Errorf("-N %s: never stands alone", value)
+	out, err := mta.ParseNotify(strings.Split(value, ","))
+	if err != nil {
+		return 0, fmt.Errorf("-N %s: %w", value, err)
 	}
 	return out, nil
 }

@@ -370,17 +370,8 @@ func (t *tracing) twice(r *mta.Record, line string) bool {
 // goOn tells what happens from a position on, until the client leaves, the
 // daemon stops, or the message that was asked for is at its end.
 func (t *tracing) goOn(ctx context.Context, s *Server, at spool.Position) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := untilStop(ctx)
 	defer cancel()
-	if stopping := rest.Stopping(ctx); stopping != nil {
-		go func() {
-			select {
-			case <-stopping:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	}
 	id, one := t.match.ID()
 	for s.stillMay(ctx) {
 		ended := one && errors.Is(second(s.opts.Store.Get(ctx, id)), spool.ErrNotFound)

@@ -67,17 +67,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.streams.leave(user)
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := untilStop(r.Context())
 	defer cancel()
-	if stopping := rest.Stopping(ctx); stopping != nil {
-		go func() {
-			select {
-			case <-stopping:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // for proxies that collect answers
@@ -94,6 +85,21 @@ func (s *Server) stillMay(ctx context.Context) bool {
 	}
 	now := s.opts.TCP.Users.Still(u)
 	return now != nil && (now.May(account.ScopeSend) || now.May(account.ScopeRead)) && (now.May(account.ScopeAdmin) || !u.May(account.ScopeAdmin))
+}
+
+// untilStop is ctx, ended too when the server is about to stop.
+func untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if stopping := rest.Stopping(ctx); stopping != nil {
+		go func() {
+			select {
+			case <-stopping:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
 }
 
 // eventFilter reads the parameters that select.

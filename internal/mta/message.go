@@ -1,6 +1,8 @@
 package mta
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -106,6 +108,29 @@ func (n Notify) Wants(event Notify) bool {
 		return event == NotifyFailure || event == NotifyDelay
 	}
 	return n&event != 0
+}
+
+// ParseNotify reads the words of NOTIFY, in any case: never, or some of success,
+// failure and delay. None is NotifyDefault. The error is one sentence.
+func ParseNotify(words []string) (out Notify, err error) {
+	for _, word := range words {
+		switch strings.ToLower(strings.TrimSpace(word)) {
+		case "never":
+			out |= NotifyNever
+		case "success":
+			out |= NotifySuccess
+		case "failure":
+			out |= NotifyFailure
+		case "delay":
+			out |= NotifyDelay
+		default:
+			return 0, fmt.Errorf("%q is none of never, success, failure, delay", word)
+		}
+	}
+	if out&NotifyNever != 0 && out != NotifyNever {
+		return 0, errors.New("never stands alone")
+	}
+	return out, nil
 }
 
 // State is where a recipient stands.

@@ -160,3 +160,23 @@ func TestLocalUser(t *testing.T) {
 		}
 	}
 }
+
+func TestParseNotify(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]Notify{
+		"": NotifyDefault, "never": NotifyNever, "SUCCESS": NotifySuccess, " delay, failure ": NotifyDelay | NotifyFailure,
+	} {
+		var list []string
+		if words != "" {
+			list = strings.Split(words, ",")
+		}
+		if got, err := ParseNotify(list); err != nil || got != want {
+			t.Errorf("%q: %v, %v", words, got, err)
+		}
+	}
+	for _, words := range []string{"never,delay", "always", ""} {
+		if _, err := ParseNotify(strings.Split(words, ",")); err == nil {
+			t.Errorf("%q is taken", words)
+		}
+	}
+}

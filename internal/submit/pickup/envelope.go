@@ -190,23 +190,11 @@ func (e *envelope) expires(r *submit.Request) error {
 	return nil
 }
 
-func notifyOf(words []string) (out mta.Notify, err error) {
-	for _, word := range words {
-		switch strings.ToLower(word) {
-		case "never":
-			out |= mta.NotifyNever
-		case "success":
-			out |= mta.NotifySuccess
-		case "failure":
-			out |= mta.NotifyFailure
-		case "delay":
-			out |= mta.NotifyDelay
-		default:
-			return 0, fmt.Errorf("notify: %q is none of never, success, failure, delay", word)
-		}
-	}
-	if out&mta.NotifyNever != 0 && out != mta.NotifyNever {
-		return 0, errors.New("notify: never stands alone")
+// notifyOf reads the member notify.
+func notifyOf(words []string) (mta.Notify, error) {
+	out, err := mta.ParseNotify(words)
+	if err != nil {
+		return 0, fmt.Errorf("notify: %w", err)
 	}
 	return out, nil
 }
