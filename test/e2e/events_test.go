@@ -230,12 +230,13 @@ func (w *watcher) lines() (ids []string) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		z, err := zstd.NewReader(f)
-		if err != nil {
-			w.t.Fatal(err)
-		}
 		in := bufio.NewReader(f)
 		if strings.HasSuffix(name, ".zst") {
+			z, err := zstd.NewReader(f)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			defer z.Close()
 			in = bufio.NewReader(z)
 		}
 		for {
@@ -248,7 +249,6 @@ func (w *watcher) lines() (ids []string) {
 			}
 			ids = append(ids, idOf(w.t, line))
 		}
-		z.Close()
 		f.Close()
 	}
 	return ids
