@@ -143,7 +143,7 @@ func abusiveContent() []abuseRow {
 	for name, end := range map[string]string{"LF . LF": "\n.\n", "LF . CR LF": "\n.\r\n", "CR . CR LF": "\r.\r\n", "CR LF . LF": "\r\n.\n", "CR . CR": "\r.\r", "CR LF . CR": "\r\n.\r"} {
 		rows = append(rows, content("smuggling behind "+name, bare, "Subject: x\r\n\r\nx"+end+"MAIL FROM:<evil@sender.example>\r\n"+abuseRcpt+"\r\nDATA\r\nSubject: smuggled\r\n\r\nx"))
 	}
-	for i := range 4 { // many at once, for the memory
+	for i := range 4 {
 		rows = append(rows, abuseRow{"SMTP", fmt.Sprintf("100 MB, connection %d", i+1), "552 5.3.4 Message larger than the limit", func(a *abuse) string {
 			t := a.open("open")
 			if t.err != nil {
@@ -177,7 +177,7 @@ func abusiveChunks() []abuseRow {
 			}
 			defer t.conn.Close()
 			io.WriteString(t.conn, abuseMail+"\r\n"+abuseRcpt+"\r\nBDAT 100000000 LAST\r\n")
-			go io.WriteString(t.conn, hundred()) // the refusal comes in between, and then the end of the connection
+			go io.WriteString(t.conn, hundred()) // the refusal comes in between
 			t.read()
 			t.read()
 			return t.read()

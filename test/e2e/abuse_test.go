@@ -148,13 +148,17 @@ func (a *abuse) playAll(rows []abuseRow) {
 			}
 		})
 	}
-	for _, now := range []bool{false, true} { // the large ones behind the others, who would run out of time beside them
-		for i, row := range rows {
-			if large(row) == now {
-				play(i, row)
-			}
+	for i, row := range rows {
+		if !large(row) {
+			play(i, row)
 		}
-		all.Wait()
+	}
+	all.Wait()
+	for i, row := range rows { // one by one: beside others they run out of the time that a message may take
+		if large(row) {
+			play(i, row)
+			all.Wait()
+		}
 	}
 	for i, row := range rows {
 		key := row.door + ": " + row.name
