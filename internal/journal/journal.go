@@ -49,7 +49,7 @@ type Selection struct {
 // false. Without a query or a recipient it reads the journal through. A
 // selection of everything is ErrQuery.
 func Select(ctx context.Context, store spool.Store, s Selection, f func(*mta.Record) bool) error {
-	m, err := newMatch(s)
+	m, err := NewMatch(s)
 	if err != nil {
 		return err
 	}
@@ -77,9 +77,7 @@ type Match struct {
 
 // NewMatch makes one, for records that come one by one. A query that could be
 // an address and a Message-ID is either here.
-func NewMatch(s Selection) (*Match, error) { return newMatch(s) }
-
-func newMatch(s Selection) (*Match, error) {
+func NewMatch(s Selection) (*Match, error) {
 	m := &Match{s: s}
 	if s.Sender != nil {
 		sender := address(*s.Sender)
