@@ -211,6 +211,8 @@ func (w *watcher) complete(d *daemon) {
 // filed ends the daemon and looks at the file: each event once, and in order.
 func (w *watcher) filed(d *daemon, want []string) {
 	w.t.Helper()
+	done := fmt.Sprintf(`mailout_events_pending{kind="file",name=%q} 0`, w.file)
+	mtatest.Eventually(w.t, time.Minute, "the file has all events", func() bool { return strings.Contains(d.metrics(), done) })
 	d.stop() // the file is closed, and nothing is being rotated
 	if got := w.lines(); !slices.Equal(got, want) {
 		w.t.Errorf("%d lines in the file for %d events, each once and in order", len(got), len(want))
