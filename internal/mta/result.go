@@ -56,4 +56,13 @@ type Result struct {
 	// RetryAfter is a hint of the receiver ("try again in 5 minutes",
 	// greylisting); 0 means that the schedule decides. Seconds.
 	RetryAfter int
+	// Bounce is what the reply means (package bounce, "mailbox_full"); empty
+	// without a reply, and for what was delivered.
+	Bounce string
+	// Elsewhere says that another route will do: the delivery is tried again at
+	// once, and nothing is bounced. Planner.Learn of the queue sets it.
+	Elsewhere bool
+	// Suppressed says that nothing was tried, because the address is on the
+	// suppression list. The class is permanent.
+	Suppressed bool
 }

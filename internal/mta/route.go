@@ -12,7 +12,18 @@ type Host struct {
 	Addresses  []netip.Addr // as the look-up gave them, forbidden ones left out
 	Secure     bool         // the answers carried the AD bit
 	Failure    *Failure     // why there are no addresses; nil when there are some
+	Port       uint16       // where it differs from the route's; 0: the route's
+	Socket     string       // path of a Unix socket, which has no addresses
 }
+
+// Protocol is what a host speaks.
+type Protocol uint8
+
+// The protocols.
+const (
+	SMTP Protocol = iota
+	LMTP          // RFC 2033: an answer for each recipient after the content
+)
 
 // TLSRequirement says how much TLS a route demands.
 type TLSRequirement uint8
@@ -37,6 +48,8 @@ type Limits struct {
 	Connections           int // at once; default 20
 	MessagesPerConnection int // default 100
 	RecipientsPerMessage  int // RCPTs in one transaction; default 100 (RFC 5321 4.5.3.1.10)
+	Rates                 []Rate
+	Origin                string // the configuration line they come from
 }
 
 // Route is the decision for a recipient domain: which hosts, how, from where.
@@ -56,6 +69,18 @@ type Route struct {
 	Helo    string   // the EHLO name when no source matches
 	Limits  Limits
 	IPv6    bool
+	// Provider is who runs the hosts ("google"), as limits, warm-up and
+	// statistics have it; empty: nobody known.
+	Provider string
+	Pool     string   // of Sources; empty: the default
+	Weight   int      // share of the mail among the plan's routes; 0 counts as 1
+	Warming  *Warming // of a source that is being warmed up
+	Protocol Protocol
+	Auth     *Credentials // nil: no AUTH
+	// AvoidUntil is until when the route is not used while its plan has others,
+	// because of what the receiver said of its source; AvoidWhy says it.
+	AvoidUntil time.Time
+	AvoidWhy   string
 	// HeldBy says why nothing is sent by this route now (identity.guard); empty:
 	// nothing is against it.
 	HeldBy string

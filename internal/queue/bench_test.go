@@ -22,9 +22,15 @@ type nullRoad struct {
 }
 
 // Plan implements Planner.
-func (n *nullRoad) Plan(_ context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
-	return &mta.Route{Site: dest.Domain, Expires: time.Now().Add(time.Hour)}, nil
+func (n *nullRoad) Plan(_ context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
+	return mta.OnePlan(&mta.Route{Site: dest.Domain, Expires: time.Now().Add(time.Hour)}), nil
 }
+
+// Variant implements Planner.
+func (n *nullRoad) Variant(*mta.Message, mta.Destination) string { return "" }
+
+// Learn implements Planner.
+func (n *nullRoad) Learn(*mta.Route, *mta.Delivery, *mta.Attempt) Lesson { return Lesson{} }
 
 // Carry implements Carrier.
 func (n *nullRoad) Carry(ctx, _ context.Context, route *mta.Route, work Work) {

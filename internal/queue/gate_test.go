@@ -20,8 +20,8 @@ type gate struct {
 
 const heldBecause = "identity.guard holds mail from 192.0.2.10: address.record of out.example"
 
-func (g *gate) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
-	r, a := g.world.Plan(ctx, dest)
+func (g *gate) Plan(ctx context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
+	r, a := g.world.route(ctx, dest)
 	switch {
 	case r == nil:
 	case strings.HasPrefix(dest.Domain, "routed"):
@@ -29,7 +29,7 @@ func (g *gate) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta
 	case g.held.Load():
 		r.HeldBy = heldBecause
 	}
-	return r, a
+	return onePlan(r, a)
 }
 
 // guard closes or opens the gate, as daemon does.

@@ -41,10 +41,15 @@ func (l *loop) startPlan(d *dest) {
 func (q *Queue) plan(key mta.Destination) (route *mta.Route, refusal *mta.Attempt) {
 	start := q.opts.Now()
 	err := q.guard("planning "+key.Domain, func() error {
-		route, refusal = q.opts.Planner.Plan(q.work, key)
-		if route == nil && refusal == nil {
+		var plan *mta.Plan
+		plan, refusal = q.opts.Planner.Plan(q.work, key, "")
+		if refusal != nil {
+			return nil
+		}
+		if plan == nil || len(plan.Routes) == 0 {
 			return fmt.Errorf("no route for %s was made", key.Domain)
 		}
+		route = plan.Routes[0]
 		return nil
 	})
 	if err != nil {

@@ -8,12 +8,42 @@ import (
 	"mailout/internal/spool"
 )
 
-// Planner answers where a destination's mail goes now. Plan may block on
-// DNS; the queue calls it from a bounded number of goroutines, never twice at
-// once for one destination. It returns a route, or the result that every due
-// delivery of the destination gets (no such domain, DNS trouble, …).
+// Planner answers where a destination's mail goes now.
 type Planner interface {
-	Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt)
+	// Variant names the rules that a message meets beyond its destination (by
+	// sender, user, tag): "" when none can matter. Mail of one destination with
+	// different variants is planned apart. It is pure, quick, and called by the
+	// loop; after Replan it may answer otherwise.
+	Variant(m *mta.Message, dest mta.Destination) string
+	// Plan gives the routes, or the result that every due delivery of the
+	// destination and variant gets (no such domain, DNS trouble, …). It may block
+	// on DNS; the queue calls it from a bounded number of goroutines, never twice
+	// at once for one destination and variant.
+	Plan(ctx context.Context, dest mta.Destination, variant string) (*mta.Plan, *mta.Attempt)
+	// Learn takes in what an attempt by a route came to, before that is stored.
+	// It may set Elsewhere on results of a. It is called by workers and must be
+	// quick.
+	Learn(route *mta.Route, d *mta.Delivery, a *mta.Attempt) Lesson
+}
+
+// Lesson is what an attempt taught. The zero Lesson is nothing.
+type Lesson struct {
+	// Avoid is until when the route's site is not used from the route's source
+	// while there are other routes; Why says it.
+	Avoid time.Time
+	Why   string
+	// Replan says that routes to the site are to be made anew: another router or
+	// other limits hold from now on.
+	Replan bool
+}
+
+// Quota counts what a source that is being warmed up sends. It is called by the
+// loop and must not block.
+type Quota interface {
+	// Take takes one message out of what the route's source may send to its
+	// provider (Route.Warming is set). It reports false when there is nothing
+	// left, and when to ask again; until then the source is avoided there.
+	Take(route *mta.Route, d *mta.Delivery, now time.Time) (again time.Time, ok bool)
 }
 
 // Carrier carries the deliveries of one site. Carry is one worker: the queue

@@ -143,8 +143,25 @@ func (w *world) send(rcpts ...string) *mta.Delivery {
 
 func (w *world) since() time.Duration { return time.Since(w.start) }
 
+// Variant implements Planner.
+func (w *world) Variant(*mta.Message, mta.Destination) string { return "" }
+
+// Learn implements Planner.
+func (w *world) Learn(*mta.Route, *mta.Delivery, *mta.Attempt) Lesson { return Lesson{} }
+
 // Plan implements Planner.
-func (w *world) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
+func (w *world) Plan(ctx context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
+	return onePlan(w.route(ctx, dest))
+}
+
+func onePlan(r *mta.Route, refusal *mta.Attempt) (*mta.Plan, *mta.Attempt) {
+	if r == nil {
+		return nil, refusal
+	}
+	return mta.OnePlan(r), nil
+}
+
+func (w *world) route(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
 	key := dest.String()
 	w.mu.Lock()
 	w.mu.planned++

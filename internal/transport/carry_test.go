@@ -385,10 +385,10 @@ func TestObserver(t *testing.T) {
 func TestPlanner(t *testing.T) {
 	t.Parallel()
 	p := NewPlanner(oneRouter{})
-	if r, a := p.Plan(context.Background(), mta.Destination{Domain: "example.net"}); r == nil || a != nil {
+	if r, a := p.Plan(context.Background(), mta.Destination{Domain: "example.net"}, ""); r == nil || a != nil {
 		t.Errorf("%v %v", r, a)
 	}
-	r, a := p.Plan(context.Background(), mta.Destination{Domain: "gone.example"})
+	r, a := p.Plan(context.Background(), mta.Destination{Domain: "gone.example"}, "")
 	if r != nil || a == nil || len(a.Results) != 1 || a.Results[0].Class != mta.ClassPermanent || a.Start.IsZero() || a.End.IsZero() {
 		t.Errorf("%v %+v", r, a)
 	}

@@ -20,12 +20,18 @@ func NewPlanner(r Router) queue.Planner { return planner{r} }
 
 type planner struct{ router Router }
 
+// Variant implements queue.Planner.
+func (p planner) Variant(*mta.Message, mta.Destination) string { return "" }
+
+// Learn implements queue.Planner.
+func (p planner) Learn(*mta.Route, *mta.Delivery, *mta.Attempt) queue.Lesson { return queue.Lesson{} }
+
 // Plan implements queue.Planner.
-func (p planner) Plan(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
+func (p planner) Plan(ctx context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
 	start := time.Now()
 	route, f := p.router.RouteFor(ctx, dest)
 	if f == nil {
-		return route, nil
+		return mta.OnePlan(route), nil
 	}
 	a := JudgeRoute(f, 1)
 	a.Start, a.End = start, time.Now()

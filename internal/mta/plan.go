@@ -1,0 +1,70 @@
+package mta
+
+import (
+	"context"
+	"time"
+)
+
+// Plan is where the mail of one destination and variant goes now. It is
+// immutable and shared.
+type Plan struct {
+	// Routes has one route for each member of the pool that may carry the mail:
+	// they differ in source, limits and weight only. It is empty exactly when
+	// Stop is set.
+	Routes []*Route
+	// Stop says that a rule ends the mail's way here.
+	Stop *Stop
+	// Expires is when to ask again.
+	Expires time.Time
+}
+
+// OnePlan is the plan of a single route.
+func OnePlan(r *Route) *Plan { return &Plan{Routes: []*Route{r}, Expires: r.Expires} }
+
+// StopAction is what a rule does with mail that it does not send.
+type StopAction uint8
+
+// The actions.
+const (
+	StopHold    StopAction = iota // held until somebody releases it
+	StopDiscard                   // cancelled, and nobody is told but the journal
+)
+
+// Stop is a rule's end of the way.
+type Stop struct {
+	Action  StopAction
+	Reason  string // one sentence for people
+	Matched string // the configuration line, as in Route.Matched
+}
+
+// Credentials prove who we are to a router (RFC 4954). They are compared by
+// pointer: a session serves only mail with the same.
+type Credentials struct {
+	Username string
+	Password string // empty with Token
+	// Token gives an OAuth 2.0 access token, a new one when the last was refused.
+	Token func(ctx context.Context, refused bool) (string, error)
+	// Mechanisms are the SASL mechanisms that may be used, in the order of
+	// preference; none: the strongest that the server offers and that Password or
+	// Token serve.
+	Mechanisms []string
+}
+
+// Rate bounds how many messages go out in a time. Its bucket is full at first
+// and is filled evenly.
+type Rate struct {
+	Count int // at least 1
+	Per   time.Duration
+	// Bucket names what the rate is counted by: rates with the same name share
+	// one. The planner has put the rule and the site or source into it.
+	Bucket   string
+	ByStream bool   // each stream has a bucket of its own
+	BySender bool   // each sender
+	Origin   string // the configuration line
+}
+
+// Warming says that a source is new and has a ceiling a day for each provider.
+type Warming struct {
+	Provider string
+	Origin   string // the configuration line
+}
