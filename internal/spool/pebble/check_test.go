@@ -113,6 +113,10 @@ func (a *audit) readOne(k, v []byte) {
 		a.entries[readSeq(k[1:])] = e
 	case tableByMessage:
 		a.byMessage[readSeq(k[1+idLen:])] = mta.ID(k[1:])
+	case tableNotes:
+		if _, ok := unseal(v); !ok {
+			a.t.Errorf("note %q is damaged", k)
+		}
 	case tableSetAside:
 		a.t.Errorf("%q was set aside", k)
 	}

@@ -22,6 +22,7 @@ const (
 	tableJournal    = 'j'
 	tableReserved   = 'k'
 	tableMessages   = 'm'
+	tableNotes      = 'n'
 	tableDue        = 'q'
 	tableRemaining  = 'r'
 	tableSetAside   = 'z'
