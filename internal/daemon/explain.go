@@ -55,7 +55,7 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 		Recipient: r.Address.String(), Destination: r.Address.Domain, Daemon: e.queue != nil,
 		Hosts: []admin.ExplainedHost{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
 	}
-	plan, failure := e.planner.RouteFor(ctx, mta.Destination{Domain: r.Address.Domain, Stream: mta.DefaultStream})
+	plan, failure := e.plan(ctx, r)
 	if failure != nil {
 		out.Failure = refusalWords(failure)
 	} else {
@@ -76,6 +76,16 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 		out.Probe = test
 	}
 	return out, nil
+}
+
+// plan gives the first route of the plan for the mail in question.
+func (e *explainer) plan(ctx context.Context, r admin.ExplainRequest) (*mta.Route, *mta.Failure) {
+	dest := mta.Destination{Domain: r.Address.Domain, Stream: mta.DefaultStream}
+	plan, failure := e.planner.PlanFor(ctx, dest, e.planner.Variant(&mta.Message{Stream: dest.Stream}, dest))
+	if failure != nil {
+		return nil, failure
+	}
+	return plan.Routes[0], nil
 }
 
 // refusalWords says what becomes of mail without a route.

@@ -70,6 +70,18 @@ func (p *Planner) rerouted(d mta.Destination) (via, matched string) {
 	return r.To, r.Why
 }
 
+// Variant names the rules that a message meets beyond its destination.
+func (p *Planner) Variant(*mta.Message, mta.Destination) string { return "" }
+
+// PlanFor decides where a destination's mail of one variant goes now.
+func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, _ string) (*mta.Plan, *mta.Failure) {
+	r, failure := p.RouteFor(ctx, d)
+	if failure != nil {
+		return nil, failure
+	}
+	return mta.OnePlan(r), nil
+}
+
 // RouteFor is Route for a destination: with an operator's route, where there is
 // one.
 func (p *Planner) RouteFor(ctx context.Context, d mta.Destination) (*mta.Route, *mta.Failure) {

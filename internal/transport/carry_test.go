@@ -396,9 +396,11 @@ func TestPlanner(t *testing.T) {
 
 type oneRouter struct{}
 
-func (oneRouter) RouteFor(_ context.Context, d mta.Destination) (*mta.Route, *mta.Failure) {
+func (oneRouter) Variant(*mta.Message, mta.Destination) string { return "" }
+
+func (oneRouter) PlanFor(_ context.Context, d mta.Destination, _ string) (*mta.Plan, *mta.Failure) {
 	if d.Domain == "example.net" {
-		return &mta.Route{}, nil
+		return mta.OnePlan(&mta.Route{}), nil
 	}
 	return nil, &mta.Failure{Cause: mta.CauseNoDomain}
 }

@@ -10,7 +10,10 @@ import (
 
 // Router answers where a destination's mail goes: internal/route.
 type Router interface {
-	RouteFor(ctx context.Context, d mta.Destination) (*mta.Route, *mta.Failure)
+	// Variant is as queue.Planner has it.
+	Variant(m *mta.Message, d mta.Destination) string
+	// PlanFor gives the plan, or why there is none.
+	PlanFor(ctx context.Context, d mta.Destination, variant string) (*mta.Plan, *mta.Failure)
 }
 
 // NewPlanner makes the queue's Planner of a Router. A failure to route becomes
@@ -21,17 +24,17 @@ func NewPlanner(r Router) queue.Planner { return planner{r} }
 type planner struct{ router Router }
 
 // Variant implements queue.Planner.
-func (p planner) Variant(*mta.Message, mta.Destination) string { return "" }
+func (p planner) Variant(m *mta.Message, d mta.Destination) string { return p.router.Variant(m, d) }
 
 // Learn implements queue.Planner.
 func (p planner) Learn(*mta.Route, *mta.Delivery, *mta.Attempt) queue.Lesson { return queue.Lesson{} }
 
 // Plan implements queue.Planner.
-func (p planner) Plan(ctx context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
+func (p planner) Plan(ctx context.Context, dest mta.Destination, variant string) (*mta.Plan, *mta.Attempt) {
 	start := time.Now()
-	route, f := p.router.RouteFor(ctx, dest)
+	plan, f := p.router.PlanFor(ctx, dest, variant)
 	if f == nil {
-		return mta.OnePlan(route), nil
+		return plan, nil
 	}
 	a := JudgeRoute(f, 1)
 	a.Start, a.End = start, time.Now()
