@@ -2,6 +2,7 @@ package mta
 
 import (
 	"context"
+	"crypto"
 	"time"
 )
 
@@ -48,6 +49,15 @@ type Credentials struct {
 	// preference; none: the strongest that the server offers and that Password or
 	// Token serve.
 	Mechanisms []string
+	// Certificate is shown when the router asks for one in the TLS handshake;
+	// nil: none. Without Username it is all that proves who we are.
+	Certificate *Certificate
+}
+
+// Certificate is ours as a TLS client.
+type Certificate struct {
+	Chain [][]byte      // DER, our own first, then those that lead to its root
+	Key   crypto.Signer // of the first
 }
 
 // Rate bounds how many messages go out in a time. Its bucket is full at first

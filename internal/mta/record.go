@@ -36,10 +36,14 @@ const (
 	EventFollower
 	// EventRerouted says that an operator gave the mail another route.
 	EventRerouted
+	// EventRouter tells of no message: a router cannot be used (its credentials
+	// are refused, its name does not resolve, …), or can be again. Like
+	// EventIdentity, with RouterRecipient as recipient and the router as host.
+	EventRouter
 )
 
 // LastEvent is the highest of the events.
-const LastEvent = EventRerouted
+const LastEvent = EventRouter
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
@@ -49,10 +53,16 @@ const IdentityRecipient = "identity"
 // that `mailout trace events` finds them.
 const FollowerRecipient = "events"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted"}
+// RouterRecipient stands in the records of EventRouter for a recipient, so that
+// `mailout trace router` finds them.
+const RouterRecipient = "router"
+
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router"}
 
 // OfMessage reports whether the event tells of a message.
-func (e Event) OfMessage() bool { return e != EventIdentity && e != EventFollower }
+func (e Event) OfMessage() bool {
+	return e != EventIdentity && e != EventFollower && e != EventRouter
+}
 
 // String gives the event's word.
 func (e Event) String() string { return eventNames[e] }
