@@ -155,6 +155,7 @@ func (q *plan) finish(r *mta.Route, expires time.Time) (*mta.Route, *mta.Failure
 	if len(r.Targets(nil)) == 0 {
 		return nil, fail(mta.CauseLocal, nil, "no address of %s can be reached from the configured sources (delivery.ipv6 = %t, %d [[source]])", r.Hosts[0].Name, q.c.IPv6, len(q.c.Sources))
 	}
+	r.Provider = provider(r)
 	r.Expires = clamp(expires, q.now.Add(minLife), q.now.Add(maxLife))
 	return r, nil
 }
