@@ -36,6 +36,7 @@ func (l *loader) contradictions() {
 	l.listenersApart()
 	l.listenersWithinLimits()
 	l.sourcesApart()
+	l.poolsComplete()
 	l.namesOnce()
 	l.domainsOnce()
 	l.notOurselves()
@@ -113,24 +114,6 @@ func collide(a, b netip.AddrPort) bool {
 		return false
 	}
 	return a.Addr().Unmap() == b.Addr().Unmap() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified()
-}
-
-// sourcesApart: without pools there is one source an address family.
-func (l *loader) sourcesApart() {
-	var taken [2]bool
-	for i, s := range l.cfg.Sources {
-		if !l.sound(findTable("source").full(i) + ".ip") {
-			continue
-		}
-		family, name := 0, "IPv4"
-		if s.IP.Is6() {
-			family, name = 1, "IPv6"
-		}
-		if taken[family] {
-			l.accuse("source", "ip", i, quote(s.IP.String())+" is a second "+name+" source, and pools are not served by this version (keep one)")
-		}
-		taken[family] = true
-	}
 }
 
 // namesOnce: a stream has one set of times.

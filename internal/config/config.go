@@ -26,7 +26,8 @@ type Config struct {
 	HTTP     HTTP
 	Sendmail Sendmail
 	Pickups  []Pickup
-	Sources  []mta.Source // at most one an address family
+	Sources  []Source
+	Pools    []Pool
 	Delivery Delivery
 	Streams  []Stream
 	TLS      TLS
@@ -167,12 +168,14 @@ const (
 // String gives the word of the configuration file.
 func (e EightBit) String() string { return eightBits.word(e) }
 
-// Stream is a stream's own times; what it does not set is [delivery]'s.
+// Stream is what a stream has of its own; times that it does not set are
+// [delivery]'s.
 type Stream struct {
 	Name        string
 	Expire      time.Duration
 	DelayNotice time.Duration
 	Retry       []time.Duration
+	Pool        string // of sources; empty: none of its own
 }
 
 // Stream gives the times of a stream by its name.

@@ -113,7 +113,7 @@ func TestApplyRefuses(t *testing.T) {
 		{host, "route.host=x", `route.host: which of the [[route]]? (they count from 1: write for example route.1.domains)`},
 		{host, "route.0.host=x", `route.0.host: which of the [[route]]? (they count from 1: write for example route.1.domains)`},
 		{host, "route.2.host=x", `route.2.host: there are 0 [[route]] (the next one is route.1)`},
-		{host, "pool.1.name=x", `pool.1.name: is not served by this version: one [[source]] an address family is used`},
+		{host, "tls.sts_port=1", `tls.sts_port: is not served by this version: MTA-STS policies are not fetched`},
 		{host, "router.password=x", `router.password: is not served by this version: a router is used without AUTH`},
 		{inline, "listen.2.address=127.0.0.1:26", `listen.2.address: listen is written as a list of inline tables (add to it with an editor)`},
 		{inline, "listen.1", `listen.1: listen is written as a list of inline tables (remove it with an editor)`},

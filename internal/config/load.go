@@ -280,6 +280,9 @@ func (l *loader) resolve() {
 	for i := range l.cfg.Webhooks {
 		paths = append(paths, &l.cfg.Webhooks[i].SecretFile)
 	}
+	for i := range l.cfg.Sources {
+		paths = append(paths, &l.cfg.Sources[i].PasswordFile)
+	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

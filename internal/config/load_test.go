@@ -103,7 +103,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -197,9 +197,8 @@ var unservedFiles = []badFile{
 		`f:4:1: [router] password: is not served by this version: a router is used without AUTH`,
 		`f:5:1: [router] password_file: is not served by this version: a router is used without AUTH`,
 	}},
-	{"tables, once each", host + "[[pool]]\nname = \"erp\"\n[[pool]]\n[[shape]]\nmx = [3]\n", []string{
-		`f:2:1: [[pool]]: is not served by this version: one [[source]] an address family is used`,
-		`f:5:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
+	{"tables, once each", host + "[[shape]]\nmx = [3]\n[[shape]]\n", []string{
+		`f:2:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
 	}},
 	{"sts_port", host + "[tls]\nsts_port = 443\n", []string{`f:3:1: [tls] sts_port: is not served by this version: MTA-STS policies are not fetched`}},
 }
@@ -220,7 +219,6 @@ var contradictions = []badFile{
 	{"implicit TLS by MX", host + "[[route]]\ndomains = [\"a.example\"]\nhost = \"direct\"\ntls = \"implicit\"\n", []string{`f:5:7: [[route]] tls: "implicit" needs a host; with host = "direct" servers are reached on port 25 (write "required")`}},
 	{"domain twice", host + "[[route]]\ndomains = [\"a.example\", \"B.example\"]\nhost = \"direct\"\n[[route]]\ndomains = [\"b.EXAMPLE\"]\nhost = \"direct\"\n", []string{`f:6:12: [[route]] domains: "b.example" has a route already on line 3; the first match wins`}},
 	{"stream twice", host + "[[stream]]\nname = \"a\"\n[[stream]]\nname = \"a\"\n", []string{`f:5:8: [[stream]] name: "a" stands twice, first on line 3 (put its keys together)`}},
-	{"second source of a family", host + "[[source]]\nip = \"192.0.2.1\"\n[[source]]\nip = \"2001:db8::1\"\n[[source]]\nip = \"192.0.2.2\"\n", []string{`f:7:6: [[source]] ip: "192.0.2.2" is a second IPv4 source, and pools are not served by this version (keep one)`}},
 	{"long socket", host + "[http]\nsocket = \"/" + strings.Repeat("x", 103) + "\"\n", []string{`f:3:10: [http] socket: "/` + strings.Repeat("x", 103) + `" is longer than the 103 octets of a socket's path`}},
 	{"long spool", host + "spool = \"/" + strings.Repeat("x", 100) + "\"\n", []string{`f:2:9: spool: the control socket "/` + strings.Repeat("x", 100) + `/mailout.sock" is longer than the 103 octets of a socket's path (write a shorter one: [http] socket = "/run/mailout.sock")`}},
 }
@@ -347,11 +345,11 @@ func TestEverything(t *testing.T) {
 		"listen 1": {c.Listen[0], Listener{Address: netip.MustParseAddrPort("127.0.0.1:25"), Trusted: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::/8")},
 			RepairBareLF: true, MessageSize: 50e6, Recipients: 112, Connections: 1000, ConnectionsPerPeer: 1000, TLSMin: tls.VersionTLS12, Proxy: []netip.Prefix{}}},
 		"listen 2": {c.Listen[1].Address, netip.MustParseAddrPort("[::]:2525")},
-		"sources":  {c.Sources, []mta.Source{{IP: netip.MustParseAddr("192.0.2.10"), Hostname: "out.example.com"}, {IP: netip.MustParseAddr("2001:db8::10"), Hostname: "six.example.com"}}},
+		"sources":  {c.Sources, []Source{{Source: mta.Source{IP: netip.MustParseAddr("192.0.2.10"), Hostname: "out.example.com"}, Weight: 1, Line: 35}, {Source: mta.Source{IP: netip.MustParseAddr("2001:db8::10"), Hostname: "six.example.com"}, Weight: 1, Line: 37}}},
 		"retry":    {c.Delivery.Retry, []time.Duration{time.Second, 90 * time.Minute}},
 		"fast":     {c.Stream("fast").Expire, 10 * time.Minute},
 		"slow":     {c.Stream("slow").Retry, c.Delivery.Retry},
-		"none":     {c.Stream("none"), Stream{"none", c.Delivery.Expire, c.Delivery.DelayNotice, c.Delivery.Retry}},
+		"none":     {c.Stream("none"), Stream{"none", c.Delivery.Expire, c.Delivery.DelayNotice, c.Delivery.Retry, ""}},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, pair[0], pair[1])

@@ -143,10 +143,9 @@ var schema = newSchema()
 
 func newSchema() []*table {
 	tables := []*table{
-		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(),
+		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(), poolTable(),
 		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(), eventsTable(), webhookTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(),
-		{name: "pool", array: true, unserved: "one [[source]] an address family is used"},
 		{name: "shape", array: true, unserved: "[delivery] connections and messages_per_connection hold for every site"},
 	}
 	for _, t := range tables {

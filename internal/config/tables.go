@@ -203,18 +203,6 @@ func optionalStream(s string) string {
 	return checkStream(s)
 }
 
-func sourceTable() *table {
-	return &table{name: "source", array: true, live: true,
-		count: func(c *Config) int { return len(c.Sources) },
-		grow:  func(c *Config) { c.Sources = append(c.Sources, mta.Source{}) },
-		doc:   "Local addresses that connections go out from: at most one IPv4 and one IPv6 address. For a family without one the system chooses.", keys: []*key{
-			newKey("ip", address(), func(c *Config, i int) *netip.Addr { return &c.Sources[i].IP }).
-				needs(`ip = "192.0.2.10"`, "An address of this machine."),
-			newKey("hostname", text("host name", checkHostname), func(c *Config, i int) *string { return &c.Sources[i].Hostname }).
-				derives("`hostname`", func(c *Config, i int) { c.Sources[i].Hostname = c.Hostname }, "EHLO name used from this address."),
-		}}
-}
-
 func deliveryTable() *table {
 	at := func(c *Config) *Delivery { return &c.Delivery }
 	return &table{name: "delivery", doc: "How mail goes out.", keys: []*key{
@@ -256,7 +244,7 @@ func streamTable() *table {
 	return &table{name: "stream", array: true, live: true,
 		count: func(c *Config) int { return len(c.Streams) },
 		grow:  func(c *Config) { c.Streams = append(c.Streams, Stream{}) },
-		doc:   "Times of one stream, where they differ from `[delivery]`.", keys: []*key{
+		doc:   "What one stream has of its own: times where they differ from `[delivery]`, and the sources that it goes out from.", keys: []*key{
 			newKey("name", text("stream name", checkStream), func(c *Config, i int) *string { return &at(c, i).Name }).
 				needs(`name = "alerts"`, "Name of the stream; `default` is the stream of mail that names none."),
 			newKey("expire", duration(time.Second, year, "5d"), func(c *Config, i int) *time.Duration { return &at(c, i).Expire }).
@@ -265,6 +253,7 @@ func streamTable() *table {
 				derives("`[delivery] delay_notice`", func(c *Config, i int) { at(c, i).DelayNotice = c.Delivery.DelayNotice }, "As in `[delivery]`."),
 			newKey("retry", retryKind(), func(c *Config, i int) *[]time.Duration { return &at(c, i).Retry }).
 				derives("`[delivery] retry`", func(c *Config, i int) { at(c, i).Retry = slices.Clone(c.Delivery.Retry) }, "As in `[delivery]`."),
+			streamPool(),
 		}}
 }
 

@@ -19,7 +19,7 @@ const (
 func Identity(c *config.Config) doctor.Identity {
 	i := c.Identity
 	id := doctor.Identity{
-		Hostname: c.Hostname, Sources: c.Sources, IPv6: c.Delivery.IPv6, Port: c.Delivery.Port,
+		Hostname: c.Hostname, Sources: c.LocalSources(), IPv6: c.Delivery.IPv6, Port: c.Delivery.Port,
 		Router: doctor.Router{
 			Host: c.Router.Host, Port: c.Router.Port, Use: c.Router.Use.String(), TLS: c.Router.TLS, Line: c.Router.Line,
 		},

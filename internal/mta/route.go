@@ -40,6 +40,30 @@ const (
 type Source struct {
 	IP       netip.Addr // zero: the system chooses
 	Hostname string
+	// Egress is a proxy that its connections go out by; IP is the proxy's address
+	// then, as receivers see it. nil: none. Sources are compared with their
+	// Egress by pointer.
+	Egress *Egress
+}
+
+// EgressKind is what a proxy for connections out speaks.
+type EgressKind uint8
+
+// The kinds.
+const (
+	EgressSOCKS5        EgressKind = iota // RFC 1928
+	EgressProxyProtocol                   // a PROXY protocol header of version 2, then SMTP
+)
+
+// String gives the kind's name.
+func (k EgressKind) String() string { return [...]string{"SOCKS 5", "PROXY protocol"}[k] }
+
+// Egress is a proxy that connections go out by.
+type Egress struct {
+	Kind     EgressKind
+	Address  string // HOST:PORT
+	Username string // of SOCKS 5 (RFC 1929); empty: none
+	Password string
 }
 
 // Limits bound the traffic of one site × source. Zero values mean the
