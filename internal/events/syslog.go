@@ -100,7 +100,7 @@ func newSyslogFollower(o *Options, conf Syslog) (*liner, error) {
 func severity(e mta.Event) int {
 	const warning, notice, info = 4, 5, 6
 	switch e {
-	case mta.EventFailed, mta.EventExpired, mta.EventBounced, mta.EventComplained, mta.EventIdentity, mta.EventFollower, mta.EventRouter:
+	case mta.EventFailed, mta.EventExpired, mta.EventBounced, mta.EventComplained, mta.EventIdentity, mta.EventFollower, mta.EventRouter, mta.EventStanding:
 		return warning
 	case mta.EventDeferred, mta.EventHeld, mta.EventSuppressed:
 		return notice

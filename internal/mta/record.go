@@ -40,10 +40,15 @@ const (
 	// are refused, its name does not resolve, …), or can be again. Like
 	// EventIdentity, with RouterRecipient as recipient and the router as host.
 	EventRouter
+	// EventStanding tells of no message: what we may do at a site has changed (a
+	// router stands in for direct delivery, or no more; a source is not used
+	// there for a while). Like EventIdentity, with StandingRecipient as recipient,
+	// the site and, where one is meant, the source's EHLO name as helo.
+	EventStanding
 )
 
 // LastEvent is the highest of the events.
-const LastEvent = EventRouter
+const LastEvent = EventStanding
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
@@ -57,11 +62,15 @@ const FollowerRecipient = "events"
 // `mailout trace router` finds them.
 const RouterRecipient = "router"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router"}
+// StandingRecipient stands in the records of EventStanding for a recipient, so
+// that `mailout trace standing` finds them.
+const StandingRecipient = "standing"
+
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router", "standing"}
 
 // OfMessage reports whether the event tells of a message.
 func (e Event) OfMessage() bool {
-	return e != EventIdentity && e != EventFollower && e != EventRouter
+	return e != EventIdentity && e != EventFollower && e != EventRouter && e != EventStanding
 }
 
 // String gives the event's word.

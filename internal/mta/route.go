@@ -2,6 +2,7 @@ package mta
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -105,6 +106,15 @@ type Route struct {
 	// because of what the receiver said of its source; AvoidWhy says it.
 	AvoidUntil time.Time
 	AvoidWhy   string
+	// Others are the other routes of the plan, by SourceKey.
+	Others []string
+	// Fallback says that a router takes over where the receiver refuses us
+	// ([router] use = "fallback"): the result of an attempt may be Elsewhere then.
+	Fallback bool
+	// Probe says that a router stands in for this way already, and that it is
+	// tried by a single delivery once in a while: the queue asks Quota before each
+	// (Warming is set).
+	Probe bool
 	// HeldBy says why nothing is sent by this route now (identity.guard); empty:
 	// nothing is against it.
 	HeldBy string
@@ -118,4 +128,25 @@ type Target struct {
 	Host   Host
 	IP     netip.Addr
 	Source Source // Hostname is never empty
+}
+
+// SourceKey names where the route comes from, the same for all sites and
+// routes of one member of a pool: its addresses, or its EHLO names where the
+// system chooses the addresses.
+func (r *Route) SourceKey() string {
+	if len(r.Sources) == 0 {
+		return r.Helo
+	}
+	var b strings.Builder
+	for i := range r.Sources {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if s := &r.Sources[i]; s.IP.IsValid() {
+			b.WriteString(s.IP.Unmap().String())
+		} else {
+			b.WriteString(s.Hostname)
+		}
+	}
+	return b.String()
 }
