@@ -110,14 +110,14 @@ func TestRules(t *testing.T) {
 		r    Reply
 		want Class
 	}{
-		{Reply{451, "4.7.1", "Please Come\r\n  back   later"}, Greylisted},
-		{Reply{451, "4.7.1", "please wait"}, Greylisted},
-		{Reply{551, "5.7.1", "please wait"}, Other},
-		{Reply{451, "", "please wait"}, Other},
-		{Reply{0, "", "451 4.7.1 please wait"}, Greylisted},
-		{Reply{451, "4.7.1", "come " + strings.Repeat("x", 61) + " later"}, Other},
-		{Reply{0, "5.9.1", ""}, Virus}, {Reply{0, "5.99.1", ""}, Other}, {Reply{0, "", "failed (#5.9.12)"}, Virus},
-		{Reply{0, "4.9.9", ""}, Policy}, {Reply{0, "4.9.91", ""}, Other}, {Reply{}, Other},
+		{Reply{Code: 451, Enhanced: "4.7.1", Text: "Please Come\r\n  back   later"}, Greylisted},
+		{Reply{Code: 451, Enhanced: "4.7.1", Text: "please wait"}, Greylisted},
+		{Reply{Code: 551, Enhanced: "5.7.1", Text: "please wait"}, Other},
+		{Reply{Code: 451, Enhanced: "", Text: "please wait"}, Other},
+		{Reply{Code: 0, Enhanced: "", Text: "451 4.7.1 please wait"}, Greylisted},
+		{Reply{Code: 451, Enhanced: "4.7.1", Text: "come " + strings.Repeat("x", 61) + " later"}, Other},
+		{Reply{Code: 0, Enhanced: "5.9.1", Text: ""}, Virus}, {Reply{Code: 0, Enhanced: "5.99.1", Text: ""}, Other}, {Reply{Code: 0, Enhanced: "", Text: "failed (#5.9.12)"}, Virus},
+		{Reply{Code: 0, Enhanced: "4.9.9", Text: ""}, Policy}, {Reply{Code: 0, Enhanced: "4.9.91", Text: ""}, Other}, {Reply{}, Other},
 	} {
 		if got := c.Classify(v.r); got != v.want {
 			t.Errorf("%+v is %s, want %s", v.r, got, v.want)
@@ -127,10 +127,10 @@ func TestRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := own.Classify(Reply{552, "5.2.2", "mailbox full"}); got != UserMoved {
+	if got := own.Classify(Reply{Code: 552, Enhanced: "5.2.2", Text: "mailbox full"}); got != UserMoved {
 		t.Errorf("the operator's own rule gives way: %s", got)
 	}
-	if got := New().Classify(Reply{552, "5.2.2", "mailbox full"}); got != MailboxFull {
+	if got := New().Classify(Reply{Code: 552, Enhanced: "5.2.2", Text: "mailbox full"}); got != MailboxFull {
 		t.Errorf("the shipped rules are changed: %s", got)
 	}
 }
@@ -141,11 +141,11 @@ func FuzzClassify(f *testing.F) {
 	f.Add(-1, "x.", "\xff\x00*|\t")
 	c := New()
 	f.Fuzz(func(t *testing.T, code int, enhanced, text string) {
-		got := c.Classify(Reply{code, enhanced, text})
+		got := c.Classify(Reply{Code: code, Enhanced: enhanced, Text: text})
 		if !got.Known() {
 			t.Errorf("%q", got)
 		}
-		if again := c.Classify(Reply{code, enhanced, strings.ToUpper(text)}); again != got && isASCII(text) {
+		if again := c.Classify(Reply{Code: code, Enhanced: enhanced, Text: strings.ToUpper(text)}); again != got && isASCII(text) {
 			t.Errorf("%s in capitals is %s", got, again)
 		}
 	})
@@ -157,7 +157,7 @@ func isASCII(s string) bool {
 
 func BenchmarkClassify(b *testing.B) {
 	c := New()
-	r := Reply{550, "5.7.1", "Our system has looked at this mail for a long time and does not want it at all, for reasons of its own"}
+	r := Reply{Code: 550, Enhanced: "5.7.1", Text: "Our system has looked at this mail for a long time and does not want it at all, for reasons of its own"}
 	for b.Loop() {
 		c.Classify(r)
 	}

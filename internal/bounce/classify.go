@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ type Reply struct {
 	Code     int    // 0: unknown
 	Enhanced string // "5.1.1"; empty: unknown
 	Text     string // lines joined by anything that is white space
+	Host     string // name of the mail server; empty: unknown
 }
 
 // Classifier holds rules. It is never changed, so any number of goroutines may
@@ -29,6 +31,7 @@ type rule struct {
 	enhanced string           // the enhanced code, or its beginning with "*" behind; empty: any
 	words    []string         // lower case; any of them; none: any text
 	pattern  []*regexp.Regexp // those words that have a gap ("*") in them
+	hosts    []string         // patterns of the host's name; none: any, even when it is unknown
 }
 
 // New makes a classifier of the shipped rules.
@@ -114,7 +117,7 @@ func (c *Classifier) Classify(r Reply) Class {
 }
 
 // question is a reply as rules look at it.
-type question struct{ code, enhanced, text string }
+type question struct{ code, enhanced, text, host string }
 
 var (
 	inText       = regexp.MustCompile(`\b([245]\d\d)[ -](?:#?([245]\.\d{1,3}\.\d{1,3})\b)?`)
@@ -129,7 +132,7 @@ func newQuestion(r Reply) question {
 	if len(text) > maxText {
 		text = text[:maxText]
 	}
-	q := question{enhanced: r.Enhanced, text: withoutPreface(normal(text))}
+	q := question{enhanced: r.Enhanced, text: withoutPreface(normal(text)), host: strings.ToLower(r.Host)}
 	if r.Code > 0 {
 		q.code = fmt.Sprint(r.Code)
 	}
@@ -158,6 +161,9 @@ func (r *rule) fits(q *question) bool {
 		return false
 	}
 	if r.enhanced != "" && !fitsEnhanced(r.enhanced, q.enhanced) {
+		return false
+	}
+	if r.hosts != nil && !slices.ContainsFunc(r.hosts, func(p string) bool { return FitsHost(p, q.host) }) {
 		return false
 	}
 	if r.words == nil && r.pattern == nil {

@@ -426,6 +426,7 @@ func (at *attempt) try(t *mta.Target, f *mta.Failure, start time.Time) {
 // end closes the record.
 func (at *attempt) end() *mta.Attempt {
 	a := at.a
+	at.w.c.settings.Load().bounced(a)
 	a.End = time.Now()
 	a.Durations.Total = a.End.Sub(a.Start).Milliseconds()
 	at.a, at.d, at.route = nil, nil, nil

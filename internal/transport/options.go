@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"mailout/internal/bounce"
 	"mailout/internal/mta"
 	"mailout/internal/smtpclient"
 	"mailout/internal/spool"
@@ -49,6 +50,9 @@ type Settings struct {
 	IdleWait       time.Duration  // how long an open session waits for more mail; default 2 s
 	RootCAs        *x509.CertPool // for verified TLS; nil: the system's
 	SendEightBit   bool           // delivery.eightbit = "send": never convert
+	// Classifier says what replies mean (mta.Result.Bounce); nil: the shipped
+	// rules alone.
+	Classifier *bounce.Classifier
 }
 
 // Defaults of Settings.
@@ -78,6 +82,9 @@ func compile(s Settings) *settings {
 	}
 	if s.IdleWait <= 0 {
 		s.IdleWait = DefaultIdleWait
+	}
+	if s.Classifier == nil {
+		s.Classifier = bounce.New()
 	}
 	return &settings{Settings: s, sessions: tls.NewLRUClientSessionCache(tlsSessions)}
 }

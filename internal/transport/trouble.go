@@ -23,6 +23,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mailout/internal/bounce"
 	"mailout/internal/mta"
 	"mailout/internal/smtp"
 )
@@ -63,10 +64,26 @@ func judge(f *mta.Failure, at Place) judgment {
 	}
 	j.Reply.Text = cut(j.Reply.Text, maxReplyText)
 	j.Reason = reason(f, at, r.says)
+	j.Bounce = string(r.bounce)
+	if f.Cause == mta.CauseNeed && r.bounce == "" {
+		j.Bounce = string(lacking(f.NeedEnhanced))
+	}
 	if r.hint && j.Class == mta.ClassTemporary {
 		j.RetryAfter = retryHint(f.Reply.Text)
 	}
 	return j
+}
+
+// lacking is the class of a message that no host can take, by the status that
+// is reported.
+func lacking(e mta.Enhanced) bounce.Class {
+	switch e {
+	case enhanced(5, 3, 4):
+		return bounce.MessageTooLarge
+	case enhanced(5, 7, 30):
+		return bounce.TLSRequired // RFC 8689
+	}
+	return bounce.Other
 }
 
 // JudgeRoute makes the attempt of a routing failure: no host was reached, and
@@ -105,6 +122,9 @@ type row struct {
 	only4  bool
 	hint   bool // the text may say when to come back
 	says   string
+	// bounce is what a failure without a reply means, as classes of replies have
+	// it; empty where none is evident. Replies are classified (bounced).
+	bounce bounce.Class
 }
 
 type stages uint16
@@ -150,19 +170,19 @@ var (
 // table is read from the top.
 var table = []row{
 	// The final reply was lost: the one way to a duplicate (DESIGN promise 3).
-	{name: "connection lost after the content", sent: true, cause: mta.CauseIO, class: uncertain, scope: ofHost, report: enhanced(4, 4, 2), says: "took the whole message, then the connection broke before its reply"},
-	{name: "time-out after the content", sent: true, cause: mta.CauseTimeout, class: uncertain, scope: ofHost, report: enhanced(4, 4, 2), says: "took the whole message, but did not answer in time"},
-	{name: "protocol error after the content", sent: true, cause: mta.CauseProtocol, class: uncertain, scope: ofHost, report: enhanced(4, 5, 0), says: "took the whole message, then answered what cannot be understood"},
-	{name: "TLS failure after the content", sent: true, cause: mta.CauseTLS, class: uncertain, scope: ofHost, report: enhanced(4, 7, 5), says: "took the whole message, then its TLS stream broke before its reply"},
+	{name: "connection lost after the content", sent: true, cause: mta.CauseIO, class: uncertain, scope: ofHost, report: enhanced(4, 4, 2), says: "took the whole message, then the connection broke before its reply", bounce: bounce.NetworkError},
+	{name: "time-out after the content", sent: true, cause: mta.CauseTimeout, class: uncertain, scope: ofHost, report: enhanced(4, 4, 2), says: "took the whole message, but did not answer in time", bounce: bounce.NetworkError},
+	{name: "protocol error after the content", sent: true, cause: mta.CauseProtocol, class: uncertain, scope: ofHost, report: enhanced(4, 5, 0), says: "took the whole message, then answered what cannot be understood", bounce: bounce.SystemError},
+	{name: "TLS failure after the content", sent: true, cause: mta.CauseTLS, class: uncertain, scope: ofHost, report: enhanced(4, 7, 5), says: "took the whole message, then its TLS stream broke before its reply", bounce: bounce.NetworkError},
 	{name: "stopped after the content", sent: true, cause: mta.CauseLocal, class: uncertain, scope: ofUs, report: enhanced(4, 3, 2), says: "took the whole message, but mailout stopped before its reply"},
 
 	// What routing found out.
-	{name: "no such domain", cause: mta.CauseNoDomain, class: permanent, scope: ofSite, report: enhanced(5, 1, 2), says: "the recipient's domain does not exist"},
-	{name: "no mail server and no address", cause: mta.CauseNoAddress, class: permanent, scope: ofSite, report: enhanced(5, 4, 4), says: "the recipient's domain has neither a mail server nor an address"},
-	{name: "null MX", cause: mta.CauseNullMX, class: permanent, scope: ofSite, report: enhanced(5, 1, 10), says: "the recipient's domain takes no mail (null MX)"},
-	{name: "mail loops back", cause: mta.CauseLoop, class: permanent, scope: ofSite, report: enhanced(5, 4, 6), says: "mail for the recipient's domain loops back to this machine"},
-	{name: "only forbidden addresses", cause: mta.CauseForbiddenAddr, class: permanent, scope: ofSite, report: enhanced(5, 4, 4), says: "the recipient's domain names only addresses that mail must not go to"},
-	{name: "DNS trouble", cause: mta.CauseDNS, class: temporary, scope: ofUs, report: enhanced(4, 4, 3), says: "DNS gave no answer about the recipient's domain"},
+	{name: "no such domain", cause: mta.CauseNoDomain, class: permanent, scope: ofSite, report: enhanced(5, 1, 2), says: "the recipient's domain does not exist", bounce: bounce.DomainUnknown},
+	{name: "no mail server and no address", cause: mta.CauseNoAddress, class: permanent, scope: ofSite, report: enhanced(5, 4, 4), says: "the recipient's domain has neither a mail server nor an address", bounce: bounce.DomainUnknown},
+	{name: "null MX", cause: mta.CauseNullMX, class: permanent, scope: ofSite, report: enhanced(5, 1, 10), says: "the recipient's domain takes no mail (null MX)", bounce: bounce.DomainUnknown},
+	{name: "mail loops back", cause: mta.CauseLoop, class: permanent, scope: ofSite, report: enhanced(5, 4, 6), says: "mail for the recipient's domain loops back to this machine", bounce: bounce.NetworkError},
+	{name: "only forbidden addresses", cause: mta.CauseForbiddenAddr, class: permanent, scope: ofSite, report: enhanced(5, 4, 4), says: "the recipient's domain names only addresses that mail must not go to", bounce: bounce.NetworkError},
+	{name: "DNS trouble", cause: mta.CauseDNS, class: temporary, scope: ofUs, report: enhanced(4, 4, 3), says: "DNS gave no answer about the recipient's domain", bounce: bounce.NetworkError},
 
 	// Our own house.
 	{name: "local trouble at connecting", cause: mta.CauseLocal, stages: connect, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), onward: true, says: "cannot be connected to from this machine"},
@@ -174,13 +194,13 @@ var table = []row{
 	{name: "router closed to strangers", cause: mta.CauseReply, router: true, stages: greeting, code: "5xx", class: temporary, scope: ofUs, report: enhanced(5, 3, 2), onward: true, says: "refused the session"},
 
 	// Before the mail transaction: the host's trouble.
-	{name: "no connection", cause: mta.CauseIO, stages: connect, class: temporary, scope: ofHost, report: enhanced(4, 4, 1), onward: true, says: "cannot be connected to"},
-	{name: "connection timed out", cause: mta.CauseTimeout, stages: connect, class: temporary, scope: ofHost, report: enhanced(4, 4, 1), onward: true, says: "did not answer the connection in time"},
-	{name: "TLS failed", cause: mta.CauseTLS, class: temporary, scope: ofHost, report: enhanced(4, 7, 5), onward: true, says: "failed at TLS"},
-	{name: "connection broke", cause: mta.CauseIO, class: temporary, scope: ofHost, report: enhanced(4, 4, 2), onward: true, says: "broke the connection"},
-	{name: "no answer in time", cause: mta.CauseTimeout, class: temporary, scope: ofHost, report: enhanced(4, 4, 2), onward: true, says: "did not answer in time"},
-	{name: "protocol broken", cause: mta.CauseProtocol, class: temporary, scope: ofHost, report: enhanced(4, 5, 0), onward: true, says: "broke the protocol"},
-	{name: "TLS wanted and not offered", cause: mta.CauseNeed, stages: starttls, class: temporary, scope: ofHost, report: enhanced(4, 7, 4), onward: true, says: "does not offer the TLS that is required"},
+	{name: "no connection", cause: mta.CauseIO, stages: connect, class: temporary, scope: ofHost, report: enhanced(4, 4, 1), onward: true, says: "cannot be connected to", bounce: bounce.NetworkError},
+	{name: "connection timed out", cause: mta.CauseTimeout, stages: connect, class: temporary, scope: ofHost, report: enhanced(4, 4, 1), onward: true, says: "did not answer the connection in time", bounce: bounce.NetworkError},
+	{name: "TLS failed", cause: mta.CauseTLS, class: temporary, scope: ofHost, report: enhanced(4, 7, 5), onward: true, says: "failed at TLS", bounce: bounce.TLSRequired},
+	{name: "connection broke", cause: mta.CauseIO, class: temporary, scope: ofHost, report: enhanced(4, 4, 2), onward: true, says: "broke the connection", bounce: bounce.NetworkError},
+	{name: "no answer in time", cause: mta.CauseTimeout, class: temporary, scope: ofHost, report: enhanced(4, 4, 2), onward: true, says: "did not answer in time", bounce: bounce.NetworkError},
+	{name: "protocol broken", cause: mta.CauseProtocol, class: temporary, scope: ofHost, report: enhanced(4, 5, 0), onward: true, says: "broke the protocol", bounce: bounce.SystemError},
+	{name: "TLS wanted and not offered", cause: mta.CauseNeed, stages: starttls, class: temporary, scope: ofHost, report: enhanced(4, 7, 4), onward: true, says: "does not offer the TLS that is required", bounce: bounce.TLSRequired},
 	{name: "lacks what the message needs", cause: mta.CauseNeed, class: permanent, scope: ofHost, report: enhanced(5, 5, 1), onward: true, says: "cannot take this message"},
 
 	// Replies that mean the same at every stage.
