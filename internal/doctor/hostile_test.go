@@ -151,7 +151,7 @@ func TestSlowServersEndWithTheTime(t *testing.T) {
 				}
 				id.Probes = []string{"198.51.100.27"}
 				id.Reflectors = []string{"http://198.51.100.28/", "https://198.51.100.28/", "smtp:198.51.100.27"}
-				id.Router = Router{Host: "198.51.100.27", Port: 25, Use: "fallback", TLS: mta.TLSOpportunistic, Username: "u", Password: "p"}
+				id.Router = Router{Host: "198.51.100.27", Port: 25, Use: "fallback", TLS: mta.TLSOpportunistic, Auth: &mta.Credentials{Username: "u", Password: "p"}}
 				w.publish("widget.com. 300 MX 10 mx.widget.com.", "mx.widget.com. 300 A 198.51.100.27")
 				start := time.Now()
 				r := examineFor(t, w, id)
@@ -175,7 +175,7 @@ func TestSilentRouterEndsWithTheTime(t *testing.T) {
 		w.dial = router.dial
 		id := goodIdentity()
 		id.TrustedCA = roots
-		id.Router = Router{Host: "smart.example", Port: 25, Use: "always", TLS: mta.TLSRequired, Username: "widget", Password: "secret"}
+		id.Router = Router{Host: "smart.example", Port: 25, Use: "always", TLS: mta.TLSRequired, Auth: &mta.Credentials{Username: "widget", Password: "secret"}}
 		leaf, err := x509.ParseCertificate(cert.Certificate[0])
 		if err != nil {
 			t.Fatal(err)

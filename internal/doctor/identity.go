@@ -41,13 +41,21 @@ type Identity struct {
 
 // Router is the smart host.
 type Router struct {
-	Host     string // empty: none, direct delivery
-	Port     uint16
-	Use      string // "always", "unresolved" or "fallback"
-	TLS      mta.TLSRequirement
-	Username string
-	Password string // never shown
-	Line     int    // of its host in the configuration file; 0: not there
+	Host string // empty: none, direct delivery
+	Port uint16
+	Use  string // "always", "unresolved" or "fallback"
+	TLS  mta.TLSRequirement
+	Auth *mta.Credentials // nil: none; never shown but for the user name
+	// AuthTrouble is why there are no credentials though some are configured: a
+	// file that cannot be read, or that only the daemon may ask for a token.
+	AuthTrouble *AuthTrouble
+	Line        int // of its host in the configuration file; 0: not there
+}
+
+// AuthTrouble says why a router's credentials cannot be had.
+type AuthTrouble struct {
+	Why   string
+	Known bool // it is wrong; else it cannot be found out here
 }
 
 // Route is one exception to the rule.

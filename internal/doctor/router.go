@@ -175,7 +175,7 @@ func routerSession(ctx context.Context, x *exam) []Check {
 	s := x.judgeTLS(ctx, &secure)
 	if s == nil {
 		auth.Status, auth.Seen = Unknown, "there was no session to authenticate in; see router.tls"
-		if x.id.Router.Username == "" {
+		if !x.id.Router.signsIn() && x.id.Router.certificate() == nil {
 			auth.Status, auth.Seen = Skip, "no user name is configured"
 		}
 		return []Check{secure, auth}
@@ -183,7 +183,7 @@ func routerSession(ctx context.Context, x *exam) []Check {
 	defer s.Quit()
 	stop := context.AfterFunc(ctx, s.Abort)
 	defer stop()
-	x.judgeAuth(s, &auth)
+	x.judgeAuth(ctx, s, &auth)
 	return []Check{secure, auth}
 }
 
@@ -326,7 +326,7 @@ func (x *exam) openRouter(ctx context.Context, tls mta.TLSRequirement) (*smtpcli
 		}
 		return smtpclient.Open(ctx, conn, smtpclient.Options{
 			Hello: hello, Host: x.id.Router.Host, TLS: tls, RootCAs: roots, ReplyTimeout: routerReply,
-			NeedESMTP: x.id.Router.Username != "",
+			NeedESMTP: x.id.Router.signsIn(), Certificate: x.id.Router.certificate(),
 		})
 	}
 	return nil, failure
@@ -349,33 +349,4 @@ func (x *exam) dialRouter(ctx context.Context, addr netip.Addr) (conn net.Conn, 
 	}
 	conn, err = x.world.Dial(ctx, source, network, netip.AddrPortFrom(addr, x.id.Router.Port).String())
 	return conn, hello, err
-}
-
-// judgeAuth proves who we are, if there is something to prove it with.
-func (x *exam) judgeAuth(s *smtpclient.Session, c *Check) {
-	r := x.id.Router
-	offered := strings.Join(s.Capabilities().Auth, " ")
-	if r.Username == "" {
-		c.Status, c.Seen = Skip, "no user name is configured"
-		if offered != "" {
-			c.Seen += "; the router offers AUTH " + offered
-		}
-		return
-	}
-	f := s.Authenticate(r.Username, r.Password)
-	switch {
-	case f == nil:
-		c.Status, c.Seen = Pass, "it knows "+r.Username
-	case f.Cause == mta.CauseNeed && s.TLS().Verified == "":
-		c.Status, c.Seen, c.Who = Fail, "credentials are never sent without verified TLS, so the router does not know us", You
-		c.Fix = &Fix{Command: "mailout config set router.tls required", Text: "Demand TLS with a certificate that fits."}
-	case f.Cause == mta.CauseNeed:
-		c.Status, c.Seen, c.Who = Fail, f.Text+" (offered: "+strings.TrimSpace("AUTH "+offered)+")", RouterProvider
-		c.Fix = &Fix{Text: "Use the router's port for submission (587 or 465), or ask whoever runs it for AUTH PLAIN over TLS."}
-	case f.Cause == mta.CauseReply && f.Reply.Code/100 == 5:
-		c.Status, c.Seen, c.Who = Fail, "it refuses "+r.Username+": "+f.Reply.String(), You
-		c.Fix = &Fix{Text: "Write the user name and password that the router's provider gave you in [router]; some providers want a password made for programs."}
-	default:
-		c.Status, c.Seen = Unknown, f.Error()
-	}
 }

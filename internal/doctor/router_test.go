@@ -3,9 +3,14 @@ package doctor
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -14,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/mtatest"
@@ -264,7 +270,13 @@ func TestCheck_router_auth(t *testing.T) {
 	const id = "router.auth"
 	cert, roots := pki(t)
 	user := func(of *Identity) {
-		of.Router.Username, of.Router.Password, of.Router.TLS, of.TrustedCA = "widget", "secret", mta.TLSRequired, roots
+		of.Router.Auth, of.Router.TLS, of.TrustedCA = &mta.Credentials{Username: "widget", Password: "secret"}, mta.TLSRequired, roots
+	}
+	with := func(own *mta.Certificate, name string) func(*Identity) {
+		return func(of *Identity) {
+			user(of)
+			of.Router.Auth.Username, of.Router.Auth.Certificate = name, own
+		}
 	}
 	said := func(reply string) *fakeRouter {
 		return &fakeRouter{cert: cert, auth: "PLAIN", replies: map[string]string{"AUTH": reply}}
@@ -282,6 +294,24 @@ func TestCheck_router_auth(t *testing.T) {
 		{"fail in clear", &fakeRouter{auth: "PLAIN"}, func(of *Identity) { user(of); of.Router.TLS = mta.TLSNone }, Fail, "never sent without verified TLS"},
 		{"unknown", said("454 4.7.0 later"), user, Unknown, "454 4.7.0 later"},
 		{"unknown session", &fakeRouter{auth: "PLAIN"}, user, Unknown, "see router.tls"},
+		{"fail token", &fakeRouter{cert: cert, auth: "XOAUTH2"}, func(of *Identity) {
+			user(of)
+			of.Router.Auth = &mta.Credentials{Username: "widget", Token: func(context.Context, bool) (string, error) {
+				return "", errors.New("the token server says invalid_grant")
+			}}
+		}, Fail, "invalid_grant"},
+		{"fail file", said("235 2.7.0 ok"), func(of *Identity) {
+			user(of)
+			of.Router.Auth, of.Router.AuthTrouble = nil, &AuthTrouble{Why: "the file is empty", Known: true}
+		}, Fail, "the file is empty"},
+		{"unknown token", said("235 2.7.0 ok"), func(of *Identity) {
+			user(of)
+			of.Router.Auth, of.Router.AuthTrouble = nil, &AuthTrouble{Why: "the daemon has it"}
+		}, Unknown, "the daemon has it"},
+		{"pass certificate", said("235 2.7.0 ok"), with(certificate(t, -time.Hour, 90*24*time.Hour), ""), Pass, "client certificate, which is valid until"},
+		{"warn certificate", said("235 2.7.0 ok"), with(certificate(t, -time.Hour, time.Hour), "widget"), Warn, "it knows widget; the client certificate expires"},
+		{"fail certificate", said("235 2.7.0 ok"), with(certificate(t, -2*time.Hour, -time.Hour), "widget"), Fail, "has expired"},
+		{"fail early certificate", said("235 2.7.0 ok"), with(certificate(t, time.Hour, 2*time.Hour), "widget"), Fail, "not valid before"},
 		{"skip", &fakeRouter{auth: "PLAIN"}, nil, Skip, "offers AUTH PLAIN"},
 		{"skip without a session", &fakeRouter{replies: map[string]string{"banner": "554 no"}}, nil, Skip, "no user name"},
 		{"skip without a router", &fakeRouter{}, func(of *Identity) { of.Router = Router{} }, Skip, "no router"},
@@ -297,4 +327,20 @@ func TestCheck_router_auth(t *testing.T) {
 			}
 		})
 	}
+}
+
+// certificate makes a client certificate with dates around now.
+func certificate(t *testing.T, from, until time.Duration) *mta.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := newWorld(t).now
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(from), NotAfter: now.Add(until)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &mta.Certificate{Chain: [][]byte{der}, Key: key}
 }

@@ -3,6 +3,7 @@ package mta
 import (
 	"context"
 	"crypto"
+	"slices"
 	"time"
 )
 
@@ -52,6 +53,12 @@ type Credentials struct {
 	// Certificate is shown when the router asks for one in the TLS handshake;
 	// nil: none. Without Username it is all that proves who we are.
 	Certificate *Certificate
+}
+
+// SignsIn reports whether AUTH is to be used: credentials of a certificate alone
+// need none, unless EXTERNAL is named (RFC 4422 appendix A).
+func (c *Credentials) SignsIn() bool {
+	return c.Username != "" || slices.Contains(c.Mechanisms, "EXTERNAL")
 }
 
 // Certificate is ours as a TLS client.

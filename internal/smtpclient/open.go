@@ -203,13 +203,17 @@ func tlsFailure(f *mta.Failure) *mta.Failure {
 // TLS is required: opportunistic encryption to anyone beats none (RFC 7435).
 func (s *Session) handshake(ctx context.Context) *mta.Failure {
 	verify := s.opt.TLS == mta.TLSRequired || s.opt.TLS == mta.TLSImplicit
-	conn := tls.Client(s.raw, &tls.Config{
+	conf := &tls.Config{
 		ServerName:         s.opt.Host,
 		InsecureSkipVerify: !verify,
 		MinVersion:         tls.VersionTLS12,
 		RootCAs:            s.opt.RootCAs,
 		ClientSessionCache: s.opt.SessionCache,
-	})
+	}
+	if s.opt.Certificate != nil {
+		s.show(conf, s.opt.Certificate)
+	}
+	conn := tls.Client(s.raw, conf)
 	start := time.Now()
 	err := s.raw.SetDeadline(start.Add(s.opt.cap(waitTLS)))
 	if err == nil {
@@ -226,6 +230,13 @@ func (s *Session) handshake(ctx context.Context) *mta.Failure {
 		s.opt.Observe(Step{Stage: mta.StageTLS, TLS: s.secure})
 	}
 	return nil
+}
+
+// show offers a client certificate, whatever authorities the server names.
+func (s *Session) show(conf *tls.Config, c *mta.Certificate) {
+	conf.ClientSessionCache = nil
+	pair := &tls.Certificate{Certificate: c.Chain, PrivateKey: c.Key}
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 }
 
 func tlsFacts(c tls.ConnectionState, verified bool) mta.TLSFacts {

@@ -20,8 +20,11 @@ type Options struct {
 	TLS mta.TLSRequirement
 	// RootCAs verify the server when TLS is required; nil means the system's.
 	RootCAs *x509.CertPool
-	// SessionCache, when set, resumes TLS sessions.
+	// SessionCache, when set, resumes TLS sessions. It is not used with
+	// Certificate: who resumes a session is not asked who he is.
 	SessionCache tls.ClientSessionCache
+	// Certificate is shown when the server asks for one; nil: none.
+	Certificate *mta.Certificate
 	// NeedESMTP forbids the fallback to HELO: the mail to be sent, or AUTH,
 	// needs an extension. TLSRequired forbids it by itself.
 	NeedESMTP bool
