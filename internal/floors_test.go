@@ -60,6 +60,7 @@ var floors = map[string]int{
 	"internal/submit/pickup":   2,
 	"internal/submit/httpapi":  2,
 	"internal/submit/smtpd":    2,
+	"internal/suppress":        2,
 	"internal/journal":         2,
 	"internal/doctor":          2,
 
@@ -89,6 +90,7 @@ var neighbours = map[[2]string]string{
 	{"internal/rest", "internal/submit"}:                    "a refusal of intake is told as a problem",
 	{"internal/submit/httpapi", "internal/rest"}:            "a door registers its operations",
 	{"internal/submit/dropin", "internal/rest"}:             "a door registers its operations",
+	{"internal/suppress", "internal/rest"}:                  "the list registers its operations",
 	{"internal/events", "internal/rest"}:                    "the feed registers its operations",
 	{"internal/submit/dropin", "internal/rest"}:             "endpoints are registered and refuse as the others do",
 	{"internal/submit/dropin", "internal/submit/httpapi"}:   "requests of other shapes become messages of that door",

@@ -17,6 +17,8 @@ const (
 	ScopeRead Scope = "read"
 	// ScopeControl gives orders about one's own mail in the queue.
 	ScopeControl Scope = "control"
+	// ScopeSuppress reads and changes the suppression list.
+	ScopeSuppress Scope = "suppress"
 	// ScopeAdmin allows everything, and with everybody's mail.
 	ScopeAdmin Scope = "admin"
 )

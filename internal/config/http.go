@@ -65,7 +65,7 @@ func optionalEndpoint() kind[netip.AddrPort] {
 
 // scopeWords are the scopes of users.
 var scopeWords = words[account.Scope]{
-	{"send", account.ScopeSend}, {"read", account.ScopeRead}, {"control", account.ScopeControl}, {"admin", account.ScopeAdmin},
+	{"send", account.ScopeSend}, {"read", account.ScopeRead}, {"control", account.ScopeControl}, {"suppress", account.ScopeSuppress}, {"admin", account.ScopeAdmin},
 }
 
 // keyHash is the hash of an HTTP key.

@@ -22,8 +22,8 @@ var httpFiles = []badFile{
 	{"the key itself", host + "[[user]]\nname = \"a\"\nfrom = [\"*\"]\nkey = \"mo_secret\"\n", []string{`f:5:7: [[user]] key: is not the hash of a key (` + "`mailout config key`" + ` makes one)`}},
 	{"one key twice", host + "[[user]]\nname = \"a\"\nfrom = [\"*\"]\nkey = \"" + webKey + "\"\n[[user]]\nname = \"b\"\nfrom = [\"*\"]\nkey = \"" + webKey + "\"\n", []string{`f:9:7: [[user]] key: is that of the user on line 5 too (make one for each)`}},
 	{"scopes", host + "[[user]]\nname = \"a\"\nfrom = [\"*\"]\nkey = \"" + webKey + "\"\nscopes = [\"sent\", \"root\"]\n[[user]]\nname = \"b\"\nfrom = [\"*\"]\nkey = \"\"\nscopes = []\n", []string{
-		`f:6:11: [[user]] scopes: "sent" is not "send", "read", "control" or "admin" (did you mean "send"?)`,
-		`f:6:19: [[user]] scopes: "root" is not "send", "read", "control" or "admin"`,
+		`f:6:11: [[user]] scopes: "sent" is not "send", "read", "control", "suppress" or "admin" (did you mean "send"?)`,
+		`f:6:19: [[user]] scopes: "root" is not "send", "read", "control", "suppress" or "admin"`,
 		`f:7:1: [[user]] password: is missing, and so is key (` + "`mailout config password` or `mailout config key` makes one)",
 		`f:11:10: [[user]] scopes: is empty (write ["send"])`}},
 }

@@ -131,7 +131,7 @@ func userTable() *table {
 			newKey("key", keyHash(), func(c *Config, i int) *account.Key { return &at(c, i).Key }).
 				is(`""`, "Hash of the user's HTTP key, from `mailout config key`."),
 			newKey("scopes", list(word(scopeWords), 1, len(scopeWords), `["send"]`), func(c *Config, i int) *[]account.Scope { return &at(c, i).Scopes }).
-				is(`["send"]`, "What the user may do: `send` mail and see what became of it, `read` queues and metrics, `control` its own mail in the queue, or `admin`: everything, with everybody's mail."),
+				is(`["send"]`, "What the user may do: `send` mail and see what became of it, `read` queues and metrics, `control` its own mail in the queue, `suppress` addresses, or `admin`: everything, with everybody's mail."),
 		}}
 }
 
