@@ -41,6 +41,7 @@ var floors = map[string]int{
 	"internal/dkim":              1,
 	"internal/dns":               1,
 	"internal/dnsupdate":         1,
+	"internal/lookup":            1,
 	"internal/spool":             1,
 	"internal/spool/conformance": 1,
 	"internal/spool/pebble":      1,
@@ -63,6 +64,7 @@ var floors = map[string]int{
 	"internal/suppress":        2,
 	"internal/journal":         2,
 	"internal/doctor":          2,
+	"internal/warmup":          2,
 
 	"internal/admin":  3,
 	"internal/config": 3,

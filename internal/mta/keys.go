@@ -34,4 +34,6 @@ const (
 	KeyWas         = "was"
 	KeySeen        = "seen"
 	KeyFix         = "fix"
+	KeyProvider    = "provider"
+	KeyDay         = "day"
 )
