@@ -7,7 +7,6 @@ import (
 	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/mta"
-	"mailout/internal/route"
 )
 
 // Reload reads the configuration file again and applies what may change while
@@ -43,7 +42,8 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := route.Check(routeSettings(c)); err != nil {
+	routes, err := d.planner.Prepare(routeSettings(c))
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	next, err := d.pickups.prepare(c)
@@ -62,9 +62,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	if replaced != nil {
 		defer replaced.Stop()
 	}
-	if err := d.planner.Reconfigure(routeSettings(c)); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err) // Check was content
-	}
+	routes.Apply()
 	d.carrier.Reconfigure(settings)
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log

@@ -57,9 +57,10 @@ const (
 	CauseDNS                        // SERVFAIL, time-out or bogus: nobody knows
 	CauseLocal                      // our disk, configuration, memory, file descriptors, network or a shutdown
 	CauseRouter                     // a router's name does not resolve or its credentials are refused
+	CauseRule                       // a rule of the operator's refuses the mail
 )
 
-var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router"}
+var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule"}
 
 // String gives the cause's words.
 func (c Cause) String() string { return causeNames[c] }

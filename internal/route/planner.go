@@ -31,7 +31,10 @@ type Options struct {
 	// Interfaces gives the addresses of this machine, to find ourselves when we
 	// listen on all of them. nil means the system's.
 	Interfaces func() ([]netip.Addr, error)
-	Logger     *slog.Logger // gets warnings about routers that do not resolve; nil means none
+	Logger     *slog.Logger // gets warnings about routers that do not resolve, and tables; nil means none
+	// Secret reads the file of a token (Table.TokenFile). Without it there are no
+	// tables with one.
+	Secret func(file string) (string, error)
 }
 
 // Planner makes routes. It is safe for concurrent use.
@@ -43,88 +46,59 @@ type Planner struct {
 	holds      atomic.Pointer[[]Hold]                      // nil: none
 	reroutes   atomic.Pointer[map[mta.Destination]Reroute] // nil: none
 	vias       vias
+	generation atomic.Uint64 // of the settings compiled last
+	secret     func(file string) (string, error)
+	trouble    map[string]bool // services known to be in trouble; Refresh's
 }
 
 // New makes a planner. It fails when a rule or the router cannot be understood,
-// naming all that is wrong.
+// naming all that is wrong. A table that cannot be read is told in the log, and
+// mail that it may know waits.
 func New(o Options) (*Planner, error) {
-	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger}
+	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, trouble: map[string]bool{}}
 	if p.interfaces == nil {
 		p.interfaces = systemAddresses
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	return p, p.Reconfigure(o.Settings)
-}
-
-// Reconfigure replaces the settings for the calls that follow. On an error the
-// old ones stay.
-func (p *Planner) Reconfigure(s Settings) error {
-	c, err := compile(s)
+	c, err := p.compile(o.Settings)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.settings.Store(c)
-	return nil
+	p.use(c)
+	p.Refresh()
+	return p, nil
 }
 
-// Check reports what New would refuse in settings.
-func Check(s Settings) error {
-	_, err := compile(s)
-	return err
+// compile prepares settings, with the tables that the planner has already.
+func (p *Planner) compile(s Settings) (*compiled, error) {
+	have := tables{secret: p.secret, roots: s.Roots}
+	if before := p.settings.Load(); before != nil {
+		have.before = before.tables.now
+	}
+	c, err := compile(s, have, p.generation.Add(1))
+	if c != nil {
+		c.tables.before = nil
+	}
+	return c, err
 }
 
 // Route decides where mail for a recipient domain goes now: A-labels in lower
-// case or an address literal (other spellings are tolerated). It gives a route
-// whose Targets are not empty, or the failure that every delivery of the domain
-// gets, with StageRoute and one of the causes no domain, no address, null MX,
-// loop, forbidden address, dns, router and local. It takes as long as DNS does;
-// when ctx ends the cause is dns.
-//
-// A direct route is subject to Hold: it may have HeldBy set, or IPv6 not.
+// case or an address literal (other spellings are tolerated). It is PlanFor for
+// mail of the default stream that meets no rule by sender, user or tag, and
+// gives the first route.
 func (p *Planner) Route(ctx context.Context, domain string) (*mta.Route, *mta.Failure) {
-	r, failure := p.decide(ctx, domain)
-	if r != nil && r.Router == "" {
-		p.withhold(r)
-	}
-	return r, failure
+	return p.RouteFor(ctx, mta.Destination{Domain: domain, Stream: mta.DefaultStream})
 }
 
-// decide makes the route without regard to Hold.
-func (p *Planner) decide(ctx context.Context, domain string) (*mta.Route, *mta.Failure) {
-	q, failure := p.plan(domain)
-	if failure != nil {
-		return nil, failure
-	}
-	c := q.c
-	if rule := c.match(q.domain); rule != nil {
-		if rule.relay != nil {
-			return q.byRelay(ctx, rule.relay, rule.matched)
-		}
-		return q.direct(ctx, rule.matched, rule.port, rule.tls)
-	}
-	if c.router == nil {
-		return q.direct(ctx, "direct (default)", c.Port, c.TLS)
-	}
-	matched := at("[router]", c.Router.Line)
-	if c.Router.Use == UseAlways {
-		return q.byRelay(ctx, c.router, matched)
-	}
-	r, failure := q.direct(ctx, "direct (before [router])", c.Port, c.TLS)
-	if failure == nil || !unresolved(failure.Cause) || ctx.Err() != nil {
-		return r, failure
-	}
-	return q.byRelay(ctx, c.router, matched)
-}
-
-// plan begins a call of Route.
-func (p *Planner) plan(domain string) (*plan, *mta.Failure) {
+// plan begins a call of PlanFor.
+func (p *Planner) plan(domain string, c *compiled) (*plan, *mta.Failure) {
 	name, err := ascii(domain)
 	if err != nil {
 		return nil, fail(mta.CauseNoDomain, err, "%q is no domain name", domain)
 	}
-	return &plan{p: p, c: p.settings.Load(), domain: name, now: time.Now()}, nil
+	return &plan{p: p, c: c, domain: name, now: time.Now()}, nil
 }
 
 // unresolved reports the causes that send mail to a router with
@@ -133,11 +107,12 @@ func unresolved(c mta.Cause) bool {
 	return c == mta.CauseNoDomain || c == mta.CauseNoAddress || c == mta.CauseDNS
 }
 
-// plan is one call of Route.
+// plan is one call of PlanFor.
 type plan struct {
 	p      *Planner
 	c      *compiled
 	domain string
+	pool   string // of sources, as a rule names it; empty: none does
 	now    time.Time
 }
 
@@ -145,7 +120,7 @@ type plan struct {
 func (q *plan) route(matched string, hosts []mta.Host, port uint16, tls mta.TLSRequirement) *mta.Route {
 	return &mta.Route{
 		Domain: q.domain, Matched: matched, Hosts: hosts, Port: port, TLS: tls,
-		Sources: q.c.Sources, Helo: q.c.Hostname, Limits: q.c.Limits, IPv6: q.c.IPv6,
+		Pool: q.pool, Sources: q.c.Sources, Helo: q.c.Hostname, Limits: q.c.Limits, IPv6: q.c.IPv6,
 		MaxHosts: q.c.MaxHosts, MaxAddresses: q.c.MaxAddresses,
 	}
 }

@@ -70,34 +70,26 @@ func (p *Planner) rerouted(d mta.Destination) (via, matched string) {
 	return r.To, r.Why
 }
 
-// Variant names the rules that a message meets beyond its destination.
-func (p *Planner) Variant(*mta.Message, mta.Destination) string { return "" }
-
-// PlanFor decides where a destination's mail of one variant goes now.
-func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, _ string) (*mta.Plan, *mta.Failure) {
-	r, failure := p.RouteFor(ctx, d)
-	if failure != nil {
-		return nil, failure
-	}
-	return mta.OnePlan(r), nil
-}
-
-// RouteFor is Route for a destination: with an operator's route, where there is
-// one.
+// RouteFor is PlanFor for mail that meets no rule by sender, user or tag. It
+// gives the first route; where a rule ends the mail's way the failure has the
+// cause rule.
 func (p *Planner) RouteFor(ctx context.Context, d mta.Destination) (*mta.Route, *mta.Failure) {
-	via, matched := p.rerouted(d)
-	if via == "" {
-		return p.Route(ctx, d.Domain)
+	variant := ""
+	if c := p.settings.Load(); c.dependent && d.Via == "" {
+		variant = c.none
 	}
-	r, failure := p.decideVia(ctx, d.Domain, via, matched)
-	if r != nil && r.Router == "" {
-		p.withhold(r)
+	plan, failure := p.PlanFor(ctx, d, variant)
+	switch {
+	case failure != nil:
+		return nil, failure
+	case plan.Stop != nil:
+		return nil, fail(mta.CauseRule, nil, "%s", plan.Stop.Reason)
 	}
-	return r, failure
+	return plan.Routes[0], nil
 }
 
 func (p *Planner) decideVia(ctx context.Context, domain, via, matched string) (*mta.Route, *mta.Failure) {
-	q, failure := p.plan(domain)
+	q, failure := p.plan(domain, p.settings.Load())
 	if failure != nil {
 		return nil, failure
 	}

@@ -273,7 +273,7 @@ func TestTrap31_Ourselves(t *testing.T) {
 func TestTrap31_CutProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		c, err := compile(Settings{Hostname: "us.test", Sources: []mta.Source{{Hostname: "Too.us.test"}}})
+		c, err := compile(Settings{Hostname: "us.test", Sources: []mta.Source{{Hostname: "Too.us.test"}}}, tables{}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -36,24 +37,10 @@ type Settings struct {
 	MaxAddresses    int    // delivery.addresses; 0 means 10
 	TLS             mta.TLSRequirement
 	Limits          mta.Limits // of every route, until shaping gives others
-	Rules           []Rule     // [[route]] in order; the first match wins
+	Rules           []Rule     // [[route]] in order; the first match wins; at most MaxRules
 	Router          Router     // [router]
-}
-
-// Rule is one [[route]].
-type Rule struct {
-	// Domains are patterns, without regard to case: "near.example" is that
-	// domain alone; "*.partner.example" and ".partner.example" are everything
-	// under it but not itself; "*" is everything. An address literal
-	// ("[192.0.2.1]") is compared as text. Unicode names match their A-labels.
-	Domains []string
-	// Host is "direct", or where the mail goes: a name, an address, "[host]"
-	// or "[address]", each also with ":port". A host's addresses are looked up;
-	// its MX records never are, so the brackets change nothing.
-	Host string
-	Port uint16              // 0: the one in Host, else Settings.Port
-	TLS  *mta.TLSRequirement // nil: Settings.TLS
-	Line int                 // in the configuration file, for explanations; 0: unknown
+	// Roots verify the services of tables; nil: the system's.
+	Roots *x509.CertPool
 }
 
 // Use says when a router carries mail.
@@ -78,23 +65,20 @@ type Router struct {
 	Line int // in the configuration file; 0: unknown
 }
 
-// compiled are settings in the form that Route works with. Immutable.
+// compiled are settings in the form that planning works with. Immutable, but for
+// what tables learn.
 type compiled struct {
 	Settings
 	router *relay // nil: none
 	rules  []compiledRule
-	// exact and under give the lowest rule for a domain and for everything
-	// under a domain; all the one for "*" (len(rules) when there is none).
-	exact, under map[string]int
-	all          int
-	ourNames     map[string]bool
-}
-
-type compiledRule struct {
-	matched string // "[[route]] 2 (line 31)"
-	relay   *relay // nil: direct
-	tls     mta.TLSRequirement
-	port    uint16
+	index  *index
+	// dependent: some rule looks at messages.
+	dependent bool
+	none      string // the variant of messages for which none of those holds: the generation
+	unmatched target // of mail without a rule
+	tables    tables
+	ourNames  map[string]bool
+	past      atomic.Pointer[compiled] // the settings before; nil: none, or forgotten
 }
 
 // relay is a configured host, parsed.
@@ -109,7 +93,7 @@ type relay struct {
 }
 
 // compile checks settings and prepares them. The error joins everything wrong.
-func compile(s Settings) (*compiled, error) {
+func compile(s Settings, have tables, generation uint64) (*compiled, error) {
 	if s.Port == 0 {
 		s.Port = smtpPort
 	}
@@ -119,22 +103,17 @@ func compile(s Settings) (*compiled, error) {
 	if s.MaxAddresses <= 0 {
 		s.MaxAddresses = mta.DefaultMaxAddresses
 	}
-	c := &compiled{Settings: s, exact: map[string]int{}, under: map[string]int{}, all: len(s.Rules), ourNames: map[string]bool{}}
+	c := &compiled{Settings: s, tables: have, none: strconv.FormatUint(generation, 36), ourNames: map[string]bool{}}
 	for _, name := range append([]string{s.Hostname}, sourceNames(s.Sources)...) {
 		if name != "" {
 			c.ourNames[lower(name)] = true
 		}
 	}
 	var errs []error
-	for i := range s.Rules {
-		if err := c.addRule(i, &s.Rules[i]); err != nil {
-			errs = append(errs, fmt.Errorf("[[route]] %d: %w", i+1, err))
-		}
-	}
 	if err := c.setRouter(&s.Router); err != nil {
 		errs = append(errs, fmt.Errorf("[router]: %w", err))
 	}
-	return c, errors.Join(errs...)
+	return c, errors.Join(append(errs, c.addRules()...)...)
 }
 
 func sourceNames(sources []mta.Source) []string {
@@ -160,82 +139,6 @@ func (c *compiled) setRouter(r *Router) error {
 	}
 	c.router.tls = r.TLS
 	return nil
-}
-
-func (c *compiled) addRule(i int, r *Rule) error {
-	rule := compiledRule{matched: at("[[route]] "+strconv.Itoa(i+1), r.Line), tls: c.TLS, port: c.Port}
-	if r.TLS != nil {
-		rule.tls = *r.TLS
-	}
-	if r.Host == Direct {
-		if r.Port != 0 {
-			rule.port = r.Port
-		}
-	} else {
-		host, err := parseRelay(r.Host, r.Port, c.Port)
-		if err != nil {
-			return err
-		}
-		host.tls = rule.tls
-		rule.relay = host
-	}
-	c.rules = append(c.rules, rule)
-	if len(r.Domains) == 0 {
-		return errors.New("domains: there is none")
-	}
-	for _, pattern := range r.Domains {
-		if err := c.addPattern(i, pattern); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *compiled) addPattern(i int, pattern string) error {
-	if pattern == "*" {
-		c.all = min(c.all, i)
-		return nil
-	}
-	into := c.exact
-	rest, sub := strings.CutPrefix(pattern, "*.")
-	if !sub {
-		rest, sub = strings.CutPrefix(pattern, ".")
-	}
-	if sub {
-		into = c.under
-	}
-	name, err := ascii(rest)
-	if err != nil || strings.Contains(name, "*") || sub && isLiteral(name) {
-		return fmt.Errorf("domains: %q is no pattern (write near.example, *.partner.example or *)", pattern)
-	}
-	if _, earlier := into[name]; !earlier {
-		into[name] = i
-	}
-	return nil
-}
-
-// match gives the first rule for a domain, or nil.
-func (c *compiled) match(domain string) *compiledRule {
-	best := c.all
-	if i, ok := c.exact[domain]; ok {
-		best = min(best, i)
-	}
-	if len(c.under) > 0 && !isLiteral(domain) {
-		for rest := domain; ; {
-			dot := strings.IndexByte(rest, '.')
-			if dot < 0 {
-				break
-			}
-			rest = rest[dot+1:]
-			if i, ok := c.under[rest]; ok {
-				best = min(best, i)
-			}
-		}
-	}
-	if best >= len(c.rules) {
-		return nil
-	}
-	return &c.rules[best]
 }
 
 // at gives a place in the configuration as people read it.

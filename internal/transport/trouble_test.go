@@ -59,6 +59,7 @@ var judgements = []judged{
 	{row: "null MX", f: caused(mta.StageRoute, mta.CauseNullMX), class: permanent, scope: ofSite, status: "5.1.10"},
 	{row: "mail loops back", f: caused(mta.StageRoute, mta.CauseLoop), class: permanent, scope: ofSite, status: "5.4.6"},
 	{row: "only forbidden addresses", f: caused(mta.StageRoute, mta.CauseForbiddenAddr), class: permanent, scope: ofSite, status: "5.4.4"},
+	{row: "refused by a rule", f: caused(mta.StageRoute, mta.CauseRule), class: permanent, scope: ofMessage, status: "5.7.1"},
 	{row: "DNS trouble", f: caused(mta.StageRoute, mta.CauseDNS), class: temporary, scope: ofUs, status: "4.4.3"},
 
 	{row: "local trouble at connecting", f: caused(mta.StageConnect, mta.CauseLocal), at: v4, class: temporary, scope: ofUs, status: "4.3.0", onward: true},
