@@ -42,6 +42,8 @@ type MXConfig struct {
 	// Users, when not nil, are the only recipients that exist (whole address,
 	// lower case); others get 550 5.1.1.
 	Users []string
+	// SASL, when set, is offered under TLS, and mail without it gets 530.
+	SASL *SASL
 	// Rules are the script; see MX.SetRules.
 	Rules []Rule
 	// Discard keeps no messages, only counts (and Remember).
@@ -107,6 +109,7 @@ type Message struct {
 	From          string               // without angle brackets; empty for <>
 	Params        string               // what followed the return path, as given
 	To            []Recipient
+	User          string // who signed in; empty: nobody
 	Data          []byte // dot-unstuffed, byte for byte
 	Chunked       bool   // came by BDAT
 	Reply         string // the final reply, also when it was lost on purpose
@@ -174,6 +177,9 @@ func (m *MX) capabilities(secure bool) string {
 	}
 	if m.cfg.TLS != nil && !secure {
 		lines = append(lines, "STARTTLS")
+	}
+	if m.cfg.SASL != nil && secure {
+		lines = append(lines, "AUTH "+strings.Join(m.cfg.SASL.Mechanisms, " "))
 	}
 	return formatReply("250 " + strings.Join(append(lines, m.cfg.With...), "\n"))
 }

@@ -32,8 +32,9 @@ type session struct {
 
 	helo  string
 	esmtp bool
-	count int // messages accepted
-	mails int // MAIL commands accepted
+	user  string // who signed in
+	count int    // messages accepted
+	mails int    // MAIL commands accepted
 
 	// the transaction
 	open    bool // after MAIL
@@ -137,6 +138,8 @@ func (s *session) command(line string) error {
 		return s.hello(verb, rest, line)
 	case "STARTTLS":
 		return s.startTLS(line)
+	case "AUTH":
+		return s.auth(rest)
 	case "MAIL":
 		return s.mail(rest, line)
 	case "RCPT":

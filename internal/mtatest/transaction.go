@@ -24,6 +24,8 @@ func (s *session) mail(rest, line string) error {
 			return err
 		}
 		return s.flushThen(errEnd)
+	case s.mx.cfg.SASL != nil && s.user == "":
+		return s.say(StageMail, line, "530 5.7.0 authentication required")
 	}
 	if refusal := s.mailParams(params); refusal != "" {
 		return s.say(StageMail, line, refusal)
@@ -376,7 +378,7 @@ func (s *session) accept(reply string) {
 		Seq: s.mx.sequence.Add(1), Session: s.number, InSession: s.count,
 		Local: s.conn.LocalAddr(), Remote: s.conn.RemoteAddr(),
 		Helo: s.helo, ESMTP: s.esmtp, TLS: s.tls,
-		From: s.from, Params: s.params, To: s.to,
+		From: s.from, Params: s.params, To: s.to, User: s.user,
 		Data: data, Chunked: s.chunked, Reply: reply,
 	})
 }

@@ -39,6 +39,7 @@ type attempt struct {
 	some   []mta.Recipient
 	only4  bool // no more IPv6 (trap 33)
 	taken  bool // some host took the message for somebody: it stands in the record
+	routed routed
 }
 
 // state is where a recipient stands in the attempt.
@@ -100,8 +101,8 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 	if at.tx.MaxRecipients <= 0 {
 		at.tx.MaxRecipients = DefaultRecipientsPerMessage
 	}
-	if at.tx.RequireTLS && (at.tls == mta.TLSOpportunistic || at.tls == mta.TLSNone) {
-		at.tls = mta.TLSRequired // RFC 8689 section 4.2.1
+	if (at.tx.RequireTLS || route.Auth != nil) && (at.tls == mta.TLSOpportunistic || at.tls == mta.TLSNone) {
+		at.tls = mta.TLSRequired // RFC 8689 section 4.2.1; and no credentials in clear, whatever was configured
 	}
 	for range d.Recipients {
 		at.states = append(at.states, open)
@@ -218,7 +219,9 @@ func (at *attempt) unresolved(none bool) {
 // visit tries one address and reports whether it is to be visited again.
 func (at *attempt) visit(t *mta.Target) (again bool) {
 	at.w.quit()
-	if f := at.w.connect(at, t); f != nil {
+	f := at.w.connect(at, t)
+	at.routed.met(f)
+	if f != nil {
 		at.strikeAll(f, t)
 		return false
 	}
@@ -309,6 +312,7 @@ func (at *attempt) apply(o *smtpclient.Outcome, died bool, start time.Time) {
 		}
 		if f != nil && told == nil {
 			told = f
+			at.routed.refused(f)
 		}
 		switch {
 		case v.Fate == smtpclient.Delivered:
@@ -427,6 +431,7 @@ func (at *attempt) try(t *mta.Target, f *mta.Failure, start time.Time) {
 func (at *attempt) end() *mta.Attempt {
 	a := at.a
 	at.w.c.settings.Load().bounced(a)
+	at.routed.tell(at.w.c.opt.Routed, at.route)
 	a.End = time.Now()
 	a.Durations.Total = a.End.Sub(a.Start).Milliseconds()
 	at.a, at.d, at.route = nil, nil, nil

@@ -75,12 +75,13 @@ type worker struct {
 }
 
 // sessionKey is everything that a session was chosen by. Another delivery may
-// use the session only when all of it is the same (trap 19). A route has no
-// credentials yet; when it gets them they belong here.
+// use the session only when all of it is the same (trap 19). Credentials are the
+// same when they are the same object: changed ones are another.
 type sessionKey struct {
 	target mta.Target
 	port   uint16
 	tls    mta.TLSRequirement
+	auth   *mta.Credentials
 }
 
 // same compares what matters of two targets: not the preference, nor the
@@ -92,7 +93,7 @@ func same(a, b *mta.Target) bool {
 // fits reports whether the open session may carry a delivery by route.
 func (w *worker) fits(route *mta.Route, at *attempt) bool {
 	if !w.session.Usable() || w.spent(route) ||
-		w.key.port != route.Port || w.key.tls != at.tls ||
+		w.key.port != route.Port || w.key.tls != at.tls || w.key.auth != route.Auth ||
 		at.utf8 && !w.session.Capabilities().SMTPUTF8 {
 		return false
 	}
@@ -184,7 +185,7 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	if w.c.opt.Greeted != nil && at.route.Router == "" {
 		w.c.opt.Greeted(t, s.Local(), s.Hello())
 	}
-	w.keep(s, sessionKey{*t, at.route.Port, at.tls})
+	w.keep(s, sessionKey{*t, at.route.Port, at.tls, at.route.Auth})
 	return nil
 }
 
@@ -202,8 +203,11 @@ func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtp
 		TLS:          tls,
 		RootCAs:      set.RootCAs,
 		SessionCache: set.sessions,
-		NeedESMTP:    at.utf8 || at.tx.RequireTLS,
+		NeedESMTP:    at.utf8 || at.tx.RequireTLS || at.route.Auth != nil && at.route.Auth.SignsIn(),
 		ReplyTimeout: set.ReplyTimeout,
+	}
+	if at.route.Auth != nil {
+		opt.Certificate = at.route.Auth.Certificate
 	}
 	if w.c.opt.Observer != nil {
 		target := *t
@@ -213,7 +217,10 @@ func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtp
 	if f != nil && f.Cause != mta.CauseReply {
 		w.observe(t, smtpclient.Step{Stage: f.Stage}, f)
 	}
-	return s, f
+	if f != nil || at.route.Auth == nil || !at.route.Auth.SignsIn() {
+		return s, f
+	}
+	return w.signIn(s, t, at.route.Auth)
 }
 
 func (w *worker) observe(t *mta.Target, step smtpclient.Step, f *mta.Failure) {

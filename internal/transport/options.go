@@ -39,7 +39,13 @@ type Options struct {
 	// recipient (never a router) said in its last reply to EHLO or HELO, and
 	// from which address we came. It is called by many workers at once and must
 	// be quick.
-	Greeted  func(t *mta.Target, local netip.Addr, hello mta.Reply)
+	Greeted func(t *mta.Target, local netip.Addr, hello mta.Reply)
+	// Routed, when set, is told after each attempt that asked a router for a new
+	// session how that went: nil when one of its hosts took us, credentials and
+	// all, else why the last of them did not. What is our own trouble (a shutdown,
+	// no descriptors) is not told. It is called by many workers at once and must
+	// be quick.
+	Routed   func(route *mta.Route, f *mta.Failure)
 	Settings Settings
 }
 

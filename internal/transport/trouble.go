@@ -188,10 +188,16 @@ var table = []row{
 	// Our own house.
 	{name: "local trouble at connecting", cause: mta.CauseLocal, stages: connect, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), onward: true, says: "cannot be connected to from this machine"},
 	{name: "local trouble", cause: mta.CauseLocal, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), says: "this machine could not carry on"},
+	{name: "no credentials for the router", cause: mta.CauseRouter, stages: auth, class: temporary, scope: ofUs, report: enhanced(4, 7, 0), says: "could not be signed in to"},
 	{name: "router trouble", cause: mta.CauseRouter, class: temporary, scope: ofUs, report: enhanced(4, 3, 5), says: "the router cannot be used"},
 	{name: "router refuses credentials", cause: mta.CauseReply, stages: auth, code: "5xx", class: temporary, scope: ofUs, report: enhanced(5, 7, 8), says: "refused our credentials"},
-	{name: "authentication deferred", cause: mta.CauseReply, stages: auth, class: temporary, scope: ofUs, report: enhanced(4, 7, 0), says: "could not check our credentials"},
+	{name: "router closes at AUTH", cause: mta.CauseReply, stages: auth, code: "421", class: temporary, scope: ofHost, report: enhanced(4, 3, 2), onward: true, hint: true, says: "closed the session"},
+	{name: "authentication deferred", cause: mta.CauseReply, stages: auth, class: temporary, scope: ofUs, report: enhanced(4, 7, 0), onward: true, says: "could not check our credentials"},
+	{name: "router cannot check our credentials", cause: mta.CauseNeed, stages: auth, class: temporary, scope: ofUs, report: enhanced(4, 7, 4), onward: true, says: "cannot be signed in to"},
+	{name: "router does not prove itself", cause: mta.CauseProtocol, stages: auth, class: temporary, scope: ofUs, report: enhanced(4, 7, 0), onward: true, says: "broke the protocol when asked to know us"},
 	{name: "router wants authentication", cause: mta.CauseReply, router: true, stages: anyMail, code: "530", class: temporary, scope: ofUs, report: enhanced(5, 7, 0), says: "wants authentication or TLS before mail"},
+	{name: "router forgot us", cause: mta.CauseReply, router: true, stages: anyMail, code: "535", class: temporary, scope: ofUs, report: enhanced(5, 7, 8), says: "refused our credentials"},
+	{name: "router wants encryption", cause: mta.CauseReply, router: true, stages: anyMail, code: "538", class: temporary, scope: ofUs, report: enhanced(5, 7, 11), says: "wants encryption before mail"},
 	{name: "router closed to strangers", cause: mta.CauseReply, router: true, stages: greeting, code: "5xx", class: temporary, scope: ofUs, report: enhanced(5, 3, 2), onward: true, says: "refused the session"},
 
 	// Before the mail transaction: the host's trouble.
@@ -365,6 +371,8 @@ func reason(f *mta.Failure, at Place, says string) string {
 // evidence is the reply, or what else is known.
 func evidence(f *mta.Failure) string {
 	switch {
+	case f.Reply.Code != 0 && f.Stage == mta.StageAuth && f.Text != "":
+		return f.Reply.String() + " (" + f.Text + ")" // the mechanism, and what it said
 	case f.Reply.Code != 0:
 		return f.Reply.String()
 	case f.Text != "":
