@@ -336,7 +336,7 @@ func (s *site) popIdle() *worker {
 func (l *loop) learn(s *site, d *dest, o *outcome) {
 	switch o.mood {
 	case moodGood:
-		s.ctl.Success()
+		s.ctl.Success(l.now)
 		took := float64(max(o.took.Milliseconds(), 0))
 		if s.pace == 0 {
 			s.pace = took

@@ -6,13 +6,17 @@
 // Controller; a Controller is not safe for concurrent use.
 //
 // Goal: reach what a healthy receiver takes within a few round trips, give way
-// at the first complaint, do not hammer a dead one, and come back quickly.
+// at the first complaint, stay just under what a receiver refuses beyond, do
+// not hammer a dead one, and come back quickly.
 //
-// Method: TCP's. The window starts at two and grows by one with each success
-// (so it doubles a round) up to a threshold, beyond it by one a round. A
-// complaint halves it, once a round: sessions that were open together complain
-// together. A whole round of failures without a success between means dead: no
-// connection but one probe at growing distances, until something answers.
+// Method: TCP's at first. The window of connections starts at two and grows by
+// one with each success (so it doubles a round) up to a threshold, beyond it by
+// one a round. A failure halves it, once a round: sessions that were open
+// together fail together. A whole round of failures without a success between
+// means dead: no connection but one probe at growing distances, until something
+// answers. A connection that is refused while others work says more: how many
+// there may be (connections.go). A message that is refused for the rate says
+// how many may go in a time (pace.go). docs/shaping.md has the whole law.
 //
 // Rejected: fixed limits (wrong for every receiver but one), gains per
 // receiver to be configured (nobody can), and counting refused recipients as
@@ -84,6 +88,10 @@ type Controller struct {
 	probeAt time.Time
 	backoff time.Duration // of the next death or failed probe
 	revived int           // successes since the last revival, up to calm
+
+	top    top    // the connections beyond which one was refused
+	recent recent // what went lately
+	pace   *pacer // nil: it never complained about the rate
 }
 
 // New makes the controller of a site of which nothing is known.
@@ -101,6 +109,7 @@ func (c *Controller) Configure(cfg Config) {
 		c.threshold = limit // it had never been lowered
 	}
 	c.window = max(1, min(c.window, limit))
+	c.top.n = min(c.top.n, c.cfg.Limit)
 	c.threshold = max(1, min(c.threshold, limit))
 	c.backoff = min(max(c.backoff, c.cfg.BackoffMin), c.cfg.BackoffMax)
 }
@@ -128,9 +137,22 @@ func (c *Controller) ProbeAt() time.Time {
 	return c.probeAt
 }
 
-// Success tells that the site answered as a site should: a delivery, or a
-// reply about one recipient or message.
-func (c *Controller) Success() {
+// Success tells that the site answered at now as a site should: a delivery, or
+// a reply about one recipient or message.
+func (c *Controller) Success(now time.Time) {
+	c.answered()
+	c.recent.add(now)
+	if c.pace != nil && c.pace.went(now) {
+		c.pace = nil
+	}
+	if c.deaf > 0 {
+		c.deaf--
+	}
+	c.grow(now)
+}
+
+// answered notes that the site is alive.
+func (c *Controller) answered() {
 	c.failures = 0
 	if c.dead {
 		c.revive()
@@ -140,15 +162,21 @@ func (c *Controller) Success() {
 			c.backoff = c.cfg.BackoffMin
 		}
 	}
-	if c.deaf > 0 {
-		c.deaf--
+}
+
+// grow widens the window by a success: up to where a connection was refused, if
+// one was.
+func (c *Controller) grow(now time.Time) {
+	most := float64(c.cfg.Limit)
+	if c.top.n > 0 {
+		most = min(most, float64(c.top.lift(now, c.window, c.cfg.Limit)))
 	}
 	if c.window < c.threshold {
 		c.window++
 	} else {
 		c.window += 1 / c.window
 	}
-	c.window = min(c.window, float64(c.cfg.Limit))
+	c.window = min(c.window, most)
 }
 
 // revive starts over; the slow start ends where it did, but goes on to at
@@ -157,7 +185,7 @@ func (c *Controller) revive() {
 	c.dead = false
 	c.revived = 0
 	c.deaf = 0
-	c.window = float64(c.cfg.Start) - 1 // the success that revived adds one
+	c.window = float64(c.cfg.Start) - 1 // the answer that revived adds one, if it is a success
 	c.threshold = min(max(c.threshold, 2*float64(c.cfg.Start)), float64(c.cfg.Limit))
 	c.window = max(c.window, 1)
 }
@@ -166,11 +194,19 @@ func (c *Controller) revive() {
 // own network at now; complaint says it for people.
 func (c *Controller) Failure(now time.Time, complaint string) {
 	c.complain = complaint
+	if !c.failed(now) {
+		c.cut(now)
+	}
+}
+
+// failed counts a failure, and reports that there is nothing more to do because
+// the site was dead already.
+func (c *Controller) failed(now time.Time) bool {
 	if c.dead {
 		if !now.Before(c.probeAt) {
 			c.wait(now)
 		}
-		return // else: of a session that was still open
+		return true // else: of a session that was still open
 	}
 	if c.failures == 0 {
 		c.cohort = int(c.window)
@@ -181,7 +217,7 @@ func (c *Controller) Failure(now time.Time, complaint string) {
 		c.since = now
 		c.wait(now)
 	}
-	c.cut(now)
+	return false
 }
 
 // wait plans the next probe and doubles the wait after it.
@@ -208,11 +244,25 @@ func (c *Controller) Neutral(now time.Time) {
 	if c.dead && !now.Before(c.probeAt) {
 		c.probeAt = now.Add(max(c.backoff/2, c.cfg.BackoffMin))
 	}
+	if c.pace != nil {
+		c.pace.nothing(now)
+	}
 }
 
-// Explain says in one sentence why Allowed is what it is at now.
+// Explain says in one sentence why Allowed and Pace are what they are at now.
 func (c *Controller) Explain(now time.Time) string {
+	text := c.explain(now)
+	if c.pace != nil {
+		if pace := c.pace.explain(now); pace != "" {
+			text += "; " + pace
+		}
+	}
+	return text
+}
+
+func (c *Controller) explain(now time.Time) string {
 	limit := strconv.Itoa(c.cfg.Limit)
+	window := strconv.Itoa(int(c.window))
 	switch {
 	case c.dead && now.Before(c.probeAt):
 		return "failing since " + clock(c.since) + ", one probe at " + clock(c.probeAt) + ": " + c.complain
@@ -220,10 +270,12 @@ func (c *Controller) Explain(now time.Time) string {
 		return "failing since " + clock(c.since) + ", one probe now: " + c.complain
 	case int(c.window) >= c.cfg.Limit:
 		return "the limit of " + limit + " connections"
+	case c.top.n > 0 && int(c.window) >= c.top.n:
+		return window + " of " + limit + " connections, one more was refused at " + clock(c.top.found) + ": " + c.top.complain
 	case !c.cutAt.IsZero():
-		return strconv.Itoa(int(c.window)) + " of " + limit + " connections, halved at " + clock(c.cutAt) + ": " + c.complain
+		return window + " of " + limit + " connections, halved at " + clock(c.cutAt) + ": " + c.complain
 	}
-	return strconv.Itoa(int(c.window)) + " of " + limit + " connections, one more with each success"
+	return window + " of " + limit + " connections, one more with each success"
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05Z") }

@@ -78,7 +78,7 @@ func play(t *testing.T, script string) string {
 		for range n {
 			switch f[0] {
 			case "ok":
-				c.Success()
+				c.Success(now)
 			case "fail":
 				c.Failure(now, strings.Join(f[2:], " "))
 			case "none":
@@ -105,7 +105,7 @@ func TestRampReachesTwentyInEighteenSuccesses(t *testing.T) {
 	t.Parallel()
 	c := New(Config{})
 	for range 18 {
-		c.Success()
+		c.Success(t0)
 	}
 	if got := c.Allowed(t0); got != 20 {
 		t.Fatalf("allowed %d", got)
@@ -131,12 +131,12 @@ func TestTrap40DeadSiteIsProbedByOneThenRamps(t *testing.T) {
 		}
 		c.Failure(now, "connection refused")
 	}
-	c.Success()
+	c.Success(now)
 	if c.Allowed(now) != 2 {
 		t.Fatalf("after the revival: %d", c.Allowed(now))
 	}
 	for range 2 {
-		c.Success()
+		c.Success(now)
 	}
 	if c.Allowed(now) != 4 {
 		t.Fatalf("ramp: %d", c.Allowed(now))
@@ -155,7 +155,7 @@ func TestBoundsHold(t *testing.T) {
 		for range rapid.IntRange(1, 200).Draw(t, "events") {
 			switch rapid.IntRange(0, 4).Draw(t, "event") {
 			case 0, 1:
-				c.Success()
+				c.Success(now)
 			case 2:
 				c.Failure(now, "no")
 			case 3:
