@@ -29,9 +29,9 @@ hostname = "B.example.com"
 func TestPoolMembers(t *testing.T) {
 	t.Parallel()
 	for pool, want := range map[string]string{
-		`sources = ["192.0.2.10"]`:                                    "192.0.2.10*3",
-		`sources = ["b.example.com"]`:                                 "192.0.2.11*1 2001:db8::11*1",
-		`sources = ["2001:DB8::11", "A.example.com"]`:                 "2001:db8::11*1 192.0.2.10*3",
+		`sources = ["192.0.2.10"]`:                                     "192.0.2.10*3",
+		`sources = ["b.example.com"]`:                                  "192.0.2.11*1 2001:db8::11*1",
+		`sources = ["2001:DB8::11", "A.example.com"]`:                  "2001:db8::11*1 192.0.2.10*3",
 		"sources = [\"192.0.2.10\", \"b.example.com\"]\nweights=[7,2]": "192.0.2.10*7 192.0.2.11*2 2001:db8::11*2",
 	} {
 		c, err := Parse("f", []byte(threeSources+"[[pool]]\nname = \"x\"\n"+pool+"\n"))

@@ -30,7 +30,7 @@ func dnsOptions(c *config.Config) dns.Options {
 
 func routeSettings(c *config.Config) route.Settings {
 	s := route.Settings{
-		Hostname: c.Hostname, Sources: c.LocalSources(),
+		Hostname: c.Hostname,
 		Port: c.Delivery.Port, IPv6: c.Delivery.IPv6, PrivateNetworks: c.Delivery.PrivateNetworks,
 		MaxHosts: c.Delivery.Hosts, MaxAddresses: c.Delivery.Addresses,
 		TLS:    c.TLS.Outbound,
@@ -48,7 +48,7 @@ func routeSettings(c *config.Config) route.Settings {
 			s.Router.Use = route.UseUnresolved
 		}
 	}
-	return s
+	return withPools(s, c)
 }
 
 func routeRule(r config.Route) route.Rule {

@@ -16,8 +16,16 @@ type Plan struct {
 	Routes []*Route
 	// Stop says that a rule ends the mail's way here.
 	Stop *Stop
+	// LeftOut are sources of the pool that no route uses now.
+	LeftOut []LeftOut
 	// Expires is when to ask again.
 	Expires time.Time
+}
+
+// LeftOut is a source that a plan does not use.
+type LeftOut struct {
+	Source Source
+	Why    string // one sentence
 }
 
 // OnePlan is the plan of a single route.

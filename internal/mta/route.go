@@ -126,8 +126,16 @@ type Route struct {
 // Target is one address to try.
 type Target struct {
 	Host   Host
-	IP     netip.Addr
-	Source Source // Hostname is never empty
+	IP     netip.Addr // zero for a socket
+	Source Source     // Hostname is never empty
+}
+
+// PortOf gives the port of one of the route's hosts.
+func (r *Route) PortOf(h *Host) uint16 {
+	if h.Port != 0 {
+		return h.Port
+	}
+	return r.Port
 }
 
 // SourceKey names where the route comes from, the same for all sites and

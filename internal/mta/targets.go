@@ -12,7 +12,7 @@ const (
 // Targets gives the addresses of one attempt in the order to try them: hosts by
 // preference, shuffled inside one preference (RFC 5321 5.1), the addresses of
 // each host with IPv6 and IPv4 in turn, IPv6 first. Hosts without a usable
-// address do not count.
+// address do not count. A socket is like one address that every source reaches.
 //
 // At most MaxHosts hosts and MaxAddresses addresses are given. Each host gets
 // its first address of either family before any gets its second, so that many
@@ -34,6 +34,9 @@ func (r *Route) Targets(shuffle func(n int, swap func(i, j int))) []Target {
 	out := make([]Target, 0, divide(parts, budget))
 	for i := range parts {
 		p := &parts[i]
+		if p.socket > 0 {
+			out = append(out, Target{Host: *p.host, Source: r.forSocket()})
+		}
 		for j := range max(p.n4, p.n6) {
 			if j < p.n6 {
 				out = append(out, Target{Host: *p.host, IP: p.v6[j], Source: s6})
@@ -51,6 +54,7 @@ type part struct {
 	host   *Host
 	v4, v6 []netip.Addr // usable, in the look-up's order
 	n4, n6 int          // how many of each are tried
+	socket int          // 1 when its socket is tried
 }
 
 // order gives the indices of the hosts, shuffled inside each run of one
@@ -97,7 +101,7 @@ func (r *Route) parts(order []int, use4, use6 bool) []part {
 				p.v6 = append(p.v6, a)
 			}
 		}
-		if len(p.v4)+len(p.v6) > 0 {
+		if len(p.v4)+len(p.v6) > 0 || p.host.Socket != "" {
 			parts = append(parts, p)
 		}
 	}
@@ -112,6 +116,10 @@ func divide(parts []part, budget int) int {
 		before = given
 		for i := range parts {
 			p := &parts[i]
+			if round == 0 && p.host.Socket != "" && given < budget {
+				p.socket = 1
+				given++
+			}
 			if round < len(p.v4) && given < budget {
 				p.n4++
 				given++
@@ -141,4 +149,12 @@ func (r *Route) source(is4 bool) (Source, bool) {
 		return s, true
 	}
 	return Source{}, false
+}
+
+// forSocket gives what is said at a Unix socket: no address is used.
+func (r *Route) forSocket() Source {
+	if len(r.Sources) > 0 && r.Sources[0].Hostname != "" {
+		return Source{Hostname: r.Sources[0].Hostname}
+	}
+	return Source{Hostname: r.Helo}
 }

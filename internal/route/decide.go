@@ -85,7 +85,7 @@ func sooner(a, b time.Time) time.Time {
 func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, variant string) (*mta.Plan, *mta.Failure) {
 	if via, matched := p.rerouted(d); via != "" {
 		r, failure := p.decideVia(ctx, d.Domain, via, matched)
-		return p.planOf(r, failure)
+		return p.planOf(r, failure, d.Stream)
 	}
 	c, list, current, ok := p.under(variant)
 	if !ok {
@@ -99,7 +99,7 @@ func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, variant string
 	if failure != nil {
 		return nil, failure
 	}
-	plan, failure := q.carryOut(ctx, decided)
+	plan, failure := q.carryOut(ctx, decided, d.Stream)
 	if failure != nil {
 		return nil, failure
 	}
@@ -120,18 +120,15 @@ func latest(a, b time.Time) time.Time {
 }
 
 // planOf makes a plan of a route.
-func (p *Planner) planOf(r *mta.Route, failure *mta.Failure) (*mta.Plan, *mta.Failure) {
+func (p *Planner) planOf(r *mta.Route, failure *mta.Failure, stream string) (*mta.Plan, *mta.Failure) {
 	if failure != nil {
 		return nil, failure
 	}
-	if r.Router == "" {
-		p.withhold(r)
-	}
-	return mta.OnePlan(r), nil
+	return p.spread(r, stream)
 }
 
 // carryOut makes the plan of a decision.
-func (q *plan) carryOut(ctx context.Context, d decision) (*mta.Plan, *mta.Failure) {
+func (q *plan) carryOut(ctx context.Context, d decision, stream string) (*mta.Plan, *mta.Failure) {
 	t := d.target
 	q.pool = t.pool
 	switch t.way {
@@ -142,7 +139,8 @@ func (q *plan) carryOut(ctx context.Context, d decision) (*mta.Plan, *mta.Failur
 	case wayFail:
 		return nil, fail(mta.CauseRule, nil, "%s", or(t.text, DefaultText))
 	}
-	return q.p.planOf(q.send(ctx, t, d.matched))
+	r, failure := q.send(ctx, t, d.matched)
+	return q.p.planOf(r, failure, stream)
 }
 
 func or(text, otherwise string) string {

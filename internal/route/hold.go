@@ -18,12 +18,12 @@ type Hold struct {
 // never held.
 func (p *Planner) Hold(holds []Hold) { p.holds.Store(&holds) }
 
-// withhold marks a fresh direct route. Where only IPv6 is held, IPv4 carries
+// withhold marks a fresh route, if it is direct. Where only IPv6 is held, IPv4 carries
 // the mail if the hosts have it. The other way round the mail waits: nobody
 // knows that IPv6, which most machines have only in name, would do better.
 func (p *Planner) withhold(r *mta.Route) {
 	holds := p.holds.Load()
-	if holds == nil || len(*holds) == 0 {
+	if holds == nil || len(*holds) == 0 || r.Router != "" {
 		return
 	}
 	for _, h := range *holds {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +44,7 @@ type Planner struct {
 	settings   atomic.Pointer[compiled]
 	holds      atomic.Pointer[[]Hold]                      // nil: none
 	reroutes   atomic.Pointer[map[mta.Destination]Reroute] // nil: none
+	down       atomic.Pointer[map[netip.Addr]string]       // nil: none
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)
@@ -120,16 +120,13 @@ type plan struct {
 func (q *plan) route(matched string, hosts []mta.Host, port uint16, tls mta.TLSRequirement) *mta.Route {
 	return &mta.Route{
 		Domain: q.domain, Matched: matched, Hosts: hosts, Port: port, TLS: tls,
-		Pool: q.pool, Sources: q.c.Sources, Helo: q.c.Hostname, Limits: q.c.Limits, IPv6: q.c.IPv6,
+		Pool: q.pool, Helo: q.c.Hostname, Limits: q.c.Limits, IPv6: q.c.IPv6,
 		MaxHosts: q.c.MaxHosts, MaxAddresses: q.c.MaxAddresses,
 	}
 }
 
-// finish gives the route when it has something to try from here.
+// finish completes a route but for its source.
 func (q *plan) finish(r *mta.Route, expires time.Time) (*mta.Route, *mta.Failure) {
-	if len(r.Targets(nil)) == 0 {
-		return nil, fail(mta.CauseLocal, nil, "no address of %s can be reached from the configured sources (delivery.ipv6 = %t, %d [[source]])", r.Hosts[0].Name, q.c.IPv6, len(q.c.Sources))
-	}
 	r.Provider = provider(r)
 	r.Expires = clamp(expires, q.now.Add(minLife), q.now.Add(maxLife))
 	return r, nil
@@ -143,57 +140,6 @@ func clamp(t, least, most time.Time) time.Time {
 		return most
 	}
 	return t
-}
-
-// byRelay makes the route to a configured host. Its MX records are never
-// looked up. Whatever is wrong with it is the operator's to mend, so every
-// failure has CauseRouter, which defers mail (TRAPS 34).
-func (q *plan) byRelay(ctx context.Context, to *relay, matched string) (*mta.Route, *mta.Failure) {
-	host := mta.Host{Name: to.name, Addresses: []netip.Addr{to.addr}}
-	expires := q.now.Add(maxLife)
-	if to.name == "" {
-		host.Name = to.addr.String()
-	} else {
-		a, err := q.addresses(ctx, to.name)
-		if err != nil {
-			q.alarm(to, err)
-			return nil, fail(mta.CauseRouter, err, "router %s: %v", to.text, err)
-		}
-		host.Addresses, host.Secure, expires = a.Records, a.Secure, a.Expires
-	}
-	listening := q.c.listening(to.port, q.p.interfaces)
-	var why string
-	host.Addresses, why = keep(host.Addresses, func(a netip.Addr) string {
-		if listening.has(a) {
-			return "where we listen ourselves"
-		}
-		return refused(a, true)
-	})
-	if len(host.Addresses) == 0 {
-		return nil, fail(mta.CauseRouter, nil, "router %s: %s", to.text, why)
-	}
-	r := q.route(matched, []mta.Host{host}, to.port, to.tls)
-	r.Router = to.text
-	r.Site = q.c.site("router:"+bracketed(host.Name), to.port, to.tls, smtpPort)
-	return q.finish(r, expires)
-}
-
-// bracketed sets an IPv6 address apart from the port that may follow it.
-func bracketed(host string) string {
-	if strings.Contains(host, ":") {
-		return "[" + host + "]"
-	}
-	return host
-}
-
-// alarm tells the operator, not more than once a minute, that a router cannot be
-// found: its mail waits and nothing else would say so.
-func (q *plan) alarm(to *relay, err error) {
-	last := to.warned.Load()
-	if q.now.UnixNano()-last < int64(warnEvery) || !to.warned.CompareAndSwap(last, q.now.UnixNano()) {
-		return
-	}
-	q.p.log.Warn("the router's name does not resolve; its mail waits", mta.KeyHost, to.text, mta.KeyError, err)
 }
 
 // addresses asks for the families in use. Without IPv6 only A is asked for.

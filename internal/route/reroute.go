@@ -37,7 +37,7 @@ func ParseVia(text string) (string, error) {
 	if via == ViaDirect || via == ViaRouter {
 		return via, nil
 	}
-	if len(via) > mta.MaxVia || !mta.Printable(via) {
+	if len(via) > mta.MaxVia || !mta.Printable(via) || strings.Contains(via, bySocket) {
 		return "", fmt.Errorf("host: this is neither a host name nor an address")
 	}
 	_, err := parseRelay(via, 0, smtpPort)

@@ -31,10 +31,9 @@ type Rule struct {
 	Tags    []string // of mta.Message.Tags
 
 	// Host is "direct", "router" (that of Settings, whatever its use), or where
-	// the mail goes: a name, an address, "[host]" or "[address]", each also with
-	// ":port". A host's addresses are looked up; its MX records never are, so the
-	// brackets change nothing. Empty with only Pool: as without the rule.
+	// the mail goes, as [Peers] says. Empty with only Pool: as without the rule.
 	Host string
+	Peers
 	Port uint16              // 0: the one in Host, else Settings.Port
 	TLS  *mta.TLSRequirement // nil: Settings.TLS
 	Pool string              // of sources; empty: as without the rule
@@ -102,6 +101,7 @@ type compiledRule struct {
 	dependent bool
 	alone     string // the variant that notes this rule alone
 	port      uint16 // Rule.Port, for the hosts of its table
+	peers     Peers  // what the rule says of them, but Hosts
 
 	mu struct {
 		sync.Mutex
@@ -147,6 +147,7 @@ func (c *compiled) addRules() (errs []error) {
 func (c *compiled) addRule(i int, r *Rule) error {
 	rule := &c.rules[i]
 	rule.matched, rule.port = at("[[route]] "+strconv.Itoa(i+1), r.Line), r.Port
+	rule.peers = Peers{Protocol: r.Protocol, Helo: r.Helo, Limits: r.Limits}
 	if err := c.setTarget(rule, r); err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func (c *compiled) addRule(i int, r *Rule) error {
 // setTarget reads where the rule sends mail.
 func (c *compiled) setTarget(rule *compiledRule, r *Rule) error {
 	given := 0
-	for _, is := range []bool{r.Host != "" || r.Pool != "", r.Action != ActionNone, r.Table.Source != ""} {
+	for _, is := range []bool{r.Host != "" || len(r.Hosts) > 0 || r.Pool != "", r.Action != ActionNone, r.Table.Source != ""} {
 		if is {
 			given++
 		}
@@ -198,21 +199,26 @@ func (c *compiled) setTarget(rule *compiledRule, r *Rule) error {
 	case r.Action != ActionNone:
 		rule.target.way = actionWay(r.Action)
 		return nil
-	case r.Host == "":
+	case r.Host == "" && len(r.Hosts) == 0:
 		return nil
 	}
-	return c.setHost(&rule.target, r.Host, r.Port)
+	return c.setHost(&rule.target, r.Host, r.Port, &r.Peers)
 }
 
 // checkPool says why a pool cannot be used; nil for none.
-func (c *compiled) checkPool(string) error { return nil }
+func (c *compiled) checkPool(name string) error {
+	if _, there := c.pools[name]; there || name == DefaultPool {
+		return nil
+	}
+	return fmt.Errorf("pool: there is no pool %q", name)
+}
 
 func actionWay(a Action) way {
 	return [...]way{ActionHold: wayHold, ActionDiscard: wayDiscard, ActionFail: wayFail}[a]
 }
 
 // setHost reads a host as Rule has it.
-func (c *compiled) setHost(t *target, host string, port uint16) error {
+func (c *compiled) setHost(t *target, host string, port uint16, peers *Peers) error {
 	switch host {
 	case Direct:
 		t.way = wayDirect
@@ -227,13 +233,10 @@ func (c *compiled) setHost(t *target, host string, port uint16) error {
 		}
 		return nil
 	}
-	to, err := parseRelay(host, port, c.Port)
-	if err != nil {
-		return err
-	}
-	to.tls = t.tls
-	t.way, t.relay = wayHost, to
-	return nil
+	var err error
+	t.way = wayHost
+	t.relay, err = peers.relay(host, port, c.Port, t.tls)
+	return err
 }
 
 // domainKeys reads patterns of domains: a domain as it is, ".domain" for what is

@@ -26,7 +26,12 @@ const (
 // Settings are what the operator configured. They are read-only once given.
 type Settings struct {
 	Hostname string       // our name: the EHLO name without sources, and ourselves in MX sets
-	Sources  []mta.Source // local addresses and the EHLO names used from them; none: the system chooses
+	Sources  []mta.Source // all addresses that mail goes out from, with their EHLO names; none: the system chooses
+	// Pools are some of them, by name. The one named "" carries what names none;
+	// when it is not there it has all Sources, of one weight.
+	Pools []Pool
+	// StreamPools are the pools of streams' mail, by stream.
+	StreamPools map[string]string
 	// Listen are the addresses that we accept mail on, to find ourselves in MX
 	// sets. An unspecified address stands for all of this machine's.
 	Listen          []netip.AddrPort
@@ -58,7 +63,8 @@ const (
 
 // Router is a smart host.
 type Router struct {
-	Host string // as in Rule, without "direct"; empty or "none": there is no router
+	Host string // as in Rule, without "direct"; empty or "none": there is no router, but for Hosts
+	Peers
 	Port uint16 // 0: the one in Host, else 25, with TLSImplicit 465
 	Use  Use
 	TLS  mta.TLSRequirement
@@ -78,18 +84,8 @@ type compiled struct {
 	unmatched target // of mail without a rule
 	tables    tables
 	ourNames  map[string]bool
+	pools     map[string][]member
 	past      atomic.Pointer[compiled] // the settings before; nil: none, or forgotten
-}
-
-// relay is a configured host, parsed.
-type relay struct {
-	text string     // as configured
-	name string     // to look up; empty when addr is given
-	addr netip.Addr // zero when name is given
-	port uint16
-	tls  mta.TLSRequirement
-
-	warned atomic.Int64 // when the operator was told that it does not resolve, Unix nanoseconds
 }
 
 // compile checks settings and prepares them. The error joins everything wrong.
@@ -109,6 +105,7 @@ func compile(s Settings, have tables, generation uint64) (*compiled, error) {
 			c.ourNames[lower(name)] = true
 		}
 	}
+	c.pools = makePools(&s)
 	var errs []error
 	if err := c.setRouter(&s.Router); err != nil {
 		errs = append(errs, fmt.Errorf("[router]: %w", err))
@@ -125,20 +122,12 @@ func sourceNames(sources []mta.Source) []string {
 }
 
 func (c *compiled) setRouter(r *Router) error {
-	if r.Host == "" || r.Host == "none" {
+	if len(r.Hosts) == 0 && (r.Host == "" || r.Host == "none") {
 		return nil
 	}
-	fallback := uint16(smtpPort)
-	if r.TLS == mta.TLSImplicit {
-		fallback = smtpsPort
-	}
 	var err error
-	c.router, err = parseRelay(r.Host, r.Port, fallback)
-	if err != nil {
-		return err
-	}
-	c.router.tls = r.TLS
-	return nil
+	c.router, err = r.relay(r.Host, r.Port, smtpPort, r.TLS)
+	return err
 }
 
 // at gives a place in the configuration as people read it.
@@ -147,59 +136,6 @@ func at(what string, line int) string {
 		return what + " (line " + strconv.Itoa(line) + ")"
 	}
 	return what
-}
-
-// parseRelay reads a configured host. A port may stand in it or beside it, or
-// in both when they agree.
-func parseRelay(text string, port, fallback uint16) (*relay, error) {
-	r := &relay{text: text, port: port}
-	host, in, err := splitPort(text)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case in != 0 && port != 0 && in != port:
-		return nil, fmt.Errorf("host: %q has another port than port = %d", text, port)
-	case in != 0:
-		r.port = in
-	case port == 0:
-		r.port = fallback
-	}
-	if addr, err := netip.ParseAddr(strings.TrimPrefix(host, "IPv6:")); err == nil {
-		r.addr = addr.Unmap()
-		if n := mta.NetworkOf(r.addr); n.Impossible() {
-			return nil, fmt.Errorf("host: %s is %s", addr, n)
-		}
-		return r, nil
-	}
-	if r.name, err = ascii(host); err != nil || strings.ContainsFunc(r.name, notInName) || r.name == Direct {
-		return nil, fmt.Errorf("host: %q is neither a host name nor an address", text)
-	}
-	return r, nil
-}
-
-// splitPort takes brackets and port off a configured host.
-func splitPort(text string) (host string, port uint16, err error) {
-	host, after := text, ""
-	switch {
-	case strings.HasPrefix(text, "["):
-		end := strings.IndexByte(text, ']')
-		if end < 0 {
-			return "", 0, fmt.Errorf("host: %q lacks its closing bracket", text)
-		}
-		host, after = text[1:end], text[end+1:]
-	case strings.Count(text, ":") == 1:
-		colon := strings.IndexByte(text, ':')
-		host, after = text[:colon], text[colon:]
-	}
-	if after == "" {
-		return host, 0, nil
-	}
-	n, err := strconv.ParseUint(strings.TrimPrefix(after, ":"), 10, 16)
-	if err != nil || n == 0 || after[0] != ':' {
-		return "", 0, fmt.Errorf("host: %q has no port between 1 and 65535 after its colon", text)
-	}
-	return host, uint16(n), nil
 }
 
 // ascii gives a domain as it is compared and asked for: A-labels in lower case

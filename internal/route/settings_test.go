@@ -40,9 +40,9 @@ func TestRelayForms(t *testing.T) {
 		r, err := parseRelay(c.text, c.port, 25)
 		got := ""
 		if err == nil {
-			got = r.name
+			got = r.peers[0].name
 			if got == "" {
-				got = r.addr.String()
+				got = r.peers[0].addr.String()
 			}
 			got += " " + fmt.Sprint(r.port)
 		}
@@ -142,7 +142,7 @@ func TestSiteNames(t *testing.T) {
 
 // FuzzRelay: any configured host is refused or is asked for as what it says.
 func FuzzRelay(f *testing.F) {
-	for _, s := range []string{"smart.test:587", "[IPv6:2001:db8::1]:25", "192.0.2.1", "[a]:", "::", "a:1:2", "é.test"} {
+	for _, s := range []string{"smart.test:587", "[IPv6:2001:db8::1]:25", "192.0.2.1", "[a]:", "::", "a:1:2", "é.test", "mx:a.test:587", "unix:/run/lmtp", "a|b:26", "mx:192.0.2.1", "|"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -150,8 +150,16 @@ func FuzzRelay(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r.port == 0 || (r.name == "") != r.addr.IsValid() || strings.ContainsAny(r.name, " :[]\r\n") {
-			t.Errorf("%q: %+v", s, r)
+		for _, p := range r.peers {
+			ways := 0
+			for _, is := range []bool{p.name != "", p.addr.IsValid(), p.socket != ""} {
+				if is {
+					ways++
+				}
+			}
+			if r.portOf(p) == 0 || ways != 1 || strings.ContainsAny(p.name, " :[]|\r\n") || p.socket != "" && p.socket[0] != '/' {
+				t.Errorf("%q: %+v", s, p)
+			}
 		}
 	})
 }

@@ -122,7 +122,7 @@ func (c *compiled) resolve(rule *compiledRule, s spec, matched string) (*target,
 	case s.action != ActionNone:
 		t.way = actionWay(s.action)
 	case s.host != "":
-		if err := c.setHost(&t, s.host, rule.port); err != nil {
+		if err := c.setHost(&t, s.host, rule.port, &rule.peers); err != nil {
 			return nil, fail(mta.CauseRouter, err, "%s: %v", matched, err)
 		}
 	}
