@@ -37,6 +37,7 @@ func (l *loader) contradictions() {
 	l.listenersWithinLimits()
 	l.sourcesApart()
 	l.poolsComplete()
+	l.warmupComplete()
 	l.namesOnce()
 	l.domainsOnce()
 	l.notOurselves()

@@ -6,6 +6,7 @@ import (
 
 	"mailout/internal/account"
 	"mailout/internal/mta"
+	"mailout/internal/warmup"
 )
 
 // Config is a checked configuration with every default filled in: the
@@ -30,6 +31,7 @@ type Config struct {
 	Pools    []Pool
 	Delivery Delivery
 	Streams  []Stream
+	Warmups  []WarmupPlan
 	TLS      TLS
 	ACME     ACME
 	Limits   Limits
@@ -175,7 +177,8 @@ type Stream struct {
 	Expire      time.Duration
 	DelayNotice time.Duration
 	Retry       []time.Duration
-	Pool        string // of sources; empty: none of its own
+	Pool        string          // of sources; empty: none of its own
+	Warmup      warmup.Priority // at sources that are being warmed up
 }
 
 // Stream gives the times of a stream by its name.

@@ -389,7 +389,7 @@ func (l *loader) assign(sec *section, n int, path []part, v *value, inline *valu
 	case k != nil && k.unserved != "":
 		l.fail(path[0].at, k.label(), notServed(k.unserved))
 	case k != nil && len(path) > 1:
-		l.fail(path[0].at, k.label(), "has no keys of its own")
+		l.fail(path[0].at, k.label(), noKeys(k))
 	case k != nil:
 		l.set(sec, k, place{statement: n, keyAt: path[0].at, value: v, inline: inline})
 	case t != nil && sec.table.name == "":

@@ -103,7 +103,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -349,7 +349,7 @@ func TestEverything(t *testing.T) {
 		"retry":    {c.Delivery.Retry, []time.Duration{time.Second, 90 * time.Minute}},
 		"fast":     {c.Stream("fast").Expire, 10 * time.Minute},
 		"slow":     {c.Stream("slow").Retry, c.Delivery.Retry},
-		"none":     {c.Stream("none"), Stream{"none", c.Delivery.Expire, c.Delivery.DelayNotice, c.Delivery.Retry, ""}},
+		"none":     {c.Stream("none"), Stream{Name: "none", Expire: c.Delivery.Expire, DelayNotice: c.Delivery.DelayNotice, Retry: c.Delivery.Retry}},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, pair[0], pair[1])

@@ -22,6 +22,7 @@ type Source struct {
 	Password      string // that of PasswordFile, when Load has read it
 	PasswordFile  string
 	Line          int // of ip in the file
+	Warmup        Warmup
 }
 
 // DefaultPool is the pool of mail for which no other is named.
@@ -96,6 +97,7 @@ func sourceTable() *table {
 				is(`""`, "File whose only line is the password, instead of `password`; not readable by everybody."),
 			newKey("proxy_protocol", text("HOST:PORT", optionalProxy), func(c *Config, i int) *string { return &at(c, i).ProxyProtocol }).
 				is(`""`, "Proxy that connections go out by, which is told their two ends by a PROXY protocol header of version 2. Empty: none."),
+			sourceWarmup(),
 		}}
 }
 

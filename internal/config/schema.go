@@ -20,6 +20,7 @@ type key struct {
 	live     bool   // a reload applies it
 	secret   bool   // show hides it
 	unserved string // why this version refuses it; the rest is unused then
+	sample   string // of a value that is an inline table
 
 	kindName string
 	set      func(c *Config, i int, v *value) []complaint
@@ -143,7 +144,7 @@ var schema = newSchema()
 
 func newSchema() []*table {
 	tables := []*table{
-		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(), poolTable(),
+		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(), poolTable(), warmupPlanTable(),
 		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(), eventsTable(), webhookTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(),
 		{name: "shape", array: true, unserved: "[delivery] connections and messages_per_connection hold for every site"},

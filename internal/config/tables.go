@@ -254,6 +254,7 @@ func streamTable() *table {
 			newKey("retry", retryKind(), func(c *Config, i int) *[]time.Duration { return &at(c, i).Retry }).
 				derives("`[delivery] retry`", func(c *Config, i int) { at(c, i).Retry = slices.Clone(c.Delivery.Retry) }, "As in `[delivery]`."),
 			streamPool(),
+			streamWarmup(),
 		}}
 }
 

@@ -12,6 +12,9 @@ func unknownTable(path []part) string {
 	name := path[0].name
 	if len(path) > 1 {
 		if t := tableAt(path[:1]); t != nil {
+			if k := t.key(path[1].name); k != nil && k.sample != "" {
+				return noKeys(k) + " below " + t.label()
+			}
 			if inner := innerTables(t); inner != nil {
 				return "unknown table (in " + t.label() + " there is " + strings.Join(inner, ", ") + ")"
 			}
