@@ -111,6 +111,9 @@ type Route struct {
 	// Fallback says that a router takes over where the receiver refuses us
 	// ([router] use = "fallback"): the result of an attempt may be Elsewhere then.
 	Fallback bool
+	// Instead is the direct site that the router stands in for, of a route that it
+	// has for that reason.
+	Instead string
 	// Probe says that a router stands in for this way already, and that it is
 	// tried by a single delivery once in a while: the queue asks Quota before each
 	// (Warming is set).
