@@ -41,6 +41,8 @@ type Status struct {
 	Accepted   time.Time
 	Recipients []RecipientStatus
 	Records    []Record // all that happened, oldest first
+
+	back map[string]*Record // by recipient: it was handed over and came back
 }
 
 // RecipientStatus is one recipient: its state, and the record that made it so.
@@ -62,7 +64,7 @@ func (s *Status) Final() bool {
 // stateOf are the states that events lead to; others change none.
 var stateOf = map[string]State{
 	"accepted": Queued, "deferred": Deferred, "held": Held, "released": Queued, "delivered": Delivered,
-	"relayed": Relayed, "failed": Failed, "expired": Expired, "cancelled": Cancelled,
+	"relayed": Relayed, "failed": Failed, "suppressed": Failed, "expired": Expired, "cancelled": Cancelled,
 }
 
 // maxRecords bounds the journal of one message that Status reads.
@@ -90,10 +92,19 @@ func (s *Status) add(r *Record) error {
 		return errors.New("mailout: the message has too many records")
 	}
 	s.Records = append(s.Records, *r)
+	if r.Event == "bounced" && r.Class != "" {
+		if s.back == nil {
+			s.back = map[string]*Record{}
+		}
+		s.back[r.Recipient] = r
+		s.cameBack(r.Recipient)
+		return nil
+	}
 	state, changes := stateOf[r.Event]
 	if !changes {
 		return nil
 	}
+	defer s.cameBack(r.Recipient)
 	if r.Event == "accepted" && s.Accepted.IsZero() {
 		s.Accepted = r.Time
 	}
@@ -105,6 +116,16 @@ func (s *Status) add(r *Record) error {
 	}
 	s.Recipients = append(s.Recipients, RecipientStatus{Recipient{r.Recipient, state}, *r})
 	return nil
+}
+
+// cameBack makes a recipient failed whose mail was handed over and came back.
+func (s *Status) cameBack(address string) {
+	r := s.back[address]
+	for i := range s.Recipients {
+		if p := &s.Recipients[i]; r != nil && p.Address == address && (p.State == Delivered || p.State == Relayed) {
+			p.State, p.Last = Failed, *r
+		}
+	}
 }
 
 // records reads journal records, one JSON object a line.

@@ -76,6 +76,7 @@ type Recipient struct {
 	Reason   string `json:"reason,omitempty"`
 	last     *mta.Record
 	state    mta.State
+	back     *mta.Record // says that the mail came back
 }
 
 // History is where a search reads.
@@ -305,18 +306,30 @@ func (p *Recipient) follow(r *mta.Record) {
 		state = mta.Delivered
 	case mta.EventRelayed:
 		state = mta.Relayed
-	case mta.EventFailed:
+	case mta.EventFailed, mta.EventSuppressed:
 		state = mta.Failed
 	case mta.EventExpired:
 		state = mta.Expired
 	case mta.EventCancelled:
 		state = mta.Cancelled
 	default:
-		if p.last != nil {
+		if r.CameBack() {
+			p.back = r
+		}
+		if p.last != nil && !p.returned() {
 			return // it changes no state
 		}
 	}
 	p.state, p.last = state, r
+	if p.returned() {
+		p.state, p.last = mta.Failed, p.back
+	}
+}
+
+// returned reports whether mail that was handed over came back: then it has
+// failed. A quick receiver's report may be recorded before the delivery is.
+func (p *Recipient) returned() bool {
+	return p.back != nil && (p.state == mta.Delivered || p.state == mta.Relayed)
 }
 
 func (p *Recipient) show() {

@@ -49,6 +49,7 @@ type draft struct {
 
 	messageID string
 	utf8      bool
+	head      []byte // the completed header, when some recipients get no mail
 }
 
 // Write implements io.Writer. Its first error stays: later calls and Commit
@@ -173,6 +174,9 @@ func (d *draft) endHeader() error {
 		return err
 	}
 	s.out = out
+	if len(d.request.stopped) > 0 {
+		d.head = append(bytes.Clone(out), '\r', '\n')
+	}
 	d.inBody = true
 	if err := d.store(append(out, '\r', '\n')); err != nil {
 		return err
@@ -200,15 +204,28 @@ func (d *draft) Commit(ctx context.Context) (mta.ID, error) {
 	}
 	defer d.unclaim()
 	sub := d.submission()
+	report, err := d.endStopped(ctx, sub)
+	if err != nil {
+		return mta.ID{}, d.fail(ownTrouble(err))
+	}
 	d.content = nil // it is the store's from here on
 	// Once begun, storing is not given up: a message that became durable while
 	// its sender went away must still reach the queue.
-	if err := d.intake.store.Put(context.WithoutCancel(ctx), sub); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if report == nil {
+		err = d.intake.store.Put(ctx, sub)
+	} else {
+		err = d.intake.store.Put(ctx, sub, report)
+	}
+	if err != nil {
 		d.failed = storeTrouble(err)
 		return mta.ID{}, d.failed
 	}
 	d.failed = errEnded
 	d.intake.queue.Add(sub.Deliveries)
+	if report != nil {
+		d.intake.queue.Add(report.Deliveries)
+	}
 	return d.id, nil
 }
 
@@ -248,7 +265,7 @@ func (d *draft) submission() *spool.Submission {
 	}
 	d.facts(m)
 	sub := &spool.Submission{Message: m, Content: d.content, Reserve: r.Reserve}
-	sub.Deliveries = split(m, r.Recipients, d.settings.MaxPerDelivery)
+	sub.Deliveries = split(m, r.going(), d.settings.MaxPerDelivery)
 	sub.Records = accepted(sub, d.intake.arrival())
 	return sub
 }

@@ -58,6 +58,8 @@ type Options struct {
 	// Full reports that the spool's disk is nearly full, so that a message is
 	// refused before its content is sent. nil: only storing finds out.
 	Full func() bool
+	// Suppression says who gets no mail; nil: everybody does.
+	Suppression Suppression
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -73,13 +75,15 @@ type Intake struct {
 	settings atomic.Pointer[Settings]
 	entropy  entropy
 	claims   claims
+
+	suppression Suppression // nil: none
 }
 
 var _ Acceptor = (*Intake)(nil)
 
 // NewIntake makes intake. Store, Queue and Settings.Hostname are needed.
 func NewIntake(o Options) *Intake {
-	in := &Intake{store: o.Store, queue: o.Queue, busy: o.Busy, full: o.Full, now: o.Now}
+	in := &Intake{store: o.Store, queue: o.Queue, busy: o.Busy, full: o.Full, now: o.Now, suppression: o.Suppression}
 	if in.now == nil {
 		in.now = time.Now
 	}
@@ -136,6 +140,9 @@ func (in *Intake) Begin(ctx context.Context, r *Request) (Draft, error) {
 	}
 	s := in.settings.Load()
 	if err := checkRecipients(r.Recipients, s.MaxRecipients); err != nil {
+		return nil, err
+	}
+	if err := in.stop(ctx, r); err != nil {
 		return nil, err
 	}
 	arrived := in.arrival()

@@ -35,6 +35,12 @@ func NewReporter(in *Intake) *Reporter { return &Reporter{intake: in} }
 // Report implements queue.Reporter. The submission's content is complete; it
 // is not stored. nil, nil says that no report is owed.
 func (rp *Reporter) Report(ctx context.Context, r queue.ReportRequest) (*spool.Submission, error) {
+	return rp.make(ctx, r, nil)
+}
+
+// make makes a report. A head is the header of the message reported, which is
+// returned then; nil: the store has the message.
+func (rp *Reporter) make(ctx context.Context, r queue.ReportRequest, head spool.Content) (*spool.Submission, error) {
 	s := rp.intake.settings.Load()
 	to, kind := addressee(&r)
 	if kind == mta.KindMail {
@@ -56,7 +62,14 @@ func (rp *Reporter) Report(ctx context.Context, r queue.ReportRequest) (*spool.S
 		return nil, err
 	}
 	rep.ID = id
-	content, facts, err := rp.write(ctx, rep, r.Delivery.Message.ID)
+	var content spool.Draft
+	var facts dsn.Facts
+	if head != nil {
+		rep.HeadersOnly = true
+		content, facts, err = rp.writeWith(rep, head)
+	} else {
+		content, facts, err = rp.write(ctx, rep, r.Delivery.Message.ID)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("report about %s: %w", r.Delivery.Message.ID, err)
 	}

@@ -53,6 +53,10 @@ type Request struct {
 	Metadata  map[string]string
 	NotBefore time.Time
 	Expires   time.Time
+
+	// Set by Begin: the recipients who get no mail, in a list and by address.
+	stopped   []stopped
+	isStopped map[string]struct{}
 }
 
 // Draft receives the content of one message: octets as the application gave

@@ -369,7 +369,7 @@ func (d *door) resendGet(w http.ResponseWriter, r *http.Request) {
 			out.From, out.CreatedAt = rec.Sender, mta.FormatTime(rec.Time)
 			out.To = append(out.To, rec.Recipient)
 		}
-		if _, counts := resendWeight[rec.Event]; counts {
+		if _, counts := resendWeight[rec.Event]; counts && (rec.Event != mta.EventBounced || rec.CameBack()) {
 			states[rec.Recipient] = rec.Event
 		}
 		return true
@@ -394,7 +394,8 @@ var resendWeight = map[mta.Event]struct {
 }{
 	mta.EventRelayed: {1, "delivered"}, mta.EventDelivered: {1, "delivered"}, mta.EventAccepted: {2, "queued"}, mta.EventReleased: {2, "queued"},
 	mta.EventHeld: {3, "queued"}, mta.EventDeferred: {4, "delivery_delayed"}, mta.EventCancelled: {5, "canceled"},
-	mta.EventExpired: {6, "bounced"}, mta.EventFailed: {6, "bounced"},
+	mta.EventExpired: {6, "bounced"}, mta.EventFailed: {6, "bounced"}, mta.EventBounced: {6, "bounced"}, mta.EventSuppressed: {6, "bounced"},
+	mta.EventComplained: {7, "complained"},
 }
 
 func resendEvent(states map[string]mta.Event) string {

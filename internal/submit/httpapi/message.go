@@ -89,7 +89,7 @@ type Result struct {
 // Recipient is a recipient of a message that was taken.
 type Recipient struct {
 	Address string `json:"address" doc:"As it stands in the envelope." example:"ann@example.com"`
-	State   string `json:"state" doc:"queued: it is on stable storage." example:"queued"`
+	State   string `json:"state" doc:"queued: it is on stable storage; failed: the address is on the suppression list." example:"queued"`
 }
 
 // Limits are what settings bound.

@@ -373,6 +373,9 @@ func accepted(id mta.ID, r *submit.Request, repeated bool) Result {
 	out := Result{ID: id, Repeated: repeated, Recipients: make([]Recipient, len(r.Recipients))}
 	for i := range r.Recipients {
 		out.Recipients[i] = Recipient{Address: r.Recipients[i].Address, State: mta.Queued.String()}
+		if r.Stopped(r.Recipients[i].Address) {
+			out.Recipients[i].State = mta.Failed.String()
+		}
 	}
 	return out
 }

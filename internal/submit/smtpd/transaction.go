@@ -127,6 +127,13 @@ func (s *session) rcpt(arg string) error {
 		s.tx.refused++
 		return s.syntax(err)
 	}
+	if c, ok := s.server.opts.Acceptor.(submit.RecipientChecker); ok {
+		if err := c.CheckRecipient(s.server.base, s.tx.request, address); err != nil {
+			s.tx.refused++
+			s.refuse(err)
+			return nil
+		}
+	}
 	before := len(s.tx.request.Recipients)
 	if !s.tx.add(mta.Recipient{Address: address, ORcpt: rcpt.ORcpt, Notify: rcpt.Notify}, s.set.Limits.Recipients) {
 		s.tx.refused++
