@@ -56,6 +56,9 @@ const (
 func (w *worker) attempt(d *mta.Delivery, route *mta.Route) *mta.Attempt {
 	at := &w.att
 	at.reset(w, d, route)
+	if at.spare(); at.left == 0 {
+		return at.end()
+	}
 	if f := at.open(); f != nil {
 		at.strikeAll(f, nil)
 		return at.end()
@@ -282,6 +285,9 @@ func (at *attempt) fill() bool {
 			at.here = append(at.here, i)
 		}
 	}
+	if len(at.here) == 0 {
+		return false
+	}
 	at.tx.Recipients = at.d.Recipients
 	if len(at.here) < len(at.d.Recipients) {
 		at.some = at.some[:0]
@@ -290,12 +296,13 @@ func (at *attempt) fill() bool {
 		}
 		at.tx.Recipients = at.some
 	}
+	at.tx.Sender = at.sender()
 	at.tx.UTF8 = at.utf8 || at.d.Message.UTF8 && at.w.session.Capabilities().SMTPUTF8
 	at.tx.Content, at.tx.EightBit = at.content, at.d.Message.EightBit
 	if at.tx.EightBit && !at.w.session.Capabilities().EightBitMIME {
 		at.convert()
 	}
-	return len(at.here) > 0
+	return true
 }
 
 // apply settles recipients by the verdicts of a transaction. With died the

@@ -46,7 +46,15 @@ type Options struct {
 	// no descriptors) is not told. It is called by many workers at once and must
 	// be quick.
 	Routed   func(route *mta.Route, f *mta.Failure)
-	Settings Settings
+	// Suppressed, when set, says in a sentence why a recipient of a delivery gets
+	// no mail; empty: nothing is against it. It is asked before each attempt, by
+	// many workers at once, and must be quick.
+	Suppressed func(d *mta.Delivery, recipient string) string
+	// ReturnPath, when set, gives the return path of a transaction by a route, for
+	// these recipients of a delivery: the message's, or one that tells us what
+	// comes back. It is called as Suppressed is. Both are ASCII when the message's is.
+	ReturnPath func(d *mta.Delivery, route *mta.Route, recipients []mta.Recipient) string
+	Settings   Settings
 }
 
 // Settings can be replaced while mail flows. Zero values mean the defaults.
