@@ -64,6 +64,7 @@ var floors = map[string]int{
 	"internal/suppress":        2,
 	"internal/journal":         2,
 	"internal/doctor":          2,
+	"internal/standing":        2,
 	"internal/warmup":          2,
 
 	"internal/admin":  3,

@@ -74,7 +74,7 @@ func TestNoRuleQuotesAReply(t *testing.T) {
 	whole := map[string]bool{}
 	for _, row := range table(t, "replies.tsv") {
 		if !strings.HasPrefix(row[4], "frag:") && len(strings.Fields(row[2])) > 4 {
-			whole[normal(row[2])] = true
+			whole[Normal(row[2])] = true
 		}
 	}
 	for _, r := range New().rules {

@@ -88,7 +88,7 @@ func parseRule(line string) (rule, error) {
 		return rule{}, fmt.Errorf("the rule for %s fits everything", r.class)
 	}
 	for word := range strings.SplitSeq(f[3], "|") {
-		word = normal(word)
+		word = Normal(word)
 		switch {
 		case word == "":
 		case strings.Contains(word, "*"):
@@ -132,7 +132,7 @@ func newQuestion(r Reply) question {
 	if len(text) > maxText {
 		text = text[:maxText]
 	}
-	q := question{enhanced: r.Enhanced, text: withoutPreface(normal(text)), host: strings.ToLower(r.Host)}
+	q := question{enhanced: r.Enhanced, text: withoutPreface(Normal(text)), host: strings.ToLower(r.Host)}
 	if r.Code > 0 {
 		q.code = fmt.Sprint(r.Code)
 	}
@@ -160,7 +160,7 @@ func (r *rule) fits(q *question) bool {
 	if r.code != "" && !strings.HasPrefix(q.code, r.code) {
 		return false
 	}
-	if r.enhanced != "" && !fitsEnhanced(r.enhanced, q.enhanced) {
+	if r.enhanced != "" && !FitsEnhanced(r.enhanced, q.enhanced) {
 		return false
 	}
 	if r.hosts != nil && !slices.ContainsFunc(r.hosts, func(p string) bool { return FitsHost(p, q.host) }) {
@@ -182,9 +182,9 @@ func (r *rule) fits(q *question) bool {
 	return false
 }
 
-// fitsEnhanced compares an enhanced code with a rule's; "x" at its beginning
+// FitsEnhanced compares an enhanced code with that of a rule; "x" at its beginning
 // stands for any class.
-func fitsEnhanced(want, got string) bool {
+func FitsEnhanced(want, got string) bool {
 	if rest, ok := strings.CutPrefix(want, "x"); ok {
 		if len(got) < 2 {
 			return false
@@ -197,8 +197,8 @@ func fitsEnhanced(want, got string) bool {
 	return want == got
 }
 
-// normal gives a text in lower case, with single spaces and plain quotes.
-func normal(text string) string {
+// Normal gives a text in lower case, with single spaces and plain quotes.
+func Normal(text string) string {
 	text = strings.ToLower(text)
 	text = strings.NewReplacer("’", "'", "‘", "'", "“", `"`, "”", `"`).Replace(text)
 	return strings.Join(strings.Fields(text), " ")
