@@ -41,12 +41,14 @@ const (
 	longHold   = 16 * time.Minute
 	perRefusal = 100 // messages that go well before a try, for each that the last one cost
 	enough     = 10  // messages that make a measure
+	chance     = 500 // messages without a refusal before one that is let pass
 	rare       = 200 // messages between complaints that may be chance
 	alone      = 20  // the same, to count as single ones
-	unmoved    = 3   // single complaints at ever slower paces: it is not the pace
+	unmoved    = 3   // single complaints, down to half the pace: it is not the pace
 	deafTime   = 10 * time.Minute
+	longDeaf   = 2 * time.Hour
 	tolerable  = 0.02 // share of refusals that are let pass then
-	gentle     = 4    // steps of a hundredth before those of a tenth
+	gentle     = 8    // small steps before large ones
 	stepTime   = 5 * time.Second
 	farBeyond  = 8 // times the last limit: it is gone
 	slowest    = 1.0 / 600
@@ -71,7 +73,9 @@ type pacer struct {
 	next    int64     // Unix nanoseconds: the next message at this pace
 
 	climbing bool
-	bound    bool // the pace has held a message back since the last step
+	before   float64 // the pace of the step before
+	shy      bool    // what that pace promised did not last
+	bound    bool    // the pace has held a message back since the last step
 	step     int
 	until    time.Time // of the hold, or the step
 	hold     time.Duration
@@ -80,9 +84,12 @@ type pacer struct {
 
 	found    time.Time // the last complaint
 	complain string
-	single   int       // complaints at ever slower paces
+	quiet    int       // messages since the last complaint
+	single   int       // complaints alone among many messages
+	at       float64   // the fastest pace of these
 	deaf     time.Time // complaints are let pass until then
-	share    float64   // of refusals
+	deafFor  time.Duration
+	share    float64 // of refusals
 }
 
 // Take asks to hand out one message at now. It reports false when the site
@@ -112,6 +119,7 @@ func (c *Controller) Hurried(now time.Time, complaint string) {
 	c.answered()
 	if c.pace == nil {
 		c.pace = &pacer{hold: roughHold}
+		c.pace.quiet, _ = c.recent.count(now)
 	}
 	c.pace.refused(now, complaint, &c.recent)
 }
@@ -153,7 +161,7 @@ func (p *pacer) tryOne(now time.Time) (bool, time.Time) {
 
 // refused takes a complaint in.
 func (p *pacer) refused(now time.Time, complaint string, lately *recent) {
-	p.share += (1 - p.share) / 400
+	p.share += (1 - p.share) / 1000
 	p.complain = complaint
 	switch {
 	case now.Before(p.deaf) && p.share < tolerable:
@@ -161,7 +169,12 @@ func (p *pacer) refused(now time.Time, complaint string, lately *recent) {
 	case p.paused:
 		p.refusedAgain(now)
 		return
+	case p.quiet >= chance:
+		p.quiet, p.calm = 0, 0
+		p.until = later(p.until, now.Add(stepTime))
+		return
 	}
+	p.quiet = 0
 	p.found = now
 	if p.notThePace(now) {
 		return
@@ -212,13 +225,15 @@ func perSecond(n int, d time.Duration) float64 { return float64(n) / max(d.Secon
 // what went lately.
 func (p *pacer) tooFast(now time.Time, lately float64) {
 	limit := (p.proven + min(lately, p.rate)) / 2
+	if !p.shy {
+		limit = max(limit, (p.proven+p.before)/2)
+	}
 	if p.taken >= enough {
 		limit = max(limit, perSecond(p.taken, now.Sub(p.base)))
 		p.empty(now)
 	}
 	limit = min(max(limit, p.proven), p.rate)
-	p.hold = min(2*p.hold, longHold)
-	if limit > 1.1*p.limit {
+	if p.hold = min(2*p.hold, longHold); limit > 1.01*p.limit {
 		p.hold = firstHold
 	}
 	p.limit, p.cost = limit, 1
@@ -231,6 +246,7 @@ func (p *pacer) fallen(now time.Time) {
 	switch {
 	case p.proven > 0 && p.limit > p.proven:
 		most = p.proven // back to what had lasted
+		p.shy = true
 	case p.calm >= rare:
 		most = 0.95 * p.limit
 	}
@@ -246,18 +262,20 @@ func (p *pacer) fallen(now time.Time) {
 	}
 }
 
-// notThePace reports that complaints come at ever slower paces, each alone
-// among many messages: then the pace is not what they are about.
+// notThePace reports that complaints come on at half the pace as they came
+// before, each alone among many messages: then the pace is not what they are
+// about.
 func (p *pacer) notThePace(now time.Time) bool {
 	if p.rate == 0 || p.climbing || p.calm < alone {
-		p.single = 0
 		return false
 	}
-	if p.single++; p.single < unmoved {
+	p.at = max(p.at, p.rate)
+	if p.single++; p.single < unmoved || p.rate > p.at/2 {
 		return false
 	}
-	p.single, p.share = 0, 0
-	p.deaf = now.Add(deafTime)
+	p.single, p.at, p.share = 0, 0, 0
+	p.deafFor = min(max(2*p.deafFor, deafTime), longDeaf)
+	p.deaf = now.Add(p.deafFor)
 	p.rate, p.limit, p.proven = 0, 0, 0
 	return true
 }
@@ -266,7 +284,10 @@ func (p *pacer) notThePace(now time.Time) bool {
 // nothing of the pace needs to be kept.
 func (p *pacer) went(now time.Time) (gone bool) {
 	p.taken++
-	p.share -= p.share / 400
+	if p.quiet++; p.quiet == chance {
+		p.single, p.at = 0, 0
+	}
+	p.share -= p.share / 1000
 	if p.paused {
 		if !p.trialAt.IsZero() {
 			p.goOn(now)
@@ -302,8 +323,11 @@ func (p *pacer) consider(now time.Time) {
 	if !p.bound || now.Before(p.until) || p.calm < perRefusal*max(p.cost, 1) {
 		return
 	}
-	p.proven = p.limit
-	p.climbing, p.bound, p.until, p.calm, p.single = true, false, now, 0, 0
+	if p.limit > p.proven {
+		p.shy = false
+	}
+	p.proven, p.before = p.limit, p.rate
+	p.climbing, p.bound, p.until, p.calm = true, false, now, 0
 }
 
 // climb goes on to the next step.
@@ -311,14 +335,22 @@ func (p *pacer) climb(now time.Time) {
 	if !p.bound || now.Before(p.until) || p.calm < enough {
 		return
 	}
-	lift := 1.01
+	lift := 1.015
 	if p.step >= gentle {
 		lift = 1.1
 	}
 	p.step++
+	p.before = p.rate
 	p.rate *= lift
 	p.bound, p.calm = false, 0
 	p.until = now.Add(stepTime)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // nothing tells that a message came to nothing that concerns the site; the one
