@@ -34,6 +34,8 @@ type Options struct {
 	// Secret reads the file of a token (Table.TokenFile). Without it there are no
 	// tables with one.
 	Secret func(file string) (string, error)
+	// Warming is asked about every source of a direct route; nil: all are warm.
+	Warming Warming
 }
 
 // Planner makes routes. It is safe for concurrent use.
@@ -45,6 +47,7 @@ type Planner struct {
 	holds      atomic.Pointer[[]Hold]                      // nil: none
 	reroutes   atomic.Pointer[map[mta.Destination]Reroute] // nil: none
 	down       atomic.Pointer[map[netip.Addr]string]       // nil: none
+	warming    Warming                                     // nil: all sources are warm
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)
@@ -55,7 +58,7 @@ type Planner struct {
 // naming all that is wrong. A table that cannot be read is told in the log, and
 // mail that it may know waits.
 func New(o Options) (*Planner, error) {
-	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, trouble: map[string]bool{}}
+	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, trouble: map[string]bool{}}
 	if p.interfaces == nil {
 		p.interfaces = systemAddresses
 	}

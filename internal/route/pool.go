@@ -18,8 +18,8 @@ import (
 // are a pair whatever their names.
 //
 // Of the members those are left out that cannot send: whose source is down (not
-// on this machine), that no address of the hosts fits, and, while others are
-// left, whose source is held (Hold). With nothing left the mail waits.
+// on this machine), that no address of the hosts fits, whose warm-up is not for
+// this stream, and, while others are left, whose source is held (Hold). With nothing left the mail waits.
 
 // Pool is some of the sources, by name.
 type Pool struct {
@@ -132,7 +132,7 @@ func (p *Planner) spread(r *mta.Route, stream string) (*mta.Plan, *mta.Failure) 
 		p.withhold(r)
 		return mta.OnePlan(r), nil
 	}
-	s := spreading{p: p, down: p.downNow()}
+	s := spreading{p: p, stream: stream, down: p.downNow()}
 	for i := range members {
 		s.member(r, &members[i])
 	}
@@ -158,11 +158,12 @@ func (p *Planner) downNow() map[netip.Addr]string {
 
 // spreading is one call of spread.
 type spreading struct {
-	p    *Planner
-	down map[netip.Addr]string
-	free []*mta.Route
-	held []*mta.Route
-	out  []mta.LeftOut
+	p      *Planner
+	stream string
+	down   map[netip.Addr]string
+	free   []*mta.Route
+	held   []*mta.Route
+	out    []mta.LeftOut
 }
 
 // member makes the route of one member, or says why there is none.
@@ -189,6 +190,12 @@ func (s *spreading) member(base *mta.Route, m *member) {
 	if len(r.Targets(nil)) == 0 {
 		for _, source := range up {
 			s.leave(source, s.noFamily(base, source))
+		}
+		return
+	}
+	if why := s.p.warm(&r, s.stream); why != "" {
+		for _, source := range up {
+			s.leave(source, why)
 		}
 		return
 	}

@@ -21,14 +21,13 @@ func (l *Ledger) Learn(route *mta.Route, d *mta.Delivery, a *mta.Attempt) {
 		}
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.land(d.Key(), sent)
-	stop := l.judge(sourceOf(route, a), route.Warming.Provider, func(s *signs) {
+	l.judge(sourceOf(route, a), route.Provider, func(s *signs) {
 		for i := range a.Results {
 			s.take(&a.Results[i])
 		}
 	})
-	l.mu.Unlock()
-	l.tell(stop)
 }
 
 // sourceOf is the source that an attempt used, or would have.
@@ -48,40 +47,42 @@ func sourceOf(route *mta.Route, a *mta.Attempt) netip.Addr {
 // provider is as in mta.Route; the complaint counts on the day it comes in.
 func (l *Ledger) Complained(source netip.Addr, provider string) {
 	l.mu.Lock()
-	stop := l.judge(source, provider, func(s *signs) { s.Complained++ })
-	l.mu.Unlock()
-	l.tell(stop)
+	defer l.mu.Unlock()
+	l.judge(source, provider, func(s *signs) { s.Complained++ })
 }
 
 // judge counts signs, and stops the account when there are too many bad ones.
-func (l *Ledger) judge(source netip.Addr, provider string, count func(*signs)) *Stop {
+func (l *Ledger) judge(source netip.Addr, provider string, count func(*signs)) {
 	now := l.now()
 	a := l.account(source, provider, dayOf(now))
 	if !l.mu.open || a == nil {
-		return nil
+		return
 	}
 	r := a.record(now)
 	count(&r.signs)
 	if r.stopped != "" {
-		return nil
+		return
 	}
 	if r.stopped = verdict(a, r); r.stopped == "" {
-		return nil
+		return
 	}
 	step := a.step(r.day)
 	if back := l.mu.sources[source].Plan.StepBack; back > 0 && step >= 0 {
 		a.back = int(r.day+1-a.start) - max(0, step-back)
 	}
 	l.mark(a)
-	return &Stop{At: now, Source: source, Provider: name(a.key.provider), Reason: r.stopped, Day: step + 1, Next: a.step(r.day+1) + 1}
+	l.mu.stops = append(l.mu.stops, Stop{At: now, Source: source, Provider: name(a.key.provider), Reason: r.stopped, Day: step + 1, Next: a.step(r.day+1) + 1})
 }
 
-// tell makes a stop known.
-func (l *Ledger) tell(s *Stop) {
-	if s == nil {
-		return
+// tell makes stops known, by the writer.
+func (l *Ledger) tell() {
+	l.mu.Lock()
+	stops := l.mu.stops
+	l.mu.stops = nil
+	l.mu.Unlock()
+	for _, s := range stops {
+		l.log.Warn("a warming source stops for today", mta.KeySource, s.Source.String(), mta.KeyProvider, s.Provider,
+			mta.KeyReason, s.Reason, slog.Int(mta.KeyDay, s.Day), slog.Int(mta.KeyNext, s.Next))
+		l.stopped(s)
 	}
-	l.log.Warn("a warming source stops for today", mta.KeySource, s.Source.String(), mta.KeyProvider, s.Provider,
-		mta.KeyReason, s.Reason, slog.Int(mta.KeyDay, s.Day), slog.Int(mta.KeyNext, s.Next))
-	l.stopped(*s)
 }

@@ -46,7 +46,7 @@ type Options struct {
 	Settings Settings
 	Logger   *slog.Logger     // nil: none
 	Now      func() time.Time // nil: time.Now
-	// Stopped is told of every stop; nil: nobody. It must be quick.
+	// Stopped is told of every stop, when it has been written; nil: nobody.
 	Stopped func(Stop)
 }
 
@@ -80,6 +80,7 @@ type Ledger struct {
 		accounts map[accountKey]*account
 		flights  map[mta.DeliveryKey]flight
 		dirty    []*account // to be written
+		stops    []Stop     // to be told; at most one of an account and day
 	}
 }
 
@@ -124,15 +125,15 @@ func (l *Ledger) Reconfigure(s Settings) {
 	}
 }
 
-// Warming tells whether a source has a ceiling at a provider now: the mark of a
-// route from it; nil when it has none. A route that is marked longer than its
-// source is warming is not refused anything.
-func (l *Ledger) Warming(source netip.Addr, provider string) *mta.Warming {
+// Warming is route.Warming: the mark of routes from a source that has a ceiling
+// at a provider now, or why it must not carry a stream's mail. A route that is
+// marked longer than its source is warming is not refused anything.
+func (l *Ledger) Warming(stream string, source netip.Addr, provider string) (mark *mta.Warming, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.mu.sources[source]
 	if s == nil {
-		return nil
+		return nil, ""
 	}
 	today := dayOf(l.now())
 	step := int(today - dayOf(s.Start))
@@ -141,9 +142,12 @@ func (l *Ledger) Warming(source netip.Addr, provider string) *mta.Warming {
 		step = a.step(today)
 	}
 	if step >= s.Plan.days(provider) {
-		return nil
+		return nil, ""
 	}
-	return &mta.Warming{Provider: provider, Origin: s.Origin}
+	if l.mu.streams[stream] == Never {
+		return nil, "it is being warmed up (" + s.Origin + "), and the stream " + stream + " is not for that"
+	}
+	return &mta.Warming{Provider: provider, Origin: s.Origin}, ""
 }
 
 // account gives the account of a warming source, new when there is none; nil

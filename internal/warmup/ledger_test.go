@@ -43,7 +43,7 @@ func TestADayGivesItsCeilingAndNotOneMore(t *testing.T) {
 		if got := takes(t, l, r, "default", midnight.AddDate(0, 0, 4), 5000); got != 5000 {
 			t.Errorf("%d taken of a source that is warm", got)
 		}
-		if w := l.Warming(newIP, "google"); w != nil {
+		if w, _ := l.Warming("default", newIP, "google"); w != nil {
 			t.Errorf("%+v after the plan", w)
 		}
 	})
@@ -70,7 +70,9 @@ func TestProvidersHaveAccountsOfTheirOwn(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Until(end))
-		if l.Warming(newIP, "microsoft") != nil || l.Warming(newIP, "yahoo") == nil {
+		microsoft, _ := l.Warming("default", newIP, "microsoft")
+		yahoo, _ := l.Warming("default", newIP, "yahoo")
+		if microsoft != nil || yahoo == nil {
 			t.Error("a provider's own days do not count")
 		}
 	})
@@ -86,7 +88,7 @@ func TestNothingBeforeTheFirstDay(t *testing.T) {
 		if got := takes(t, l, route("", newIP), "default", midnight.AddDate(0, 0, 2), 100); got != 0 {
 			t.Errorf("%d before the first day", got)
 		}
-		if w := l.Warming(newIP, ""); w == nil {
+		if w, _ := l.Warming("default", newIP, ""); w == nil {
 			t.Error("the route would not be marked")
 		}
 		state, _ := l.State(newIP, "")
@@ -144,6 +146,9 @@ func TestStreamsMarkedFirst(t *testing.T) {
 			others += takes(t, l, r, "news", midnight.Add(24*time.Hour), 1<<20)
 			if first+others != 1000 {
 				t.Errorf("%d of 1000 used", first+others)
+			}
+			if mark, why := l.Warming("cold", newIP, "google"); mark != nil || why != "it is being warmed up ([[source]] 1 (line 5)), and the stream cold is not for that" {
+				t.Errorf("%v, %q", mark, why)
 			}
 			if again, ok := l.Take(r, delivery("cold", 1), noon); ok || !again.Equal(midnight.AddDate(0, 0, 1)) {
 				t.Errorf("a stream that never goes: %v until %v", ok, again)
@@ -299,7 +304,7 @@ func TestChangedSettings(t *testing.T) {
 			t.Errorf("%d under the new plan", got)
 		}
 		l.Reconfigure(Settings{})
-		if l.Warming(newIP, "google") != nil {
+		if w, _ := l.Warming("default", newIP, "google"); w != nil {
 			t.Error("still warming")
 		}
 		for range 5 { // of no warm-up any more: nothing is learnt, nothing breaks

@@ -46,11 +46,13 @@ func TestBadSigns(t *testing.T) {
 						t.Fatalf("stopped after %d: %+v", i, stops)
 					}
 					learn(c.result)
+					synctest.Wait()
 				}
 				if len(stops) != 1 || stops[0].Provider != "google" || stops[0].Source != newIP || stops[0].Day != 1 || stops[0].Next != 1 {
 					t.Fatalf("%+v", stops)
 				}
 				learn(c.result)
+				synctest.Wait()
 				if len(stops) != 1 {
 					t.Error("stopped twice on one day")
 				}

@@ -30,7 +30,7 @@ func (l *Ledger) Take(route *mta.Route, d *mta.Delivery, now time.Time) (again t
 	f := flight{day: dayOf(now), n: max(1, len(d.Recipients)), first: priority == First}
 	i := 0
 	for _, s := range route.Sources {
-		a := l.account(s.IP, route.Warming.Provider, f.day)
+		a := l.account(s.IP, route.Provider, f.day)
 		if a == nil || i > 0 && a == f.accounts[0] || i == len(f.accounts) {
 			continue
 		}

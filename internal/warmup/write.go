@@ -107,6 +107,7 @@ func (l *Ledger) write() {
 			return
 		}
 		err := l.flush(ctx)
+		l.tell()
 		if err == nil {
 			wait = retryWrite
 			continue
