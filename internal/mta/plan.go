@@ -31,6 +31,10 @@ type LeftOut struct {
 // OnePlan is the plan of a single route.
 func OnePlan(r *Route) *Plan { return &Plan{Routes: []*Route{r}, Expires: r.Expires} }
 
+// VariantReleased begins the variant (queue.Planner) of mail that was released
+// from a rule's hold: the rules that hold do not hold it again.
+const VariantReleased = "released\x00"
+
 // StopAction is what a rule does with mail that it does not send.
 type StopAction uint8
 

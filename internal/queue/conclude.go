@@ -41,6 +41,7 @@ type concluded struct {
 	requests   []ReportRequest
 	uncertain  int  // recipients whose final reply was lost
 	deferred   bool // for the sake of the host or site: a success there releases it
+	elsewhere  bool // due now, by another route
 }
 
 // drawing is a conclusion being drawn.
@@ -68,7 +69,7 @@ func conclude(c conclusion) concluded {
 		case res.Class == mta.ClassDelivered:
 			g.delivered(rcpt, res)
 		case res.Class == mta.ClassPermanent && c.trouble == nil:
-			g.record(mta.EventFailed, rcpt, res)
+			g.record(failedEvent(res), rcpt, res)
 			g.report(&g.failed, mta.NotifyFailure, rcpt, res)
 		case expired && c.trouble == nil:
 			g.expire(rcpt, res)
@@ -98,10 +99,46 @@ func (g *drawing) result(i int) mta.Result {
 		}
 		r.RetryAfter = 0
 		return r
+	case i < len(g.a.Results) && goesElsewhere(g.a.Results[i]):
+		return g.detour(g.a.Results[i])
 	case i < len(g.a.Results):
 		return g.a.Results[i]
 	}
 	return mta.Result{Class: mta.ClassTemporary, Scope: mta.ScopeLocal, Reason: "the attempt gave no result for this recipient"}
+}
+
+// failedEvent is how the journal calls a recipient's failure.
+func failedEvent(res mta.Result) mta.Event {
+	if res.Suppressed {
+		return mta.EventSuppressed
+	}
+	return mta.EventFailed
+}
+
+// maxRow is how many attempts of a delivery another route may follow at once.
+// Beyond that it waits as the schedule says: routes that send it to and fro must
+// not keep it going for ever.
+const maxRow = 16
+
+// goesElsewhere reports whether another route is to take a recipient. One whose
+// content may have arrived is not tried sooner because of that.
+func goesElsewhere(r mta.Result) bool {
+	return r.Elsewhere && r.Class != mta.ClassDelivered && r.Class != mta.ClassUncertain
+}
+
+// detour is a result that another route is to better: temporary, whatever it was.
+func (g *drawing) detour(r mta.Result) mta.Result {
+	r.Class = mta.ClassTemporary
+	say := "another route is tried at once"
+	if g.d.Row >= maxRow {
+		say = "other routes have been tried, the retry schedule follows"
+	}
+	if r.Reason != "" {
+		say = r.Reason + "; " + say
+	}
+	r.Reason = say
+	g.out.elsewhere = g.out.elsewhere || g.d.Row < maxRow
+	return r
 }
 
 // lastWords is the last thing heard: the delivery's own last result, or, when
@@ -192,9 +229,9 @@ func (g *drawing) deferOpen() {
 	} else {
 		next.Attempts++
 		next.Last = g.last()
-		next.Due = g.nextDue(next.Attempts)
+		g.plan(&next)
 	}
-	g.out.deferred = forSite(next.Last.Result)
+	g.out.deferred = !g.out.elsewhere && deferredFor(next.Last)
 	first := len(g.out.settlement.Records)
 	for i, rcpt := range g.open {
 		if g.a != nil {
@@ -206,6 +243,18 @@ func (g *drawing) deferOpen() {
 	}
 	g.notice(&next)
 	g.out.settlement.Next = &next
+}
+
+// plan says when the next attempt is due: now when it is by another route.
+func (g *drawing) plan(next *mta.Delivery) {
+	if g.out.elsewhere {
+		next.Row++
+		next.Detours++
+		next.Due = g.now
+		return
+	}
+	next.Row = 0
+	next.Due = g.nextDue(max(next.Attempts-next.Detours, 1))
 }
 
 // nextDue is when the next attempt is due. A message with an expiry of its own
@@ -225,6 +274,13 @@ func (g *drawing) nextDue(attempts int) time.Time {
 // its time: trying it sooner would only make the duplicate sooner.
 func forSite(r mta.Result) bool {
 	return r.Class != mta.ClassUncertain && (r.Scope == mta.ScopeHost || r.Scope == mta.ScopeSite)
+}
+
+// deferredFor reports whether a delivery was deferred for the sake of the site
+// that Last names: also when our own trouble with it was, as with a router that
+// refuses our credentials.
+func deferredFor(l mta.Last) bool {
+	return l.Site != "" && (forSite(l.Result) || l.Result.Class != mta.ClassUncertain && l.Result.Scope == mta.ScopeLocal)
 }
 
 // waitOn keeps a delivery that was not attempted as it is; after a report that
@@ -294,7 +350,7 @@ func (g *drawing) record(event mta.Event, rcpt mta.Recipient, res mta.Result) {
 		Sender: m.Envelope.Sender, Recipient: rcpt.Address, Destination: g.d.Destination.Domain,
 		Attempt: g.d.Attempts, Code: res.Reply.Code, Reply: res.Reply.String(),
 		Class: res.Class.String(), Scope: res.Scope.String(), Reason: res.Reason,
-		Uncertain: res.Class == mta.ClassUncertain, Size: m.Size,
+		Uncertain: res.Class == mta.ClassUncertain, Size: m.Size, BounceClass: res.Bounce,
 	}
 	status := res.Enhanced
 	if status.IsZero() {
@@ -367,14 +423,22 @@ const (
 	moodNeutral mood = iota
 	moodGood         // it answered as a site should
 	moodBad          // it, its hosts or our own network failed
+	moodHurried      // it took too many messages already
+	moodCrowded      // it refused a connection before anything was said
 )
+
+// rateLimited is the bounce class of a receiver that counts messages.
+const rateLimited = "rate_limited"
 
 // judge reads an attempt's results for the site's controller: one reply about
 // a recipient or the message shows that the site is alive.
 func judge(a *mta.Attempt) (mood, mta.Result) {
-	m, worst := moodNeutral, mta.Result{}
+	m, worst, early := moodNeutral, mta.Result{}, beforeMail(a)
 	for _, r := range a.Results {
 		switch {
+		case r.Suppressed: // nobody was asked
+		case r.Class == mta.ClassTemporary && r.Bounce == rateLimited && !early:
+			return moodHurried, r
 		case r.Class == mta.ClassDelivered, r.Scope == mta.ScopeRecipient, r.Scope == mta.ScopeMessage:
 			if r.Class != mta.ClassUncertain {
 				return moodGood, r
@@ -384,7 +448,17 @@ func judge(a *mta.Attempt) (mood, mta.Result) {
 			m, worst = moodBad, r
 		}
 	}
+	if m == moodBad && early && worst.Scope != mta.ScopeLocal {
+		m = moodCrowded
+	}
 	return m, worst
+}
+
+// beforeMail reports whether an attempt ended before its session was ready for
+// mail.
+func beforeMail(a *mta.Attempt) bool {
+	n := len(a.Tries)
+	return !a.Reused && n > 0 && a.Tries[n-1].Stage < mta.StageTLS
 }
 
 // complaint is a bad result in words.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"mailout/internal/mta"
@@ -57,6 +58,8 @@ type Order struct {
 	Reason string // who and why: of the journal's records, and shown for what is held
 	// Via is the route of VerbReroute: of mta.Destination; empty: as configured.
 	Via string
+	// rule says that not an operator but a rule of the configuration holds it.
+	rule bool
 	// Anew makes VerbReroute apply also to what has that route: its destination's
 	// rule has changed.
 	Anew bool
@@ -104,9 +107,10 @@ func (o *Order) settlement(d *mta.Delivery, now time.Time) *spool.Settlement {
 func (o *Order) change(next *mta.Delivery, now time.Time) {
 	switch o.Verb {
 	case VerbHold:
-		next.State, next.HeldBy = mta.Held, o.Reason
+		next.State, next.HeldBy, next.ByRule = mta.Held, o.Reason, o.rule
 	case VerbRelease:
 		next.State, next.HeldBy, next.Due = mta.Queued, "", soonest(next, now)
+		next.Released, next.ByRule = next.Released || next.ByRule, false
 		if next.Attempts > 0 {
 			next.State = mta.Deferred
 		}
@@ -286,8 +290,9 @@ func (l *loop) order(c *command, list []*mta.Delivery) (taken []*entry) {
 			l.take(e)
 			taken = append(taken, e)
 		case e == nil && c.order.Applies(d, l.now):
-			e = &entry{d: d, dest: l.destination(d.Destination), index: -1, guest: true}
-			l.setIdle(e.dest, false, false) // or it would be let go under the entry
+			at := l.destination(d.Destination)
+			e = &entry{d: d, way: l.wayOf(at, d), index: -1, guest: true}
+			l.setIdle(at, false, false) // or it would be let go under the entry
 			l.entries[d.Key()] = e
 			l.fly(e)
 			taken = append(taken, e)
@@ -379,10 +384,10 @@ func (l *loop) onOrdered(o *outcome) {
 	if o.gone && e.guest {
 		// It may be there all the same, with another due time that a page has
 		// passed over meanwhile.
-		e.dest.outside(time.UnixMilli(0))
+		e.way.dest.outside(time.UnixMilli(0))
 	}
-	if d := e.dest; !o.gone && e.doing != nil && e.doing.Verb == VerbRetry && d.plan == planRefused {
-		d.plan, d.routeUntil = planNone, 0 // the next try is to look anew
+	if w := e.way; !o.gone && e.doing != nil && e.doing.Verb == VerbRetry && w.plan == planRefused {
+		w.plan, w.routeUntil = planNone, 0 // the next try is to look anew
 	}
 	if c == nil {
 		return
@@ -420,7 +425,9 @@ func (l *loop) setHolds(holds []Hold) {
 		if (before.of(key) == nil) == (l.holds.of(key) == nil) {
 			continue
 		}
-		l.unreadyAll(d)
+		for w := &d.first; w != nil; w = w.next {
+			l.unreadyWay(w)
+		}
 		d.check = 0 // what may expire has changed
 		l.advance(d)
 	}
@@ -449,18 +456,28 @@ func (s standing) of(key mta.Destination) *Order {
 
 func (l *loop) standing(key mta.Destination) *Order { return l.holds.of(key) }
 
-// holdDue stores as held what has come due of a held destination, a batch at a
-// time.
-func (l *loop) holdDue(d *dest, order *Order) {
-	if d.holding > 0 {
+// holdDue carries an order out on what has come due of a way whose mail is not to
+// be sent, a batch at a time.
+func (l *loop) holdDue(w *way, order *Order) {
+	if w.holding > 0 {
 		return
 	}
-	var batch []*entry
-	for len(batch) < failBatch && len(d.due) > 0 && d.due.top().due <= l.nowMS {
-		e := d.due.top()
-		l.take(e)
-		batch = append(batch, e)
-	}
-	d.holding = len(batch)
+	batch := l.dueBatch(w)
+	w.holding = len(batch)
 	l.carryOut(order, batch, true)
+}
+
+// stopOrder is what a rule orders of mail that it does not send.
+func stopOrder(s *mta.Stop) *Order {
+	o := &Order{Verb: VerbHold, Reason: s.Reason, rule: true}
+	if s.Action == mta.StopDiscard {
+		o.Verb = VerbCancel
+	}
+	if o.Reason == "" {
+		o.Reason = "the configuration does not send it"
+	}
+	if s.Matched != "" && !strings.Contains(o.Reason, s.Matched) {
+		o.Reason += " (" + s.Matched + ")"
+	}
+	return o
 }

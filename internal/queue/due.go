@@ -16,6 +16,7 @@ func (l *loop) destination(key mta.Destination) *dest {
 	}
 	d := &dest{key: key, check: never, dropped: never}
 	d.alarm = alarm{index: -1, dest: d}
+	d.first.dest, d.first.berth.way = d, &d.first
 	l.dests[key] = d
 	l.mostDests = max(l.mostDests, len(l.dests))
 	if r := l.resting[key]; r != nil {
@@ -71,17 +72,33 @@ func (l *loop) admit(d *dest, m *mta.Delivery, due millis, announced bool) bool 
 	if !l.room(d, due) {
 		return false
 	}
-	e := &entry{d: m, dest: d, announced: announced, index: -1}
+	e := &entry{d: m, announced: announced, index: -1}
 	l.entries[m.Key()] = e
-	l.enter(e, due)
+	l.enter(d, e, due)
 	return true
 }
 
-// enter puts an entry into its destination's heap.
-func (l *loop) enter(e *entry, due millis) {
+// enter puts an entry into the heap of its way.
+func (l *loop) enter(d *dest, e *entry, due millis) {
 	e.phase, e.due, e.since = phaseDue, due, l.nowMS
-	e.dest.due.push(e)
-	e.dest.check = min(e.dest.check, l.checkAt(e.d))
+	e.way = l.wayOf(d, e.d)
+	e.way.due.push(e)
+	d.still++
+	d.check = min(d.check, l.checkAt(e.d))
+}
+
+// undue takes an entry out of its way's heap.
+func (l *loop) undue(e *entry) {
+	e.way.due.remove(e)
+	l.unpace(e)
+}
+
+// unpace notes that an entry waits no longer for a rate of its sender.
+func (l *loop) unpace(e *entry) {
+	if e.paced {
+		e.paced = false
+		e.way.dest.paced--
+	}
 }
 
 // room finds place for something due then, if need be by leaving to the spool
@@ -95,15 +112,19 @@ func (l *loop) room(d *dest, due millis) bool {
 		return !l.far(due)
 	}
 	last := (*entry)(nil)
-	for _, e := range d.due {
-		if e.due > l.nowMS && e.due > due && (last == nil || e.due > last.due) {
-			last = e
+	for w := &d.first; w != nil; w = w.next {
+		for _, e := range w.due {
+			// What waits for a rate is due in the spool, and would come back at once.
+			if e.due > l.nowMS && e.due > due && !e.paced && (last == nil || e.due > last.due) {
+				last = e
+			}
 		}
 	}
 	if last == nil {
 		return false
 	}
-	d.due.remove(last)
+	l.undue(last)
+	d.still--
 	d.outside(last.d.Due)
 	l.forgetEntry(last)
 	return true
@@ -113,7 +134,7 @@ func (l *loop) room(d *dest, due millis) bool {
 func (l *loop) forgetEntry(e *entry) {
 	key := e.d.Key()
 	delete(l.entries, key)
-	e.dest.touch(key)
+	e.way.dest.touch(key)
 	if !e.announced && !l.late(e.d) {
 		l.unannounced[key] = struct{}{}
 		l.forget.push(forgetting{key, max(ms(e.d.Message.Arrived), l.high) + lateAdd.Milliseconds()})
@@ -161,9 +182,12 @@ func (l *loop) advance(d *dest) {
 		if l.nowMS >= d.check {
 			l.inspect(d)
 		}
-		l.moveDue(d)
+		for w := &d.first; w != nil; w = w.next {
+			l.moveDue(w)
+		}
 		l.wantPage(d)
 	}
+	l.prune(d)
 	l.rest(d)
 	switch {
 	case d.removed:
@@ -174,26 +198,45 @@ func (l *loop) advance(d *dest) {
 	}
 }
 
-// moveDue takes what is due to the site, to a clerk, or asks for a plan.
-func (l *loop) moveDue(d *dest) {
-	if len(d.due) == 0 || d.due.top().due > l.nowMS {
+// waits reports that nothing of the way is due.
+func (l *loop) waits(w *way) bool { return len(w.due) == 0 || w.due.top().due > l.nowMS }
+
+// moveDue takes what is due to a site, to a clerk, or asks for a plan.
+func (l *loop) moveDue(w *way) {
+	if l.waits(w) {
 		return
 	}
-	fresh := l.nowMS < d.routeUntil
-	order := l.standing(d.key)
+	order := l.standing(w.dest.key)
 	switch {
 	case order != nil:
-		l.holdDue(d, order)
-	case d.gated(): // until SetGuard says otherwise
-	case d.plan == planRouted && fresh:
-		for len(d.due) > 0 && d.due.top().due <= l.nowMS {
-			l.makeReady(d.due.pop())
-		}
-		l.dispatch(d.site)
-	case d.plan == planRefused && fresh:
-		l.refuse(d)
+		l.holdDue(w, order)
+	case w.gated(): // until SetGuard says otherwise
+	case !w.fresh(l.nowMS):
+		l.wantPlan(w)
+	case w.plan == planRouted:
+		l.berthDue(w)
+	case w.plan == planRefused:
+		l.refuse(w)
 	default:
-		l.wantPlan(d)
+		l.holdDue(w, stopOrder(w.stop))
+	}
+}
+
+// berthDue takes what is due to the sites of the way's routes.
+func (l *loop) berthDue(w *way) {
+	for !l.waits(w) {
+		e := w.due.pop()
+		l.unpace(e)
+		l.makeReady(e, l.choose(w, e))
+	}
+	if !w.several() {
+		l.dispatch(w.berth.site)
+		return
+	}
+	for b := &w.berth; b != nil; b = b.next {
+		if len(b.ready) > 0 {
+			l.dispatch(b.site)
+		}
 	}
 }
 
@@ -202,40 +245,54 @@ func (l *loop) moveDue(d *dest) {
 func (l *loop) inspect(d *dest) {
 	var overdue []*entry
 	d.check = never
-	if l.timeless(d) {
-		return
-	}
-	look := func(e *entry) {
-		if at := l.checkAt(e.d); at <= l.nowMS {
-			overdue = append(overdue, e)
-		} else {
-			d.check = min(d.check, at)
+	look := func(list heap[*entry]) {
+		for _, e := range list {
+			if at := l.checkAt(e.d); at <= l.nowMS {
+				overdue = append(overdue, e)
+			} else {
+				d.check = min(d.check, at)
+			}
 		}
 	}
-	for _, e := range d.due {
-		look(e)
-	}
-	for _, e := range d.ready {
-		look(e)
+	for w := &d.first; w != nil; w = w.next {
+		if l.timeless(w) {
+			continue
+		}
+		look(w.due)
+		for b := &w.berth; b != nil; b = b.next {
+			look(b.ready)
+		}
 	}
 	if len(overdue) == 0 {
 		return
 	}
-	var blame mta.Last
-	if d.site != nil {
-		blame = d.site.last
-	} else if d.plan == planRefused {
-		blame = mta.Last{Time: d.refusal.End, Result: firstResult(d.refusal)}
-	}
-	for _, e := range overdue {
+	blames := make([]mta.Last, len(overdue))
+	for i, e := range overdue {
+		blames[i] = blamed(e)
 		l.take(e)
 	}
 	l.clerkWork.push(func() {
-		for _, e := range overdue {
-			l.q.settle(l.q.conclude(e, nil, blame))
+		for i, e := range overdue {
+			l.q.settle(l.q.conclude(e, nil, blames[i]))
 		}
 	})
 	l.serveHelpers()
+}
+
+// blamed is what holds an entry up that was not attempted: its site's last word,
+// or the plan's.
+func blamed(e *entry) mta.Last {
+	b := e.berth
+	if b == nil {
+		b = &e.way.berth
+	}
+	switch {
+	case b.site != nil:
+		return b.site.last
+	case e.way.plan == planRefused:
+		return mta.Last{Time: e.way.refusal.End, Result: firstResult(e.way.refusal)}
+	}
+	return mta.Last{}
 }
 
 // take moves an entry that has not started from its heap into flight.
@@ -243,16 +300,32 @@ func (l *loop) take(e *entry) {
 	if e.phase == phaseReady {
 		l.unready(e)
 	} else {
-		e.dest.due.remove(e)
+		l.undue(e)
 	}
 	l.fly(e)
 }
 
+// fly takes an entry into flight that is in no heap (any more).
 func (l *loop) fly(e *entry) {
 	e.phase, e.since = phaseFlight, l.nowMS
-	e.routed = e.dest.plan == planRouted && e.dest.route.Router != ""
-	e.dest.flying++
+	e.routed = e.way.relayed()
+	if b := e.berth; b != nil {
+		e.routed, e.berth = b.route.Router != "", nil
+	}
+	d := e.way.dest
+	if !e.guest {
+		d.still--
+	}
+	d.flying++
+	e.way.flying++
 	l.flying++
+}
+
+// unfly takes an entry out of flight.
+func (l *loop) unfly(e *entry) {
+	e.way.dest.flying--
+	e.way.flying--
+	l.flying--
 }
 
 // land takes an entry back out of flight that was not attempted.
@@ -260,17 +333,20 @@ func (l *loop) land(e *entry, due millis) {
 	if l.comesBack(e, e.d) {
 		return
 	}
-	e.dest.flying--
-	l.flying--
-	l.enter(e, due)
-	l.advance(e.dest)
+	l.unfly(e)
+	e.guest = false
+	l.enter(e.way.dest, e, due)
+	l.advance(e.way.dest)
 }
 
 // wake is when the destination must be looked at again.
 func (l *loop) wake(d *dest) millis {
-	at := never
-	if len(d.due) > 0 && d.due.top().due > l.nowMS {
-		at = d.due.top().due
+	at, until := never, millis(0)
+	for w := &d.first; w != nil; w = w.next {
+		if len(w.due) > 0 && w.due.top().due > l.nowMS {
+			at = min(at, w.due.top().due)
+		}
+		until = max(until, w.routeUntil)
 	}
 	if d.sweep != nil && d.retryAt > l.nowMS {
 		at = min(at, d.retryAt)
@@ -283,7 +359,7 @@ func (l *loop) wake(d *dest) millis {
 	if d.inMemory() > 0 {
 		at = min(at, max(d.check, l.nowMS+1))
 	} else if d.idle && !d.owing {
-		at = min(at, max(d.routeUntil, l.nowMS+1))
+		at = min(at, max(until, l.nowMS+1))
 	}
 	return at
 }
@@ -292,13 +368,18 @@ func (l *loop) wake(d *dest) millis {
 // nothing is outside either and there is no route to keep, else when the route
 // expires or too many are idle.
 func (l *loop) rest(d *dest) {
-	busy := d.inMemory() > 0 || d.paging || d.wanted || d.planning || d.planQueued ||
+	asking, routed := false, false
+	for w := &d.first; w != nil; w = w.next {
+		asking = asking || w.asking()
+		routed = routed || w.plan == planRouted && l.nowMS < w.routeUntil
+	}
+	busy := d.inMemory() > 0 || d.paging || d.wanted || asking ||
 		d.sweep != nil || d.more && d.nextDue <= l.nowMS
 	owing := d.more && !d.vague
 	switch {
 	case busy:
 		l.setIdle(d, false, false)
-	case l.stopping, !owing && (d.plan != planRouted || l.nowMS >= d.routeUntil):
+	case l.stopping, !owing && !routed:
 		l.letGo(d)
 	default:
 		l.setIdle(d, true, owing)
@@ -350,7 +431,10 @@ func (l *loop) remove(d *dest) {
 	l.setIdle(d, false, false)
 	d.removed = true
 	l.setAlarm(&d.alarm, never)
-	l.leaveSite(d)
+	for w := &d.first; w != nil; w = w.next {
+		l.leaveSites(w)
+		w.gone = true
+	}
 	delete(l.dests, d.key)
 }
 

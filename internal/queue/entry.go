@@ -26,16 +26,17 @@ func ms(t time.Time) millis {
 type phase uint8
 
 const (
-	phaseDue    phase = iota // in its destination's heap, due or not
-	phaseReady               // at its site, may start
+	phaseDue    phase = iota // in its way's heap, due or not
+	phaseReady               // at a berth of its way, may start
 	phaseFlight              // taken by a worker or a clerk, until it is settled
 )
 
 // entry is one delivery in memory.
 type entry struct {
 	d     *mta.Delivery
-	dest  *dest
-	due   millis // when it may start: the delivery's due time, or earlier when released
+	way   *way
+	berth *berth // while it is ready
+	due   millis // when it may start: the delivery's due time, earlier when released, later when paced
 	since millis // of its phase
 	index int32  // in the heap of its phase
 	phase phase
@@ -44,6 +45,7 @@ type entry struct {
 	settling  bool // in flight, attempted, waiting for the disk
 	routed    bool // in flight, by a router
 	guest     bool // in flight for an order, as it was read from outside memory
+	paced     bool // waits for a rate of its sender
 	// doing is the order being stored; order and reroute those that wait for the
 	// end of the flight.
 	doing, order, reroute *Order
@@ -72,25 +74,17 @@ type alarm struct {
 func (a *alarm) before(b *alarm) bool { return a.at < b.at }
 func (a *alarm) place() *int32        { return &a.index }
 
-// planState is what a destination knows of its route.
-type planState uint8
-
-const (
-	planNone    planState = iota
-	planRouted            // route is set
-	planRefused           // refusal is set
-)
-
 // dest is one destination with open deliveries, or an idle one that keeps its
-// route. Only the loop touches it.
+// routes. Only the loop touches it.
 type dest struct {
 	key   mta.Destination
 	alarm alarm
+	first way // nearly always the only one
 
-	due   heap[*entry] // not started; due or not
-	ready heap[*entry] // moved to the site
-	// flying counts entries in flight. All in memory are due + ready + flying.
-	flying int
+	still  int // entries that have not started: due or ready
+	ready  int // of these, ready
+	paced  int // of those that are due, such as wait for a rate of their sender
+	flying int // entries in flight. All in memory are still + flying.
 
 	// Outside memory. Every open delivery of the destination that is not in
 	// memory lies strictly after cursor; without more there is none.
@@ -110,33 +104,18 @@ type dest struct {
 	sweep   *sweep // a walk over everything outside; nil when none
 	sweptAt millis
 
-	plan       planState
-	planQueued bool // waits for a planner
-	planning   bool // with a planner now
-	planSlow   bool // for longer than slowPlan
-	planSince  millis
-	route      *mta.Route
-	routeUntil millis // until when route or refusal counts
-	refusal    *mta.Attempt
-	failing    int // entries that clerks have because of the refusal
-	holding    int // entries that clerks have because the destination is held
-
-	site   *site
-	stream *stream // of the site; set while listed
-	listed bool    // in the stream's ring
-	turn   uint32  // which listing counts
-
 	check   millis // no delivery in memory owes a notice or expires before this
-	idle    bool   // has nothing in memory, keeps its route
+	idle    bool   // has nothing in memory, keeps its routes
 	owing   bool   // idle, and has something outside
 	inIdle  bool   // in the ring of idle destinations
 	removed bool   // no longer in the loop's map
 }
 
-func (d *dest) inMemory() int { return len(d.due) + len(d.ready) + d.flying }
+func (d *dest) inMemory() int { return d.still + d.flying }
 
-// active counts the entries that are past waiting for their time.
-func (d *dest) active() int { return len(d.ready) + d.flying }
+// active counts the entries that are past waiting for their time: they wait for
+// their turn, or are under way.
+func (d *dest) active() int { return d.ready + d.paced + d.flying }
 
 // touch notes that a key leaves memory, for the page that is under way.
 func (d *dest) touch(key mta.DeliveryKey) {

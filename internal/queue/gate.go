@@ -87,21 +87,24 @@ func (l *loop) setGuard(holds bool) {
 	l.q.guarded.Store(&spans)
 	for _, d := range l.dests {
 		d.check = 0 // what may expire has changed
-		if d.plan == planNone {
-			l.advance(d)
-		}
 	}
 	l.replan()
 }
 
-// gated reports that the guard holds a destination's mail.
-func (d *dest) gated() bool { return d.plan == planRouted && d.route.HeldBy != "" }
+// timeless reports that a way's waiting does not count now: the guard or an
+// operator holds its mail. Where nobody knows how it is routed it may be direct.
+func (l *loop) timeless(w *way) bool {
+	return l.standing(w.dest.key) != nil || l.guarded && !w.relayed()
+}
 
-// timeless reports that a destination's waiting does not count now: the guard or
-// an operator holds its mail. Where
-// nobody knows how it is routed it may be direct.
-func (l *loop) timeless(d *dest) bool {
-	return l.standing(d.key) != nil || l.guarded && !(d.plan == planRouted && d.route.Router != "")
+// allTimeless reports that none of a destination's waiting counts.
+func (l *loop) allTimeless(d *dest) bool {
+	for w := &d.first; w != nil; w = w.next {
+		if !l.timeless(w) {
+			return false
+		}
+	}
+	return true
 }
 
 // schedule is a message's: its stream's, and its own expiry, which is a moment
@@ -137,7 +140,7 @@ func (q *Queue) arrived(m *mta.Message) time.Time {
 }
 
 // whyGated explains what the guard holds.
-func whyGated(x *Explanation, d *dest) {
+func whyGated(x *Explanation, w *way) {
 	x.Limit = "identity.guard"
-	x.Reason = d.route.HeldBy
+	x.Reason = w.berth.route.HeldBy
 }

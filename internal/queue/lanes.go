@@ -22,9 +22,9 @@ const leftTurn = 4
 // to thousands of such domains a one-time code does not wait for all of them,
 // and nobody waits for ever.
 
-// lanes are the destinations that wait for a planner.
+// lanes are the ways that wait for a planner.
 type lanes struct {
-	rings [numLanes]ring[*dest]
+	rings [numLanes]ring[*way]
 	turns int
 }
 
@@ -36,19 +36,19 @@ func (p *lanes) len() int {
 	return n
 }
 
-func (p *lanes) push(d *dest) {
+func (p *lanes) push(w *way) {
 	lane := laneFirst
-	switch d.plan {
-	case planRouted:
+	switch w.plan {
+	case planRouted, planStopped:
 		lane = laneRenew
 	case planRefused:
 		lane = laneAgain
 	}
-	p.rings[lane].push(d)
+	p.rings[lane].push(w)
 }
 
 // pop gives the next; there must be one.
-func (p *lanes) pop() *dest {
+func (p *lanes) pop() *way {
 	p.turns++
 	for i := range p.rings {
 		if p.turns%leftTurn == 0 {
@@ -66,8 +66,8 @@ func (p *lanes) pop() *dest {
 }
 
 // longest gives up to n of those that wait, the longest waiting of each lane.
-func (p *lanes) longest(n int) []*dest {
-	var list []*dest
+func (p *lanes) longest(n int) []*way {
+	var list []*way
 	for i := range p.rings {
 		for j := range min(n, p.rings[i].len()) {
 			list = append(list, p.rings[i].at(j))
@@ -78,7 +78,7 @@ func (p *lanes) longest(n int) []*dest {
 
 // planned is a plan under way.
 type planned struct {
-	d  *dest
+	w  *way
 	at millis
 }
 
@@ -93,11 +93,11 @@ func (l *loop) servePlans() {
 func (l *loop) planPlace() bool {
 	for l.young.len() > 0 {
 		p := l.young.at(0)
-		if at, ok := l.planning[p.d]; ok && at == p.at && !p.d.planSlow {
+		if at, ok := l.planning[p.w]; ok && at == p.at && !p.w.planSlow {
 			if l.nowMS < p.at+slowPlan.Milliseconds() {
 				break
 			}
-			p.d.planSlow = true
+			p.w.planSlow = true
 			l.slowPlans++
 		}
 		l.young.pop()
@@ -114,12 +114,12 @@ func (l *loop) planWake() millis {
 	return max(l.young.at(0).at+slowPlan.Milliseconds(), l.nowMS+1)
 }
 
-// endPlan takes a destination's plan out of those under way.
-func (l *loop) endPlan(d *dest) {
-	d.planning = false
-	delete(l.planning, d)
-	if d.planSlow {
-		d.planSlow = false
+// endPlan takes a way's plan out of those being made.
+func (l *loop) endPlan(w *way) {
+	w.planning = false
+	delete(l.planning, w)
+	if w.planSlow {
+		w.planSlow = false
 		l.slowPlans--
 	}
 }

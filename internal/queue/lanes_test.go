@@ -65,7 +65,7 @@ func TestTrap45SlowLookUpsSlowNobody(t *testing.T) {
 func TestFailedLookUpsStandBehindNewOnes(t *testing.T) {
 	var p lanes
 	d := func(name string, plan planState) {
-		p.push(&dest{key: mta.Destination{Domain: name}, plan: plan})
+		p.push(&way{dest: &dest{key: mta.Destination{Domain: name}}, plan: plan})
 	}
 	for i := range 3 {
 		d(fmt.Sprint("again", i), planRefused)
@@ -74,7 +74,7 @@ func TestFailedLookUpsStandBehindNewOnes(t *testing.T) {
 	}
 	var got []string
 	for p.len() > 0 {
-		got = append(got, p.pop().key.Domain)
+		got = append(got, p.pop().dest.key.Domain)
 	}
 	want := "renew0 renew2 renew1 again2 first0 first2 first1 again1 again0"
 	if strings.Join(got, " ") != want {

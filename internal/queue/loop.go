@@ -50,11 +50,11 @@ type loop struct {
 	unannounced map[mta.DeliveryKey]struct{}
 	forget      ring[forgetting]
 
-	plans     lanes            // destinations that want a planner
-	planning  map[*dest]millis // with one since
-	young     ring[planned]    // of these, not yet known to be slow
-	slowPlans int              // of planning, slow
-	pages     ring[*dest]      // want a pager
+	plans     lanes           // ways that want a planner
+	planning  map[*way]millis // with one since
+	young     ring[planned]   // of these, not yet known to be slow
+	slowPlans int             // of planning, slow
+	pages     ring[*dest]     // want a pager
 	paging    map[*dest]millis
 	clerking  int
 	clerkWork ring[func()] // waits for a clerk
@@ -65,6 +65,15 @@ type loop struct {
 	mostDests int               // that dests has held
 	streams   map[string]string // names that resting destinations share
 	outlook
+
+	buckets map[bucketKey]*bucket // of rates
+	took    []taken               // may's, kept for the next
+	paceAt  millis                // until when the sender of may's delivery rests
+	passing ring[*site]           // for passOn
+
+	unrouted  ring[*way] // their routers could not be found
+	lookAt    millis     // when some of them are planned again
+	lookedAll millis
 
 	slots     slots
 	helpers   int // planners, pagers, clerks and the walk
@@ -95,7 +104,8 @@ func newLoop(q *Queue) *loop {
 		entries:     make(map[mta.DeliveryKey]*entry),
 		sites:       make(map[string]*site),
 		unannounced: make(map[mta.DeliveryKey]struct{}),
-		planning:    make(map[*dest]millis),
+		planning:    make(map[*way]millis),
+		buckets:     make(map[bucketKey]*bucket),
 		paging:      make(map[*dest]millis),
 		streams:     make(map[string]string),
 	}
@@ -195,6 +205,8 @@ func (l *loop) turn() {
 	l.awakenDue()
 	l.lookAhead()
 	l.release()
+	l.lookForRouters()
+	l.passOn()
 	l.serveHelpers()
 	for l.forget.len() > 0 && l.forget.at(0).at <= l.high {
 		delete(l.unannounced, l.forget.pop().key)
@@ -214,7 +226,10 @@ func (l *loop) sleep() time.Duration {
 	if l.releasing.len() > 0 {
 		at = l.nowMS + 1 // paced: a chunk each turn
 	}
-	at = min(at, l.awakenAt(), l.walkAt(), l.planWake())
+	at = min(at, l.awakenAt(), l.walkAt(), l.planWake(), l.routersAt())
+	if l.passing.len() > 0 {
+		at = l.nowMS
+	}
 	d := time.Duration(at-l.nowMS) * time.Millisecond
 	return min(max(d, 0), maxSleep)
 }
@@ -287,7 +302,7 @@ func (l *loop) reconfigure(set *settings) {
 		l.shorten()
 	}
 	for _, s := range l.sites {
-		s.ctl.Configure(l.shapeConfig(s.limit))
+		s.ctl.Configure(l.shapeConfig(s))
 		l.dispatch(s)
 	}
 	for _, d := range l.dests {

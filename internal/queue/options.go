@@ -127,6 +127,7 @@ type Options struct {
 	Planner   Planner
 	Carrier   Carrier
 	Reporter  Reporter
+	Quota     Quota // nil: no source is being warmed up
 	Schedules retry.Schedules
 	Limits    Limits
 	// Now is the wall clock; default time.Now. It and Rand are called from many

@@ -18,6 +18,7 @@ type sweep struct {
 	after spool.Cursor
 	site  string    // releases what was deferred for this site's sake; empty: only looks for notices
 	until time.Time // deferred before this
+	one   bool      // no more than one is released
 }
 
 // pageAgain is the wait after a page of which nothing found room.
@@ -39,9 +40,9 @@ func (l *loop) wantPage(d *dest) {
 	}
 	l.wantNoticeSweep(d)
 	per := l.set.limits.PerDestination
-	waits := len(d.due) == 0 || d.due.top().due > l.nowMS
-	low := waits && d.active() <= min(max(d.page, firstPage), per)/2
-	sweeping := d.sweep != nil && waits && d.active() <= per/2
+	stuck := l.stuck(d)
+	low := stuck+d.active() <= min(max(d.page, firstPage), per)/2
+	sweeping := d.sweep != nil && stuck+d.active() <= per/2
 	if d.sweep != nil && d.sweep.site == "" {
 		sweeping = d.flying < per
 	}
@@ -52,13 +53,30 @@ func (l *loop) wantPage(d *dest) {
 	}
 }
 
+// stuck counts what is due and cannot move on, for a plan is awaited: as much
+// as there is room for where it is all of the destination's mail, so that no
+// more is read.
+func (l *loop) stuck(d *dest) int {
+	n := 0
+	for w := &d.first; w != nil; w = w.next {
+		if l.waits(w) {
+			continue
+		}
+		if d.first.next == nil {
+			return l.set.limits.PerDestination
+		}
+		n += len(w.due)
+	}
+	return n
+}
+
 // wantNoticeSweep starts a sweep when the backlog outside has been due for
 // longer than the notice time: only a dead or very slow site has one.
 func (l *loop) wantNoticeSweep(d *dest) {
 	if d.sweep != nil || l.nowMS-d.sweptAt < noticeSweep.Milliseconds() {
 		return
 	}
-	if d.nextDue > l.nowMS || l.timeless(d) {
+	if d.nextDue > l.nowMS || l.allTimeless(d) {
 		return
 	}
 	at, ever := l.set.schedules.For(d.key.Stream).NoticeWaiting(time.UnixMilli(d.nextDue), l.q.started)
@@ -180,7 +198,7 @@ func (l *loop) sweepPage(d *dest, sw *sweep, n int, list []*mta.Delivery) {
 			end = true // only what is overdue is looked at
 			break
 		}
-		wanted := due <= l.nowMS && l.checkAt(m) <= l.nowMS && !l.timeless(d)
+		wanted := due <= l.nowMS && l.checkAt(m) <= l.nowMS && !l.timeless(l.wayOf(d, m))
 		if sw.site != "" && due > l.nowMS && blames(m.Last, sw.site) && m.Last.Time.Before(sw.until) {
 			wanted, due = true, l.nowMS
 		}
@@ -189,6 +207,10 @@ func (l *loop) sweepPage(d *dest, sw *sweep, n int, list []*mta.Delivery) {
 			break
 		}
 		at = spool.Cursor{Due: m.Due, Key: m.Key()}
+		if wanted && sw.one {
+			end = true
+			break
+		}
 	}
 	if end && len(list) == 0 && sw.after == d.cursor && d.dropped == never {
 		d.more, d.vague = false, false // there was nothing to be found
@@ -209,8 +231,8 @@ func (l *loop) sweepIn(d *dest, m *mta.Delivery, due millis, notice bool) bool {
 	if !notice {
 		return l.admit(d, m, due, false)
 	}
-	e := &entry{d: m, dest: d, index: -1}
+	e := &entry{d: m, index: -1}
 	l.entries[m.Key()] = e
-	l.enter(e, due)
+	l.enter(d, e, due)
 	return true
 }

@@ -7,55 +7,53 @@ import (
 	"mailout/internal/mta"
 )
 
-// Planning: where a destination's mail goes now. Never two plans at once for
-// one destination; a plan counts until its route expires.
+// Planning: where a way's mail goes now. Never two plans at once for one way; a
+// plan counts until it expires.
 
-// wantPlan asks for a plan unless one is under way.
-func (l *loop) wantPlan(d *dest) {
-	if d.planQueued || d.planning || l.stopping {
+// wantPlan asks for a plan unless one is being made.
+func (l *loop) wantPlan(w *way) {
+	if w.asking() || l.stopping {
 		return
 	}
-	d.planQueued = true
-	d.planSince = l.nowMS
-	l.plans.push(d)
+	w.planQueued = true
+	w.planSince = l.nowMS
+	l.plans.push(w)
 	l.serveHelpers()
 }
 
-func (l *loop) startPlan(d *dest) {
-	d.planQueued = false
-	if d.removed {
+func (l *loop) startPlan(w *way) {
+	w.planQueued = false
+	if w.gone {
 		return
 	}
-	d.planning = true
-	l.planning[d] = l.nowMS
-	l.young.push(planned{d, l.nowMS})
-	q, key, epoch := l.q, d.key, l.epoch
+	w.planning, w.planAgain = true, false
+	l.planning[w] = l.nowMS
+	l.young.push(planned{w, l.nowMS})
+	q, key, variant, epoch, since := l.q, w.dest.key, w.variant, l.epoch, l.nowMS
 	l.help(func() func(*loop) {
-		route, refusal := q.plan(key)
-		return func(l *loop) { l.onPlanned(d, epoch, route, refusal) }
+		plan, refusal := q.plan(key, variant)
+		return func(l *loop) {
+			l.endPlan(w)
+			l.onPlanned(w, plan, refusal, epoch, since)
+		}
 	})
 }
 
 // plan asks the planner; a panic in it, or no answer at all, is our trouble
 // and refuses for now.
-func (q *Queue) plan(key mta.Destination) (route *mta.Route, refusal *mta.Attempt) {
+func (q *Queue) plan(key mta.Destination, variant string) (plan *mta.Plan, refusal *mta.Attempt) {
 	start := q.opts.Now()
 	err := q.guard("planning "+key.Domain, func() error {
-		var plan *mta.Plan
-		plan, refusal = q.opts.Planner.Plan(q.work, key, "")
-		if refusal != nil {
-			return nil
-		}
-		if plan == nil || len(plan.Routes) == 0 {
+		plan, refusal = q.opts.Planner.Plan(q.work, key, variant)
+		if refusal == nil && (plan == nil || plan.Stop == nil && len(plan.Routes) == 0) {
 			return fmt.Errorf("no route for %s was made", key.Domain)
 		}
-		route = plan.Routes[0]
 		return nil
 	})
 	if err != nil {
 		return nil, q.ownTrouble(start, err.Error())
 	}
-	return route, refusal
+	return plan, refusal
 }
 
 // ownTrouble is the attempt that failed because of us.
@@ -66,58 +64,90 @@ func (q *Queue) ownTrouble(start time.Time, reason string) *mta.Attempt {
 	}}}
 }
 
-func (l *loop) onPlanned(d *dest, epoch int, route *mta.Route, refusal *mta.Attempt) {
-	l.endPlan(d)
+// onPlanned takes in a plan that was asked for at since.
+func (l *loop) onPlanned(w *way, plan *mta.Plan, refusal *mta.Attempt, epoch int, since millis) {
+	if w.gone {
+		return
+	}
+	d := w.dest
 	if l.guarded {
-		d.check = 0 // whether its time counts depends on the route
+		d.check = 0 // whether its time counts depends on the routes
 	}
 	switch {
 	case l.stopping: // a look-up that the stop cut short says nothing
-	case epoch != l.epoch:
-		l.wantPlan(d) // the configuration changed meanwhile
-	case route != nil:
-		l.routed(d, route)
-	default:
-		l.unreadyAll(d)
-		l.leaveSite(d)
-		d.plan, d.route, d.refusal = planRefused, nil, refusal
-		d.routeUntil = l.nowMS + failedPlan.Milliseconds()
+	case epoch != l.epoch || w.planAgain:
+		l.wantPlan(w) // what it was asked has changed meanwhile
+	case refusal != nil:
+		l.unroute(w)
+		w.plan, w.refusal = planRefused, refusal
+		w.routeUntil = l.nowMS + failedPlan.Milliseconds()
 		if firstResult(refusal).Class != mta.ClassPermanent {
-			d.routeUntil = l.nowMS + failedLookUp.Milliseconds()
+			w.routeUntil = l.nowMS + failedLookUp.Milliseconds()
 		}
+		l.noRouter(w)
+	case plan.Stop != nil:
+		l.unroute(w)
+		w.plan, w.stop = planStopped, plan.Stop
+		w.routeUntil = l.life(plan.Expires)
+	default:
+		l.routed(w, plan, since)
 	}
 	l.advance(d)
 }
 
-// routed sends a destination's mail by a route from now on.
-func (l *loop) routed(d *dest, route *mta.Route) {
-	s := l.siteOf(route)
-	if d.site != s {
-		l.unreadyAll(d)
-		l.leaveSite(d)
-		d.site = s
-		s.dests++
+// unroute takes a way's mail from the sites of its routes.
+func (l *loop) unroute(w *way) {
+	l.unreadyWay(w)
+	l.leaveSites(w)
+	w.refusal, w.stop = nil, nil
+}
+
+// routed sends a way's mail by the routes of a plan from now on.
+func (l *loop) routed(w *way, plan *mta.Plan, since millis) {
+	l.berths(w, len(plan.Routes))
+	b := &w.berth
+	until := never
+	if !plan.Expires.IsZero() {
+		until = l.life(plan.Expires)
 	}
-	d.plan, d.route, d.refusal = planRouted, route, nil
-	d.routeUntil = l.nowMS + leastRoute.Milliseconds()
-	if !route.Expires.IsZero() {
-		d.routeUntil = max(d.routeUntil, route.Expires.UnixMilli())
+	for _, route := range plan.Routes {
+		s := l.siteOf(route, since)
+		if b.site != s {
+			l.unreadyBerth(b)
+			l.leaveSite(b)
+			b.site = s
+			s.dests++
+		}
+		s.share(b, len(plan.Routes) > 1)
+		b.route = route
+		until = min(until, l.life(route.Expires))
+		b = b.next
 	}
+	if w.unrouted && w.refusal != nil {
+		l.routerFound(w, w.refusal.Site)
+	}
+	w.plan, w.refusal, w.stop = planRouted, nil, nil
+	w.routeUntil = until
+	l.rechoose(w)
+}
+
+// life is until when a plan with this end counts; without an end for a while.
+func (l *loop) life(expires time.Time) millis {
+	least := l.nowMS + leastRoute.Milliseconds()
+	if expires.IsZero() {
+		return least
+	}
+	return max(least, expires.UnixMilli())
 }
 
 // refuse gives a failed plan's result to what is due, a batch at a time.
-func (l *loop) refuse(d *dest) {
-	if d.failing > 0 {
+func (l *loop) refuse(w *way) {
+	if w.failing > 0 {
 		return
 	}
-	batch := make([]*entry, 0, min(failBatch, len(d.due)))
-	for len(batch) < failBatch && len(d.due) > 0 && d.due.top().due <= l.nowMS {
-		e := d.due.top()
-		l.take(e)
-		batch = append(batch, e)
-	}
-	d.failing = len(batch)
-	refusal := d.refusal
+	batch := l.dueBatch(w)
+	w.failing = len(batch)
+	refusal := w.refusal
 	l.clerkWork.push(func() {
 		for _, e := range batch {
 			o := l.q.conclude(e, fitted(refusal, len(e.d.Recipients)), mta.Last{})
@@ -126,6 +156,17 @@ func (l *loop) refuse(d *dest) {
 		}
 	})
 	l.serveHelpers()
+}
+
+// dueBatch takes some of what is due into flight.
+func (l *loop) dueBatch(w *way) []*entry {
+	batch := make([]*entry, 0, min(failBatch, len(w.due)))
+	for len(batch) < failBatch && !l.waits(w) {
+		e := w.due.top()
+		l.take(e)
+		batch = append(batch, e)
+	}
+	return batch
 }
 
 // fitted is an attempt with its one result given to each of n recipients.
@@ -138,20 +179,23 @@ func fitted(a *mta.Attempt, n int) *mta.Attempt {
 	return &fit
 }
 
-// replan drops every route: what has not started goes back to be planned.
+// replan drops every plan: what has not started goes back to be planned, on the
+// ways that the planner names now.
 func (l *loop) replan() {
 	l.epoch++
 	for _, d := range l.dests {
-		if d.plan == planNone {
-			continue
+		for w := &d.first; w != nil; w = w.next {
+			l.unplan(w)
 		}
-		l.unplan(d)
+		l.unpaceAll(d)
+		l.sort(d)
+		l.advance(d)
 	}
 }
 
-// unplan drops a destination's route.
-func (l *loop) unplan(d *dest) {
-	l.unreadyAll(d)
-	d.plan, d.routeUntil = planNone, 0
-	l.advance(d)
+// unplan drops a way's plan; the caller advances its destination.
+func (l *loop) unplan(w *way) {
+	l.unreadyWay(w)
+	w.plan, w.routeUntil = planNone, 0
+	w.planAgain = w.planning
 }

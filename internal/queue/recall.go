@@ -39,8 +39,8 @@ func (l *loop) recall(c *command, e *entry, wants func(*mta.Delivery, string) bo
 	} else {
 		d.HeldBy = e.doing.Reason
 	}
-	if e.dest.site != nil {
-		site = e.dest.site.name
+	if s := e.way.berth.site; s != nil {
+		site = s.name
 	}
 	switch {
 	case !wants(&d, site):

@@ -108,12 +108,16 @@ func (l *loop) setReroutes(rules []Reroute) {
 		}
 	}
 	for key, d := range l.dests {
-		if d.plan == planNone || !domains[key.Domain] {
+		if !domains[key.Domain] {
 			continue
 		}
 		was, _ := RerouteOf(before, key)
 		if now, _ := RerouteOf(rules, key); was != now {
-			l.unplan(d)
+			for w := &d.first; w != nil; w = w.next {
+				l.unplan(w)
+			}
+			l.sort(d)
+			l.advance(d)
 		}
 	}
 }

@@ -17,7 +17,9 @@ type Planner interface {
 	Variant(m *mta.Message, dest mta.Destination) string
 	// Plan gives the routes, or the result that every due delivery of the
 	// destination and variant gets (no such domain, DNS trouble, …). It may block
-	// on DNS; the queue calls it from a bounded number of goroutines, never twice
+	// on DNS. A variant that begins with mta.VariantReleased is that of mail that
+	// was released from a rule's hold: rules that hold are passed over. The queue
+	// calls it from a bounded number of goroutines, never twice
 	// at once for one destination and variant.
 	Plan(ctx context.Context, dest mta.Destination, variant string) (*mta.Plan, *mta.Attempt)
 	// Learn takes in what an attempt by a route came to, before that is stored.
@@ -28,8 +30,8 @@ type Planner interface {
 
 // Lesson is what an attempt taught. The zero Lesson is nothing.
 type Lesson struct {
-	// Avoid is until when the route's site is not used from the route's source
-	// while there are other routes; Why says it.
+	// Avoid is until when the route's site is not used from the route's source:
+	// its mail takes other routes, and waits where there are none. Why says it.
 	Avoid time.Time
 	Why   string
 	// Replan says that routes to the site are to be made anew: another router or

@@ -18,8 +18,9 @@ type outcome struct {
 	built   bool
 	gone    bool // the store did not have the delivery any more
 
+	lesson  Lesson
 	mood    mood
-	verdict mta.Result // why, when the mood is bad
+	verdict mta.Result // why, when the mood is not good
 	took    time.Duration
 	refused bool // the result of a failed plan
 	attempt bool
@@ -301,12 +302,12 @@ func (l *loop) storeDown() bool { return l.down >= l.q.opts.Limits.Settlers }
 
 // onSettled forgets or reschedules a delivery whose outcome is durable.
 func (l *loop) onSettled(o *outcome) {
-	e, d := o.e, o.e.dest
+	e, w, d := o.e, o.e.way, o.e.way.dest
 	if o.refused {
-		d.failing--
+		w.failing--
 	}
 	if o.holdBatch {
-		d.holding--
+		w.holding--
 	}
 	l.uncertain += int64(o.out.uncertain)
 	l.onOrdered(o)
@@ -329,8 +330,7 @@ func (l *loop) comeBack(e *entry, o *outcome) {
 	if !over && l.comesBack(e, next) {
 		return
 	}
-	l.flying--
-	e.dest.flying--
+	l.unfly(e)
 	if e.doing != nil { // it is over
 		e.doing = nil
 		l.ordering--
@@ -338,7 +338,7 @@ func (l *loop) comeBack(e *entry, o *outcome) {
 	switch {
 	case over || next.State == mta.Held:
 		l.forgetEntry(e)
-	case next.Destination != e.dest.key:
+	case next.Destination != e.way.dest.key:
 		l.forgetEntry(e)
 		l.moved(next)
 	default:
@@ -356,16 +356,32 @@ func (l *loop) moved(m *mta.Delivery) {
 
 // reschedule puts a deferred delivery back, in memory or outside.
 func (l *loop) reschedule(e *entry, next *mta.Delivery, o *outcome) {
-	d := e.dest
+	d := e.way.dest
 	e.d = next
 	e.settling, e.guest = false, false
 	if l.far(ms(next.Due)) || d.inMemory() >= l.set.limits.PerDestination {
 		d.outside(next.Due)
 		l.forgetEntry(e)
 	} else {
-		l.enter(e, ms(next.Due))
+		l.enter(d, e, ms(next.Due))
 	}
-	if o.out.deferred && d.site != nil {
-		d.site.waiting[d] = struct{}{}
+	if o.out.deferred {
+		l.waitAt(d, o)
+	}
+}
+
+// waitAt notes that a destination has mail deferred for the sake of a site that
+// it goes to: that of the attempt, else those of the name.
+func (l *loop) waitAt(d *dest, o *outcome) {
+	name := o.out.settlement.Next.Last.Site
+	for w := &d.first; w != nil; w = w.next {
+		for b := &w.berth; b != nil && b.site != nil; b = b.next {
+			if o.w != nil && b.site == o.w.site || o.w == nil && b.site.name == name {
+				b.site.waiting[d] = struct{}{}
+				if b.site.sick {
+					l.rearm(b.site)
+				}
+			}
+		}
 	}
 }

@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"strings"
+	"slices"
 	"time"
 
 	"mailout/internal/mta"
@@ -18,13 +18,20 @@ type site struct {
 	ctl   *shape.Controller
 	limit int // the operator's
 	alarm alarm
-	dests int // destinations routed here
+	dests int // berths here
+
+	router  bool                // a router of the operator's
+	rates   []mta.Rate          // of the latest route here
+	shared  map[*berth]struct{} // of these, of ways that have others
+	passing bool                // in the ring of sites to be looked at for mail that may go elsewhere
+	shuts
 
 	streams  ring[*stream] // those with something ready take turns
 	byStream map[string]*stream
 	ready    int
 
 	workers  int // running, those that are leaving included
+	carrying int // of these, have carried something
 	starting int // of these, not yet asked for work
 	leaving  int // of these, told to leave
 	idle     []*worker
@@ -32,6 +39,8 @@ type site struct {
 	inSpare  bool // in slots.spare
 
 	waiting  map[*dest]struct{} // have deliveries deferred for the site's sake
+	sick     bool               // a router that failed the last time
+	askAt    millis             // when mail that waits for a sick router tries it
 	lastFree millis             // the last release
 	freeGap  millis             // distance to the next
 	owed     bool               // a success came too early for the next
@@ -46,23 +55,25 @@ type site struct {
 // stream is one stream's ready mail at a site.
 type stream struct {
 	name   string
-	dests  ring[listing] // those with something ready take turns
+	berths ring[listing] // those with something ready take turns
 	ready  int
 	listed bool // in the site's ring
+	rested rest // its rate is used up
 }
 
-// listing is a destination's place in its stream's ring. It counts only while
-// it is the destination's latest.
+// listing is a berth's place in its stream's ring. It counts only while it is
+// the berth's latest.
 type listing struct {
-	d    *dest
+	b    *berth
 	turn uint32
 }
 
 // keepStreams is how many empty streams a site keeps.
 const keepStreams = 8
 
-// siteOf gives the site of a route, new or old, with the route's limits.
-func (l *loop) siteOf(route *mta.Route) *site {
+// siteOf gives the site of a route, new or old, with the route's limits. since is
+// when the plan was asked for: what was learnt later counts more than it says.
+func (l *loop) siteOf(route *mta.Route, since millis) *site {
 	key := siteKey(route)
 	limit := route.Limits.Connections
 	if limit <= 0 {
@@ -70,73 +81,124 @@ func (l *loop) siteOf(route *mta.Route) *site {
 	}
 	s := l.sites[key]
 	if s == nil {
-		s = &site{key: key, name: route.Site, limit: limit, ctl: shape.New(l.shapeConfig(limit)),
+		s = &site{key: key, name: route.Site, limit: limit, router: route.Router != "",
 			byStream: make(map[string]*stream), waiting: make(map[*dest]struct{})}
+		s.seed = hashed(fnvOffset, route.SourceKey())
+		s.ctl = shape.New(l.shapeConfig(s))
 		s.alarm = alarm{index: -1, site: s}
 		l.sites[key] = s
 		l.mostSites = max(l.mostSites, len(l.sites))
 	}
 	if s.limit != limit {
 		s.limit = limit
-		s.ctl.Configure(l.shapeConfig(limit))
+		s.ctl.Configure(l.shapeConfig(s))
 	}
+	if !sameRates(s.rates, route.Limits.Rates) {
+		s.rates, s.rate = route.Limits.Rates, rest{} // ask the buckets anew
+	}
+	l.seedAvoid(s, route, since)
 	return s
 }
 
+func sameRates(a, b []mta.Rate) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
+}
+
+// siteKey tells the sites of one MX set from different sources apart.
 func siteKey(route *mta.Route) string {
 	if len(route.Sources) == 0 {
 		return route.Site
 	}
-	var b strings.Builder
-	b.WriteString(route.Site)
-	for _, src := range route.Sources {
-		b.WriteString("|")
-		b.WriteString(src.IP.String())
-	}
-	return b.String()
+	return route.Site + "|" + route.SourceKey()
 }
+
+// share notes whether a berth's way has others.
+func (s *site) share(b *berth, others bool) {
+	switch {
+	case !others:
+		delete(s.shared, b)
+	case s.shared == nil:
+		s.shared = map[*berth]struct{}{b: {}}
+	default:
+		s.shared[b] = struct{}{}
+	}
+}
+
+// routerBackoff is the longest wait between two probes of a router: it is to be
+// found again within a minute.
+const routerBackoff = 30 * time.Second
 
 // shapeConfig bounds a controller: a delivery that comes due after the
 // shortest retry interval must find the site probed.
-func (l *loop) shapeConfig(limit int) shape.Config {
+func (l *loop) shapeConfig(s *site) shape.Config {
 	longest := min(l.set.schedules.Shortest()*9/10, shape.DefaultBackoffMax)
-	return shape.Config{Limit: limit, BackoffMax: longest}
+	if s.router {
+		longest = min(longest, routerBackoff)
+	}
+	return shape.Config{Limit: s.limit, BackoffMax: longest}
 }
 
-// leaveSite takes a destination without ready entries from its site.
-func (l *loop) leaveSite(d *dest) {
-	s := d.site
+// leaveSites takes a way without ready entries from its sites.
+func (l *loop) leaveSites(w *way) {
+	for b := &w.berth; b != nil; b = b.next {
+		l.leaveSite(b)
+	}
+	w.berth.next = nil
+}
+
+// leaveSite takes a berth without ready entries from its site.
+func (l *loop) leaveSite(b *berth) {
+	s := b.site
 	if s == nil {
 		return
 	}
-	d.site = nil
-	d.turn++
-	d.listed = false
-	delete(s.waiting, d)
+	b.site, b.route = nil, nil
+	b.turn++
+	b.listed = false
+	delete(s.shared, b)
+	if !b.way.dest.at(s) {
+		delete(s.waiting, b.way.dest)
+	}
 	if s.dests--; s.dests == 0 {
 		l.rearm(s)
 	}
 }
 
-// makeReady moves an entry to its destination's site. The caller dispatches.
-func (l *loop) makeReady(e *entry) {
-	d, s := e.dest, e.dest.site
-	e.phase, e.since = phaseReady, l.nowMS
-	d.ready.push(e)
+// at reports whether a destination has a berth at a site.
+func (d *dest) at(s *site) bool {
+	for w := &d.first; w != nil; w = w.next {
+		for b := &w.berth; b != nil; b = b.next {
+			if b.site == s {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// makeReady moves an entry that has left its way's heap to a berth. The caller
+// dispatches.
+func (l *loop) makeReady(e *entry, b *berth) {
+	s, d := b.site, b.way.dest
+	e.phase, e.since, e.berth = phaseReady, l.nowMS, b
+	b.ready.push(e)
+	d.ready++
 	if s.ready == 0 {
 		s.moved = l.nowMS
 	}
 	s.ready++
 	st := s.stream(d.key.Stream)
-	st.ready++
-	if d.listed && d.stream != st { // an emptied stream was dropped with its ring
-		d.listed = false
-		d.turn++
+	if st.ready++; st.rested.until <= l.nowMS {
+		s.allRest = 0
 	}
-	d.stream = st
-	if !d.listed {
-		d.listed = true
-		st.dests.push(listing{d, d.turn})
+	if b.listed && b.stream != st { // an emptied stream was dropped with its ring
+		b.listed = false
+		b.turn++
+	}
+	b.stream = st
+	if !b.listed {
+		b.listed = true
+		st.berths.push(listing{b, b.turn})
 	}
 	if !st.listed {
 		st.listed = true
@@ -153,36 +215,55 @@ func (s *site) stream(name string) *stream {
 	return st
 }
 
-// unready takes an entry out of what is ready.
+// unready takes an entry out of what is ready; it keeps its berth.
 func (l *loop) unready(e *entry) {
-	d := e.dest
-	d.ready.remove(e)
-	d.site.ready--
-	d.stream.ready--
+	b := e.berth
+	b.ready.remove(e)
+	b.way.dest.ready--
+	b.site.ready--
+	b.stream.ready--
 }
 
-// unreadyAll puts what is ready of a destination back to be routed anew.
-func (l *loop) unreadyAll(d *dest) {
-	for len(d.ready) > 0 {
-		e := d.ready.top()
+// unreadyBerth puts what is ready at a berth back to be routed anew.
+func (l *loop) unreadyBerth(b *berth) {
+	for len(b.ready) > 0 {
+		e := b.ready.top()
 		l.unready(e)
-		e.phase = phaseDue
-		d.due.push(e)
+		e.phase, e.berth = phaseDue, nil
+		b.way.due.push(e)
 	}
-	if d.listed {
-		d.listed = false
-		d.turn++
+	if b.listed {
+		b.listed = false
+		b.turn++
+	}
+}
+
+// unreadyWay does so for all of a way.
+func (l *loop) unreadyWay(w *way) {
+	for b := &w.berth; b != nil; b = b.next {
+		l.unreadyBerth(b)
 	}
 }
 
 // next takes the next ready entry in turn: streams share the site, and
 // destinations share the stream. nil when nothing may go.
 func (l *loop) next(s *site) *entry {
-	for s.streams.len() > 0 {
+	if s.closedUntil() > l.nowMS {
+		return nil
+	}
+	first := never // of the streams that rest
+	for range s.streams.len() {
 		st := s.streams.pop()
 		var e *entry
-		if st.ready > 0 {
-			e = l.nextOf(st)
+		switch {
+		case st.ready == 0:
+		case st.rested.until > l.nowMS:
+			first = min(first, st.rested.until)
+		default:
+			e = l.nextOf(s, st)
+			if e == nil && st.rested.until > l.nowMS {
+				first = min(first, st.rested.until)
+			}
 		}
 		if st.ready > 0 {
 			s.streams.push(st)
@@ -196,45 +277,61 @@ func (l *loop) next(s *site) *entry {
 			s.moved = l.nowMS
 			return e
 		}
+		if s.closedUntil() > l.nowMS {
+			return nil
+		}
+	}
+	if first != never {
+		s.allRest = first
 	}
 	return nil
 }
 
-func (l *loop) nextOf(st *stream) *entry {
-	for st.dests.len() > 0 {
-		at := st.dests.pop()
-		d := at.d
-		if at.turn != d.turn {
+func (l *loop) nextOf(s *site, st *stream) *entry {
+	for st.berths.len() > 0 {
+		at := st.berths.pop()
+		b := at.b
+		if at.turn != b.turn {
 			continue // it has left this ring
 		}
-		if len(d.ready) == 0 {
-			d.listed = false
+		if len(b.ready) == 0 {
+			b.listed = false
 			continue
 		}
-		if !l.usable(d) {
-			l.unreadyAll(d)
+		if !l.usable(b.way) {
+			l.unreadyBerth(b)
 			continue
 		}
-		e := d.ready.top()
-		l.unready(e)
-		if len(d.ready) > 0 {
-			st.dests.push(at)
+		e := b.ready.top()
+		may := l.may(s, st, e)
+		if may == mayGo || may == senderRests {
+			l.unready(e)
+		}
+		if len(b.ready) > 0 {
+			st.berths.push(at)
 		} else {
-			d.listed = false
+			b.listed = false
 		}
-		return e
+		switch may {
+		case mayGo:
+			return e
+		case senderRests:
+			l.pace(e)
+		default:
+			return nil
+		}
 	}
 	return nil
 }
 
-// usable reports whether a destination's route may still be used, and has it
+// usable reports whether a way's routes may still be used, and has them
 // renewed in time. One that is too old waits for the new plan.
-func (l *loop) usable(d *dest) bool {
-	if l.nowMS < d.routeUntil {
+func (l *loop) usable(w *way) bool {
+	if l.nowMS < w.routeUntil {
 		return true
 	}
-	l.wantPlan(d)
-	return l.nowMS < d.routeUntil+staleRoute.Milliseconds()
+	l.wantPlan(w)
+	return l.nowMS < w.routeUntil+staleRoute.Milliseconds()
 }
 
 // dispatch gives ready mail to idle workers and starts new ones, as far as the
@@ -243,8 +340,10 @@ func (l *loop) dispatch(s *site) {
 	if s.owed && l.nowMS-s.lastFree >= s.freeGap {
 		l.free(s)
 	}
+	l.reopen(s)
+	l.probeRouter(s)
 	started := 0
-	for s.ready > 0 && !l.stopping && !l.storeDown() {
+	for s.ready > 0 && !l.stopping && !l.storeDown() && s.closedUntil() <= l.nowMS {
 		allowed := s.ctl.Allowed(l.now)
 		if s.workers-s.leaving > allowed && len(s.idle) > 0 {
 			l.dismiss(s.popIdle())
@@ -276,13 +375,13 @@ func (l *loop) dispatch(s *site) {
 	l.rearm(s)
 }
 
-// firstRoute is the route of the destination whose turn it is.
+// firstRoute is the route of the berth whose turn it is.
 func (s *site) firstRoute() *mta.Route {
 	for i := range s.streams.len() {
 		st := s.streams.at(i)
-		for j := range st.dests.len() {
-			if at := st.dests.at(j); at.turn == at.d.turn && len(at.d.ready) > 0 {
-				return at.d.route
+		for j := range st.berths.len() {
+			if at := st.berths.at(j); at.turn == at.b.turn && len(at.b.ready) > 0 {
+				return at.b.route
 			}
 		}
 	}
@@ -299,6 +398,7 @@ func (l *loop) rearm(s *site) {
 	if s.owed {
 		at = min(at, max(s.lastFree+s.freeGap, l.nowMS+1))
 	}
+	at = min(at, l.openAt(s), l.routerAt(s))
 	for i := 0; i < len(s.idle); {
 		if w := s.idle[i]; w.until <= l.nowMS {
 			s.idle = append(s.idle[:i], s.idle[i+1:]...)
@@ -333,9 +433,24 @@ func (s *site) popIdle() *worker {
 }
 
 // learn feeds the controller with an attempt's outcome.
-func (l *loop) learn(s *site, d *dest, o *outcome) {
+func (l *loop) learn(w *worker, o *outcome) {
+	s, d := w.site, o.e.way.dest
+	wasDead := s.ctl.Dead()
+	defer func() {
+		if s.ctl.Dead() != wasDead {
+			l.pass(s) // what waits there, or elsewhere, may have a better way now
+		}
+	}()
 	switch o.mood {
+	case moodHurried:
+		s.sick = false
+		s.ctl.Hurried(l.now, complaint(o.verdict))
 	case moodGood:
+		s.sick = false
+		if !w.good {
+			w.good = true
+			s.carrying++
+		}
 		s.ctl.Success(l.now)
 		took := float64(max(o.took.Milliseconds(), 0))
 		if s.pace == 0 {
@@ -347,9 +462,16 @@ func (l *loop) learn(s *site, d *dest, o *outcome) {
 			s.waiting[d] = struct{}{} // found at start: it may have waited for this site
 		}
 		l.free(s)
-	case moodBad:
+	case moodBad, moodCrowded:
 		s.owed = false
-		s.ctl.Failure(l.now, complaint(o.verdict))
+		if s.router {
+			s.sick, s.askAt = true, l.nowMS+routerBackoff.Milliseconds()
+		}
+		if open := s.carrying; o.mood == moodCrowded && open > 0 && !w.good {
+			s.ctl.Crowded(l.now, open, complaint(o.verdict))
+		} else {
+			s.ctl.Failure(l.now, complaint(o.verdict))
+		}
 		a := o.from.a
 		s.last = mta.Last{Time: l.now, Site: s.name, Host: a.Host, IP: a.IP, Result: forOthers(o.verdict, a.Host)}
 		if s.ctl.Dead() {
@@ -371,7 +493,7 @@ func forOthers(r mta.Result, host string) mta.Result {
 
 // blames reports whether a delivery was deferred for the sake of this site.
 func blames(last mta.Last, site string) bool {
-	return last.Site == site && forSite(last.Result)
+	return last.Site == site && deferredFor(last)
 }
 
 // released is a destination whose deliveries a site's success makes due.
@@ -379,6 +501,12 @@ type released struct {
 	d    *dest
 	site string
 	at   time.Time
+}
+
+// hasten makes an entry that waits due now.
+func (l *loop) hasten(e *entry) {
+	e.due = l.nowMS
+	e.way.due.fix(int(e.index))
 }
 
 // releasePace is how many destinations are released in one turn.
@@ -399,7 +527,11 @@ func (l *loop) free(s *site) {
 		s.freeGap = 0
 	}
 	s.lastFree = l.nowMS
-	s.freeGap = min(max(2*s.freeGap, releaseMin.Milliseconds()), releaseMax.Milliseconds())
+	longest := releaseMax
+	if s.router {
+		longest = routerBackoff
+	}
+	s.freeGap = min(max(2*s.freeGap, releaseMin.Milliseconds()), longest.Milliseconds())
 	for d := range s.waiting {
 		l.releasing.push(released{d, s.name, l.now})
 	}
@@ -415,14 +547,15 @@ func (l *loop) release() {
 			continue
 		}
 		var again []*entry
-		for _, e := range r.d.due {
-			if e.due > l.nowMS && blames(e.d.Last, r.site) {
-				again = append(again, e)
+		for w := &r.d.first; w != nil; w = w.next {
+			for _, e := range w.due {
+				if e.due > l.nowMS && !e.paced && blames(e.d.Last, r.site) {
+					again = append(again, e)
+				}
 			}
 		}
 		for _, e := range again {
-			e.due = l.nowMS
-			r.d.due.fix(int(e.index))
+			l.hasten(e)
 		}
 		if r.d.more && r.d.sweep == nil {
 			r.d.sweptAt = l.nowMS

@@ -132,36 +132,48 @@ func (l *loop) why(m *mta.Delivery) Explanation {
 		return x
 	}
 	d := l.dests[m.Destination]
-	if d != nil && d.site != nil {
-		x.Site = d.site.name
-	}
 	e := l.entries[m.Key()]
+	var w *way
+	if e != nil {
+		w = e.way
+	} else if d != nil {
+		w = d.wayFor(l.variant(m))
+	}
+	if w != nil && w.berth.site != nil {
+		x.Site = w.berth.site.name
+	}
+	if e != nil && e.berth != nil {
+		x.Site = e.berth.site.name
+	}
 	switch {
 	case l.stopping:
 		x.Reason = "the queue is stopping"
 	case e == nil:
-		l.whyOutside(&x, m, d)
+		l.whyOutside(&x, m, d, w)
 	case e.phase == phaseFlight:
 		x.Active = true
 		x.Reason = "being delivered to " + x.Site
 		switch {
 		case e.doing != nil:
 			x.Active = false
-			x.Reason = "an operator's " + e.doing.Verb.String() + " is being stored"
+			x.Reason = e.doing.owner() + e.doing.Verb.String() + " is being stored"
 		case e.settling:
 			x.Reason = "attempted; the outcome is being stored"
 		}
 	case e.phase == phaseReady:
-		l.whyReady(&x, d.site)
+		l.whyReady(&x, e.berth.site, e.berth.stream)
+	case e.paced:
+		x.Next = time.UnixMilli(e.due).UTC()
+		l.whyPaced(&x, e)
 	case e.due > l.nowMS:
 		x.Next = time.UnixMilli(e.due).UTC()
 		x.Reason = deferredBecause(m)
 	case l.standing(d.key) != nil:
 		x.Reason = l.standing(d.key).Reason
-	case d.gated():
-		whyGated(&x, d)
+	case w.gated():
+		whyGated(&x, w)
 	default:
-		l.whyUnplanned(&x, d)
+		l.whyUnplanned(&x, w)
 	}
 	return x
 }
@@ -180,7 +192,7 @@ func deferredBecause(m *mta.Delivery) string {
 }
 
 // whyOutside explains what is only in the spool.
-func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest) {
+func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest, w *way) {
 	switch {
 	case ms(m.Due) > l.nowMS:
 		x.Next = m.Due
@@ -194,22 +206,41 @@ func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest) {
 	default:
 		x.Limit = "memory"
 		x.Reason = fmt.Sprintf("waits in the spool behind %d earlier deliveries to %s", d.inMemory(), d.key)
-		if d.gated() {
-			whyGated(x, d)
-		} else if d.site != nil && d.site.ready > 0 {
+		if w == nil {
+			return
+		}
+		if s := w.berth.site; w.gated() {
+			whyGated(x, w)
+		} else if s != nil && s.ready > 0 {
 			var y Explanation
-			l.whyReady(&y, d.site)
+			l.whyReady(&y, s, nil)
 			x.Reason += "; " + y.Reason
 			x.Next = y.Next
 		}
 	}
 }
 
-// whyReady explains what is ready and not handed out.
-func (l *loop) whyReady(x *Explanation, s *site) {
+// whyReady explains what is ready and not handed out, of a stream when it is
+// given.
+func (l *loop) whyReady(x *Explanation, s *site, st *stream) {
 	switch {
 	case l.storeDown():
 		x.Reason = "the spool cannot store outcomes; nothing new is started"
+	case s.avoided.until > l.nowMS:
+		x.Limit, x.Next = "avoided", time.UnixMilli(s.avoided.until).UTC()
+		x.Reason = s.avoidedWhy()
+	case s.quota.until > l.nowMS:
+		x.Limit, x.Next = "quota", time.UnixMilli(s.quota.until).UTC()
+		x.Reason = s.quota.why + ", until " + mta.FormatTime(x.Next)
+	case s.rate.until > l.nowMS:
+		x.Limit, x.Next = "rate", time.UnixMilli(s.rate.until).UTC()
+		x.Reason = s.name + " takes " + rateWords(&s.rate.rate)
+		if s.rate.rate.Count == 0 {
+			x.Reason = s.name + " takes what it has been found to take: " + s.ctl.Explain(l.now)
+		}
+	case st != nil && st.rested.until > l.nowMS:
+		x.Limit, x.Next = "rate", time.UnixMilli(st.rested.until).UTC()
+		x.Reason = s.name + " takes " + rateWords(&st.rested.rate) + " of the stream " + st.name
 	case s.ctl.Dead():
 		x.Next = s.ctl.ProbeAt()
 		x.Limit = "connections"
@@ -226,14 +257,16 @@ func (l *loop) whyReady(x *Explanation, s *site) {
 }
 
 // whyUnplanned explains what is due and has no route.
-func (l *loop) whyUnplanned(x *Explanation, d *dest) {
+func (l *loop) whyUnplanned(x *Explanation, w *way) {
 	switch {
-	case d.planQueued:
-		x.Reason = fmt.Sprintf("waits for a look-up of where mail for %s goes", d.key.Domain)
-	case d.planning:
-		x.Reason = fmt.Sprintf("looking up where mail for %s goes", d.key.Domain)
-	case d.plan == planRefused:
-		x.Reason = "no route: " + complaint(firstResult(d.refusal))
+	case w.planQueued:
+		x.Reason = "waits for a look-up of where " + w.mailFor() + " goes"
+	case w.planning:
+		x.Reason = "looking up where " + w.mailFor() + " goes"
+	case w.plan == planRefused:
+		x.Reason = "no route: " + complaint(firstResult(w.refusal))
+	case w.plan == planStopped:
+		x.Reason = stopOrder(w.stop).Reason
 	default:
 		x.Reason = "about to be scheduled"
 	}
@@ -253,20 +286,20 @@ func (l *loop) watch() {
 		}
 	}
 	for _, s := range l.sites {
-		if s.ready > 0 {
+		if s.ready > 0 && s.closedUntil() <= l.nowMS { // else it waits as it was told
 			var x Explanation
-			l.whyReady(&x, s)
+			l.whyReady(&x, s, nil)
 			tell(s.moved, x.Reason, mta.KeySite, s.name, mta.KeyCount, s.ready)
 		}
 	}
 	if l.walking {
 		tell(l.walkSince, "the spool is being looked through")
 	}
-	for d := range l.planning {
-		tell(d.planSince, "looking up where its mail goes", mta.KeyDestination, d.key.String())
+	for w := range l.planning {
+		tell(w.planSince, "looking up where its mail goes", mta.KeyDestination, w.dest.key.String())
 	}
-	for _, d := range l.plans.longest(watchLines) {
-		tell(d.planSince, "waits for a look-up", mta.KeyDestination, d.key.String())
+	for _, w := range l.plans.longest(watchLines) {
+		tell(w.planSince, "waits for a look-up", mta.KeyDestination, w.dest.key.String())
 	}
 	for d, since := range l.paging {
 		tell(since, "the spool does not answer", mta.KeyDestination, d.key.String())

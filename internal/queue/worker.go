@@ -17,7 +17,7 @@ type worker struct {
 
 	// Of the carrier's goroutine.
 	wait     time.Duration // set before a question is sent
-	taken    []*entry
+	taken    []handout
 	owing    bool        // it has reported since it asked last
 	patience *time.Timer // for what it reported
 
@@ -28,6 +28,7 @@ type worker struct {
 	carried int
 	began   millis
 	left    bool // was told to leave
+	good    bool // has carried something
 	// unsettled counts the outcomes reported since age, that are not durable
 	// yet; asking says that its question waits for them.
 	unsettled int
@@ -61,7 +62,7 @@ func (q *Queue) carry(w *worker) {
 	}
 	for len(w.taken) > 0 {
 		// The content may have been sent, so a duplicate is possible.
-		e := w.taken[0]
+		e := w.taken[0].e
 		q.opts.Logger.Error("a delivery has no outcome; it is deferred", mta.KeyID, e.d.Message.ID.String(), mta.KeyReason, reason)
 		a := q.ownTrouble(q.opts.Now(), reason)
 		a.Site = w.route.Site
@@ -82,7 +83,7 @@ func (w *worker) Next(ctx context.Context, idle time.Duration) (*mta.Delivery, *
 		if !w.begin(h.e) {
 			continue
 		}
-		w.taken = append(w.taken, h.e)
+		w.taken = append(w.taken, h)
 		return h.e.d, h.route, true
 	}
 }
@@ -180,35 +181,47 @@ func (q *Queue) giveBack(e *entry, after time.Duration) {
 
 // vanish forgets a delivery that the store does not have any more.
 func (l *loop) vanish(e *entry) {
-	e.dest.flying--
-	l.flying--
+	l.unfly(e)
 	e.order = nil
 	l.forgetEntry(e)
-	l.advance(e.dest)
+	l.advance(e.way.dest)
 }
 
 // Report implements Work.
 func (w *worker) Report(d *mta.Delivery, a *mta.Attempt) {
-	e := w.untake(d)
+	e, route := w.untake(d)
 	if e == nil {
 		w.q.opts.Logger.Error("internal error", mta.KeyReason, "an outcome was reported of a delivery that was not taken, or twice",
 			mta.KeyID, d.Message.ID.String())
 		return
 	}
+	lesson := w.q.learn(route, d, a)
 	o := w.q.conclude(e, a, mta.Last{})
-	o.w, w.owing = w, true
+	o.lesson, o.w, w.owing = lesson, w, true
 	w.q.send(event{kind: evReport, w: w, o: o}) // before evSettled can follow
 	w.q.settle(o)
 }
 
-func (w *worker) untake(d *mta.Delivery) *entry {
-	for i, e := range w.taken {
-		if e.d == d {
+func (w *worker) untake(d *mta.Delivery) (*entry, *mta.Route) {
+	for i, h := range w.taken {
+		if h.e.d == d {
 			w.taken = append(w.taken[:i], w.taken[i+1:]...)
-			return e
+			return h.e, h.route
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// learn tells the planner what an attempt came to.
+func (q *Queue) learn(route *mta.Route, d *mta.Delivery, a *mta.Attempt) (lesson Lesson) {
+	err := q.guard("learning from an attempt", func() error {
+		lesson = q.opts.Planner.Learn(route, d, a)
+		return nil
+	})
+	if err != nil {
+		return Lesson{}
+	}
+	return lesson
 }
 
 // onNext answers a worker that asks for a delivery, now or when there is one;
@@ -281,9 +294,10 @@ func (l *loop) onCancel(w *worker) {
 
 // hand gives an entry to a worker that asks.
 func (l *loop) hand(w *worker, e *entry) {
+	route := e.berth.route
 	l.fly(e)
 	w.carried++
-	w.reply <- handout{e, e.dest.route}
+	w.reply <- handout{e, route}
 }
 
 // dismiss tells a worker that asks to leave.
@@ -302,7 +316,8 @@ func (l *loop) onReport(w *worker, o *outcome) {
 	o.e.settling = true
 	o.age = w.age
 	w.unsettled++
-	l.learn(w.site, o.e.dest, o)
+	l.learn(w, o)
+	l.apply(w.site, o.e.way, o)
 	if w.site.ready > 0 {
 		l.dispatch(w.site)
 	}
@@ -322,6 +337,9 @@ func (l *loop) onDone(w *worker) {
 	if w.left {
 		s.leaving--
 		l.slots.leaving--
+	}
+	if w.good {
+		s.carrying--
 	}
 	l.slots.count(s, -1)
 	if s.ready > 0 {

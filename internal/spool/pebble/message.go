@@ -105,6 +105,10 @@ const (
 	flagLast
 )
 
+// flagMore, the bit between, says that what few deliveries have follows at the
+// end (more.go).
+const flagMore = 4
+
 // head is the front of a delivery record: what Settle needs of the old one.
 type head struct {
 	state     mta.State
@@ -137,6 +141,10 @@ func appendDelivery(b []byte, h *head, d *mta.Delivery, places []uint32) []byte 
 			flags |= flagRewritten << i
 		}
 	}
+	more := moreOf(d)
+	if more != 0 {
+		flags |= flagMore
+	}
 	b = append(b, flags)
 	b = appendWord(b, label(&h.dest))
 	b = appendString(b, h.dest.Domain)
@@ -152,6 +160,9 @@ func appendDelivery(b []byte, h *head, d *mta.Delivery, places []uint32) []byte 
 	}
 	if hasLast {
 		b = appendLast(b, &d.Last)
+	}
+	if more != 0 {
+		b = appendMore(b, more, d)
 	}
 	return seal(b, from)
 }
@@ -310,6 +321,9 @@ func decodeDelivery(key mta.DeliveryKey, v []byte, m *mta.Message) (*mta.Deliver
 	}
 	if hasLast {
 		d.Last = r.last()
+	}
+	if v[0]&flagMore != 0 {
+		r.more(d)
 	}
 	if r.bad || len(r.b) != 0 {
 		return nil, h, errDamaged

@@ -58,6 +58,7 @@ const (
 	hasUser
 	hasTags
 	hasMetadata
+	hasBounceClass
 	allFields = 1<<iota - 1
 )
 
@@ -92,6 +93,9 @@ func differs(r, p *mta.Record) (fields uint64) {
 	}
 	if r.User != p.User {
 		fields |= hasUser
+	}
+	if r.BounceClass != p.BounceClass {
+		fields |= hasBounceClass
 	}
 	return fields | differentFacts(r, p)
 }
@@ -177,7 +181,11 @@ func appendFields(b []byte, f uint64, r *mta.Record, watermark int64, place uint
 	if f&hasUser != 0 {
 		b = appendString(b, r.User)
 	}
-	return appendRecordFacts(b, f, r)
+	b = appendRecordFacts(b, f, r)
+	if f&hasBounceClass != 0 {
+		b = appendWord(b, r.BounceClass)
+	}
+	return b
 }
 
 func appendRecordTail(b []byte, f uint64, r *mta.Record, watermark int64) []byte {
@@ -288,6 +296,9 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 		rec.User = r.string()
 	}
 	r.recordFacts(rec, f)
+	if f&hasBounceClass != 0 {
+		rec.BounceClass = r.word()
+	}
 }
 
 // placeInSite finds a host among the names of a site; -1 when it is none.

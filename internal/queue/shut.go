@@ -1,0 +1,361 @@
+package queue
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"mailout/internal/mta"
+	"mailout/internal/shape"
+)
+
+// What keeps a site from taking mail although it has connections: that it is
+// avoided, that a source's quota is used up, and rates.
+//
+// Avoided and out of quota are a matter of the site and its source: mail that has
+// another route takes that. A rate is a matter of when: mail keeps its route and
+// waits, the whole site, one stream there, or one sender's mail. A sender's mail
+// goes back to what is due, each delivery with a time of its own at which there
+// is a token for it, so that the others of its destination pass it by.
+
+// shut is why something rests, and until when.
+type shut struct {
+	until millis
+	why   string
+}
+
+// rest is a rate that is used up until then.
+type rest struct {
+	until millis
+	rate  mta.Rate
+}
+
+// shuts are what keeps a site from taking mail.
+type shuts struct {
+	seed    uint64 // of the source, for the choice of berths
+	avoided shut
+	avoidAt millis // when an attempt taught it: older plans do not count
+	quota   shut
+	rate    rest
+	allRest millis // all streams with something ready rest until then
+	wasShut bool   // has been avoided or out of quota since mail was last passed on
+}
+
+// shutUntil is until when mail with another route takes that.
+func (s *shuts) shutUntil() millis { return max(s.avoided.until, s.quota.until) }
+
+// closedUntil is until when nothing is handed out.
+func (s *shuts) closedUntil() millis { return max(s.shutUntil(), s.rate.until, s.allRest) }
+
+// seedAvoid takes in what a plan that was asked for at since says of a route.
+func (l *loop) seedAvoid(s *site, route *mta.Route, since millis) {
+	until := millis(0)
+	if !route.AvoidUntil.IsZero() {
+		until = route.AvoidUntil.UnixMilli()
+	}
+	if since <= s.avoidAt && s.avoidAt > 0 || until == s.avoided.until {
+		return
+	}
+	s.avoided = shut{until, route.AvoidWhy}
+	l.shutChanged(s)
+}
+
+// avoid leaves a site alone until then, because of what an attempt taught.
+func (l *loop) avoid(s *site, until time.Time, why string) {
+	if ms(until) <= l.nowMS {
+		return
+	}
+	s.avoided, s.avoidAt = shut{ms(until), why}, l.nowMS
+	l.shutChanged(s)
+}
+
+// shutChanged passes on what is ready at a site that shuts, or what waits
+// elsewhere when it opens.
+func (l *loop) shutChanged(s *site) {
+	s.wasShut = s.shutUntil() > l.nowMS
+	l.pass(s)
+	l.rearm(s)
+}
+
+// reopen notices that a site is not shut any more.
+func (l *loop) reopen(s *site) {
+	if s.wasShut && s.shutUntil() <= l.nowMS {
+		s.wasShut = false
+		l.pass(s)
+	}
+}
+
+// openAt is when something of what keeps a site from taking mail ends.
+func (l *loop) openAt(s *site) millis {
+	at := never
+	if until := s.shutUntil(); until > l.nowMS && len(s.shared) > 0 {
+		at = until
+	}
+	if until := s.closedUntil(); until > l.nowMS && s.ready > 0 {
+		at = min(at, until)
+	}
+	return at
+}
+
+// pass has the ways that share a site looked at: what is ready there, or at their
+// other sites, may have a better one now.
+func (l *loop) pass(s *site) {
+	if len(s.shared) > 0 && !s.passing {
+		s.passing = true
+		l.passing.push(s)
+	}
+}
+
+// passOn does so. What it dispatches may shut other sites, which then come here
+// too; a site that is shut hands nothing out, so that this ends.
+func (l *loop) passOn() {
+	for l.passing.len() > 0 {
+		s := l.passing.pop()
+		s.passing = false
+		for b := range s.shared {
+			if l.rechoose(b.way) {
+				l.advance(b.way.dest)
+			}
+		}
+		l.dispatch(s)
+	}
+}
+
+// rechoose puts back what is ready at berths that mail is to pass over, and
+// reports whether there was any. The caller advances the destination.
+func (l *loop) rechoose(w *way) (moved bool) {
+	if !w.several() || w.plan != planRouted {
+		return false
+	}
+	for b := &w.berth; b != nil; b = b.next {
+		if len(b.ready) > 0 && (b.route.HeldBy != "" || b.site.shutUntil() > l.nowMS || b.site.ctl.Dead()) {
+			l.unreadyBerth(b)
+			moved = true
+		}
+	}
+	return moved
+}
+
+// apply takes in what an attempt taught.
+func (l *loop) apply(s *site, w *way, o *outcome) {
+	if o.lesson.Avoid.After(l.now) {
+		l.avoid(s, o.lesson.Avoid, o.lesson.Why)
+	}
+	if o.lesson.Replan {
+		l.replanSite(s.name)
+		return
+	}
+	if !o.out.elsewhere || w.gone || w.plan != planRouted {
+		return
+	}
+	for b := &w.berth; b != nil; b = b.next {
+		if b.site != s && l.open(b) {
+			return // it takes that
+		}
+	}
+	l.unplan(w)
+	l.advance(w.dest)
+}
+
+// replanSite plans every way anew that has a berth at a site of that name, from
+// whatever source.
+func (l *loop) replanSite(name string) {
+	for _, d := range l.dests {
+		changed := false
+		for w := &d.first; w != nil; w = w.next {
+			if w.goesTo(name) || w.planning && w.plan != planRouted {
+				l.unplan(w)
+				changed = true
+			}
+		}
+		if changed {
+			l.advance(d)
+		}
+	}
+}
+
+func (w *way) goesTo(site string) bool {
+	for b := &w.berth; b != nil && b.site != nil; b = b.next {
+		if b.site.name == site {
+			return true
+		}
+	}
+	return false
+}
+
+// bucketKey names a bucket. Of a rate that is counted by stream or sender each
+// has its own.
+type bucketKey struct{ name, stream, sender string }
+
+// bucket is what is left of a rate.
+type bucket struct {
+	shape.Bucket
+	count int
+	per   time.Duration
+	// promised is the time for which the latest delivery was told to come back.
+	promised millis
+}
+
+// taken is a token that may be given back.
+type taken struct {
+	from   *bucket
+	before shape.Bucket
+}
+
+// maxBuckets bounds the buckets. Full ones are dropped first; of those that are
+// dropped beyond, the rate begins anew.
+const maxBuckets = 100_000
+
+// verdict says whether a delivery may be handed out.
+type verdict uint8
+
+const (
+	mayGo       verdict = iota
+	senderRests         // and l.paceAt says when it may
+	streamRests
+	siteRests
+)
+
+// may takes a token of each of the route's rates, and one of the source's quota,
+// for a delivery that is about to be handed out: all of them or none.
+func (l *loop) may(s *site, st *stream, e *entry) verdict {
+	route := e.berth.route
+	if len(route.Limits.Rates) == 0 && route.Warming == nil {
+		if ok, again := s.ctl.Take(l.now); !ok {
+			return l.paced(s, again)
+		}
+		return mayGo
+	}
+	took := l.took[:0]
+	defer func() { l.took = took }()
+	for i := range route.Limits.Rates {
+		r := &route.Limits.Rates[i]
+		b := l.bucket(r, st.name, e.d.Message.Envelope.Sender)
+		before := b.Bucket
+		ok, again := b.Take(l.now)
+		if ok {
+			took = append(took, taken{b, before})
+			continue
+		}
+		undo(took)
+		return l.rests(s, st, r, b, max(again.UnixMilli(), l.nowMS)+1)
+	}
+	if ok, again := s.ctl.Take(l.now); !ok {
+		undo(took)
+		return l.paced(s, again)
+	}
+	if route.Warming == nil || l.q.opts.Quota == nil {
+		return mayGo
+	}
+	if again, ok := l.q.opts.Quota.Take(route, e.d, l.now); !ok {
+		undo(took)
+		s.ctl.Neutral(l.now)
+		until := l.nowMS + time.Second.Milliseconds()
+		if !again.IsZero() {
+			until = max(until, again.UnixMilli())
+		}
+		s.quota = shut{until, quotaWhy(route)}
+		l.shutChanged(s)
+		return siteRests
+	}
+	return mayGo
+}
+
+// paced has a site wait for the pace that its controller has found.
+func (l *loop) paced(s *site, again time.Time) verdict {
+	s.rate = rest{max(again.UnixMilli(), l.nowMS) + 1, mta.Rate{}}
+	return siteRests
+}
+
+func undo(took []taken) {
+	for _, t := range took {
+		t.from.Bucket = t.before
+	}
+}
+
+func quotaWhy(route *mta.Route) string {
+	why := fmt.Sprintf("what the source %s may send to %s for now is used up", route.SourceKey(), route.Warming.Provider)
+	if route.Warming.Origin != "" {
+		why += " (" + route.Warming.Origin + ")"
+	}
+	return why
+}
+
+// rests notes that a rate is used up until then.
+func (l *loop) rests(s *site, st *stream, r *mta.Rate, b *bucket, until millis) verdict {
+	switch {
+	case r.BySender:
+		b.promised = max(until, b.promised+max(int64(r.Per)/int64(max(r.Count, 1))/int64(time.Millisecond), 1))
+		l.paceAt = b.promised
+		return senderRests
+	case r.ByStream:
+		st.rested = rest{until, *r}
+		return streamRests
+	}
+	s.rate = rest{until, *r}
+	return siteRests
+}
+
+// pace puts an entry back until there is a token of its sender's rate.
+func (l *loop) pace(e *entry) {
+	w := e.way
+	e.phase, e.berth, e.due, e.paced = phaseDue, nil, l.paceAt, true
+	w.due.push(e)
+	w.dest.paced++
+	if a := &w.dest.alarm; a.index < 0 || a.at > e.due {
+		l.setAlarm(a, e.due)
+	}
+}
+
+// unpaceAll lets mail ask anew that waits for a rate of its sender.
+func (l *loop) unpaceAll(d *dest) {
+	if d.paced == 0 {
+		return
+	}
+	for w := &d.first; w != nil; w = w.next {
+		for _, e := range append([]*entry(nil), w.due...) {
+			if e.paced {
+				l.unpace(e)
+				l.hasten(e)
+			}
+		}
+	}
+}
+
+// bucket gives a rate's bucket, new or old, with the rate of now.
+func (l *loop) bucket(r *mta.Rate, stream, sender string) *bucket {
+	key := bucketKey{name: r.Bucket}
+	if r.ByStream {
+		key.stream = stream
+	}
+	if r.BySender {
+		key.sender = sender
+	}
+	b := l.buckets[key]
+	if b == nil {
+		if len(l.buckets) >= maxBuckets {
+			l.dropBuckets()
+		}
+		key.stream, key.sender = strings.Clone(key.stream), strings.Clone(key.sender)
+		b = &bucket{Bucket: *shape.NewBucket(r.Count, r.Per, l.now), count: r.Count, per: r.Per}
+		l.buckets[key] = b
+	}
+	if b.count != r.Count || b.per != r.Per {
+		b.Configure(r.Count, r.Per, l.now)
+		b.count, b.per, b.promised = r.Count, r.Per, 0
+	}
+	return b
+}
+
+// dropBuckets makes room: the full ones go, and where that is not enough others
+// until a tenth is free.
+func (l *loop) dropBuckets() {
+	maps.DeleteFunc(l.buckets, func(_ bucketKey, b *bucket) bool { return b.Full(l.now) })
+	for key := range l.buckets {
+		if len(l.buckets) <= maxBuckets*9/10 {
+			return
+		}
+		delete(l.buckets, key)
+	}
+}

@@ -1,0 +1,95 @@
+package queue
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"mailout/internal/mta"
+)
+
+// Sentences about what keeps a site from taking mail.
+
+func (s *site) avoidedWhy() string {
+	return because(s.name+" is left alone"+s.from()+" until "+mta.FormatTime(time.UnixMilli(s.avoided.until)), s.avoided.why)
+}
+
+// from names the site's source, if it has one of its own.
+func (s *site) from() string {
+	if _, source, ok := strings.Cut(s.key, "|"); ok {
+		return " from " + source
+	}
+	return ""
+}
+
+func because(what, why string) string {
+	if why == "" {
+		return what
+	}
+	return what + ": " + why
+}
+
+// rateWords is a rate as people write it, with where it comes from.
+func rateWords(r *mta.Rate) string {
+	s := fmt.Sprintf("%d messages in %s", r.Count, perWords(r.Per))
+	if r.Origin != "" {
+		s += " (" + r.Origin + ")"
+	}
+	return s
+}
+
+func perWords(d time.Duration) string {
+	for _, unit := range []struct {
+		d    time.Duration
+		name string
+	}{{24 * time.Hour, "a day"}, {time.Hour, "an hour"}, {time.Minute, "a minute"}, {time.Second, "a second"}} {
+		if d == unit.d {
+			return unit.name
+		}
+	}
+	return d.String()
+}
+
+// whyPaced explains what waits for a rate of its sender.
+func (l *loop) whyPaced(x *Explanation, e *entry) {
+	x.Limit = "rate"
+	x.Reason = "waits for the rate of " + e.d.Message.Envelope.Sender
+	for b := &e.way.berth; b != nil && b.route != nil; b = b.next {
+		for i := range b.route.Limits.Rates {
+			if r := &b.route.Limits.Rates[i]; r.BySender {
+				x.Reason = b.site.name + " takes " + rateWords(r) + " of the sender " + e.d.Message.Envelope.Sender
+				return
+			}
+		}
+	}
+}
+
+// mailFor names a way's mail.
+func (w *way) mailFor() string {
+	variant, released := strings.CutPrefix(w.variant, mta.VariantReleased)
+	s := "mail for " + w.dest.key.Domain
+	if variant != "" {
+		s += " under the rules " + variant
+	}
+	if released {
+		s += " that was released"
+	}
+	return s
+}
+
+// wayFor finds the way of a variant; nil when there is none.
+func (d *dest) wayFor(variant string) *way {
+	for w := &d.first; w != nil; w = w.next {
+		if w.variant == variant {
+			return w
+		}
+	}
+	return nil
+}
+
+func (o *Order) owner() string {
+	if o.rule {
+		return "a rule's "
+	}
+	return "an operator's "
+}
