@@ -38,6 +38,7 @@ func (l *loader) contradictions() {
 	l.sourcesApart()
 	l.poolsComplete()
 	l.warmupComplete()
+	l.credentialsComplete()
 	l.namesOnce()
 	l.domainsOnce()
 	l.notOurselves()

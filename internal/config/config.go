@@ -71,6 +71,7 @@ type Router struct {
 	Port uint16
 	Use  RouterUse
 	TLS  mta.TLSRequirement
+	Auth Credentials
 	Line int // of host in the file; 0 when it is not there
 }
 
@@ -82,6 +83,7 @@ type Route struct {
 	Host    string // name or address; empty: directly, by MX
 	Port    uint16
 	TLS     mta.TLSRequirement
+	Auth    Credentials
 	Line    int // in the file, to say which route matched
 }
 

@@ -27,6 +27,7 @@ func (l *loader) checkFiles() {
 	l.checkHTTPFiles()
 	l.checkACMEFiles()
 	l.readPasswords()
+	l.checkCredentialFiles()
 	l.readWebhookSecrets()
 	l.readSourcePasswords()
 	// The default may be missing: not every system has a hosts file.

@@ -283,6 +283,7 @@ func (l *loader) resolve() {
 	for i := range l.cfg.Sources {
 		paths = append(paths, &l.cfg.Sources[i].PasswordFile)
 	}
+	paths = append(paths, l.cfg.credentialPaths()...)
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

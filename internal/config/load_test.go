@@ -192,11 +192,6 @@ var valueFiles = []badFile{
 var unservedFiles = []badFile{
 	{"cluster store", host + "spool = \"postgres://u:secret@db/mail\"\n", []string{`f:2:9: spool: the cluster store is not in this version (write a directory, such as "/var/lib/mailout")`}},
 	{"fallback", host + "[router]\nuse = \"fallback\"\n", []string{`f:3:7: [router] use: "fallback" is not served by this version (write "always" or "unresolved")`}},
-	{"credentials", host + "[router]\nusername = \"u\"\npassword = \"p\"\npassword_file = \"/p\"\n", []string{
-		`f:3:1: [router] username: is not served by this version: a router is used without AUTH`,
-		`f:4:1: [router] password: is not served by this version: a router is used without AUTH`,
-		`f:5:1: [router] password_file: is not served by this version: a router is used without AUTH`,
-	}},
 	{"tables, once each", host + "[[shape]]\nmx = [3]\n[[shape]]\n", []string{
 		`f:2:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
 	}},
@@ -261,7 +256,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		Path: "f", Hostname: "mailout.example.com", Spool: "/var/lib/mailout", Postmaster: "postmaster@mailout.example.com",
 		DNS:      DNS{Servers: []netip.AddrPort{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts"},
-		Router:   Router{Port: 25},
+		Router:   Router{Port: 25, Auth: noCredentials},
 		HTTP:     HTTP{Socket: "/var/lib/mailout/mailout.sock", Names: []string{}, Connections: 256},
 		Sendmail: Sendmail{Drop: "/var/lib/mailout/drop", Local: "postmaster@mailout.example.com"},
 		Delivery: Delivery{
@@ -339,9 +334,9 @@ func TestEverything(t *testing.T) {
 		"spool":   {c.Spool, "/etc/x/spool"},
 		"socket":  {c.HTTP.Socket, "/etc/x/spool/mailout.sock"},
 		"dns":     {c.DNS, DNS{[]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")}, 5 * time.Second, ""}},
-		"router":  {c.Router, Router{"smarthost", 465, UseUnresolved, mta.TLSImplicit, 14}},
-		"route 1": {c.Routes[0], Route{[]string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, "10.1.2.3", 2525, mta.TLSOpportunistic, 18}},
-		"route 2": {c.Routes[1], Route{[]string{"d.example"}, "", 26, mta.TLSRequired, 22}},
+		"router":  {c.Router, Router{Host: "smarthost", Port: 465, Use: UseUnresolved, TLS: mta.TLSImplicit, Line: 14, Auth: noCredentials}},
+		"route 1": {c.Routes[0], Route{Domains: []string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, Host: "10.1.2.3", Port: 2525, TLS: mta.TLSOpportunistic, Line: 18, Auth: noCredentials}},
+		"route 2": {c.Routes[1], Route{Domains: []string{"d.example"}, Port: 26, TLS: mta.TLSRequired, Line: 22, Auth: noCredentials}},
 		"listen 1": {c.Listen[0], Listener{Address: netip.MustParseAddrPort("127.0.0.1:25"), Trusted: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::/8")},
 			RepairBareLF: true, MessageSize: 50e6, Recipients: 112, Connections: 1000, ConnectionsPerPeer: 1000, TLSMin: tls.VersionTLS12, Proxy: []netip.Prefix{}}},
 		"listen 2": {c.Listen[1].Address, netip.MustParseAddrPort("[::]:2525")},

@@ -36,7 +36,7 @@ func dnsTable() *table {
 }
 
 func routerTable() *table {
-	return &table{name: "router", doc: "A smart host for the mail that no `[[route]]` names. Without this table, or with `host = \"none\"`, mail is delivered directly.", keys: []*key{
+	return &table{name: "router", doc: "A smart host for the mail that no `[[route]]` names. Without this table, or with `host = \"none\"`, mail is delivered directly.", keys: append([]*key{
 		newKey("host", mapped("host name or address", peerOr("none"), peerWord("none")), func(c *Config, _ int) *string { return &c.Router.Host }).
 			is(`"none"`, "Name or address of the router; `none` delivers directly."),
 		newKey("port", integer[uint16](1, 65535), func(c *Config, _ int) *uint16 { return &c.Router.Port }).
@@ -44,18 +44,15 @@ func routerTable() *table {
 		newKey("use", word(routerUses, "fallback"), func(c *Config, _ int) *RouterUse { return &c.Router.Use }).
 			is(`"always"`, "`always`: for every domain; `unresolved`: only for domains whose mail servers cannot be found in DNS."),
 		newKey("tls", word(peerTLS), func(c *Config, _ int) *mta.TLSRequirement { return &c.Router.TLS }).
-			is(`"opportunistic"`, "`opportunistic`: STARTTLS when offered, any certificate; `required`: STARTTLS with a certificate that fits the name, or the mail waits; `implicit`: the same with TLS from the first octet; `none`: clear text."),
-		unservedKey("username", "a router is used without AUTH"),
-		unservedKey("password", "a router is used without AUTH"),
-		unservedKey("password_file", "a router is used without AUTH"),
-	}}
+			derives("`opportunistic`; `required` with `username` or `client_cert`", routerTLS, "`opportunistic`: STARTTLS when offered, any certificate; `required`: STARTTLS with a certificate that fits the name, or the mail waits; `implicit`: the same with TLS from the first octet; `none`: clear text."),
+	}, credentialKeys(func(c *Config, _ int) *Credentials { return &c.Router.Auth })...)}
 }
 
 func routeTable() *table {
 	return &table{name: "route", array: true, live: true,
 		count: func(c *Config) int { return len(c.Routes) },
 		grow:  func(c *Config) { c.Routes = append(c.Routes, Route{}) },
-		doc:   "Other ways for some recipient domains. The first match wins; all of them come before `[router]`.", keys: []*key{
+		doc:   "Other ways for some recipient domains. The first match wins; all of them come before `[router]`.", keys: append([]*key{
 			newKey("domains", list(mapped("domain", canonicalPattern, keep), 1, maxList, `["example.com"]`), func(c *Config, i int) *[]string { return &c.Routes[i].Domains }).
 				needs(`domains = ["example.com"]`, "Recipient domains: a name, `*.example.com` for the names under it (not itself), `*` for every domain, or an address literal such as `[192.0.2.1]`."),
 			newKey("host", mapped("host name or address", peerOr("direct"), peerWord("direct")), func(c *Config, i int) *string { return &c.Routes[i].Host }).
@@ -63,8 +60,8 @@ func routeTable() *table {
 			newKey("port", integer[uint16](1, 65535), func(c *Config, i int) *uint16 { return &c.Routes[i].Port }).
 				derives("25, or 465 with `tls = \"implicit\"`; for `direct`, `[delivery] port`", routePort, "TCP port of the host."),
 			newKey("tls", word(peerTLS), func(c *Config, i int) *mta.TLSRequirement { return &c.Routes[i].TLS }).
-				derives("`opportunistic`; for `direct`, `[tls] outbound`", routeTLS, "As in `[router]`; `implicit` is not possible with `direct`."),
-		}}
+				derives("`opportunistic`; `required` with `username` or `client_cert`; for `direct`, `[tls] outbound`", routeTLS, "As in `[router]`; `implicit` is not possible with `direct`."),
+		}, credentialKeys(func(c *Config, i int) *Credentials { return &c.Routes[i].Auth })...)}
 }
 
 func listenTable() *table {
@@ -380,8 +377,11 @@ func routePort(c *Config, i int) {
 }
 
 func routeTLS(c *Config, i int) {
-	if r := &c.Routes[i]; r.Direct() {
+	switch r := &c.Routes[i]; {
+	case r.Direct():
 		r.TLS = c.TLS.Outbound
+	case r.Auth.Any():
+		r.TLS = mta.TLSRequired
 	}
 }
 
