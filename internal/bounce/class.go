@@ -1,5 +1,10 @@
 package bounce
 
+import (
+	"maps"
+	"slices"
+)
+
 // Class is what a reply means.
 type Class string
 
@@ -65,3 +70,6 @@ func (c Class) Action() Action {
 
 // Known reports one of the classes.
 func (c Class) Known() bool { _, ok := actions[c]; return ok }
+
+// Classes lists the classes by name.
+func Classes() []Class { return slices.Sorted(maps.Keys(actions)) }

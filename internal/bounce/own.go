@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 )
 
@@ -91,7 +92,9 @@ func Pattern(text string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("text has %d octets, more than %d", len(text), MaxPattern)
 	}
 	p, err := regexp.Compile("(?i)" + text)
-	if err != nil {
+	if wrong := new(syntax.Error); errors.As(err, &wrong) {
+		return nil, fmt.Errorf("text is no regular expression: %s", wrong.Code)
+	} else if err != nil {
 		return nil, fmt.Errorf("text is no regular expression: %w", err)
 	}
 	return p, nil

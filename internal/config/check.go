@@ -52,6 +52,7 @@ func (l *loader) contradictions() {
 	l.pickupsApart()
 	l.keysOnce()
 	l.httpComplete()
+	l.rulesWhole()
 }
 
 // journalCoversExpiry: a message that still waits must not lose its history.

@@ -41,6 +41,9 @@ type Config struct {
 	DKIM     []DKIMKey
 	Identity Identity
 
+	Classify    []Classify
+	Automations []Automation
+
 	// given holds the full names ("delivery.expire", "route.1.host") of the
 	// keys that the file sets; nil in a configuration not made by Parse.
 	given map[string]bool
@@ -60,6 +63,7 @@ type RouterUse uint8
 const (
 	UseAlways     RouterUse = iota // for every domain that no [[route]] names
 	UseUnresolved                  // only for domains whose mail servers cannot be found in DNS
+	UseFallback                    // where direct delivery is refused, as Router.Fallback says
 )
 
 // String gives the word of the configuration file.
@@ -73,6 +77,8 @@ type Router struct {
 	TLS  mta.TLSRequirement
 	Auth Credentials
 	Line int // of host in the file; 0 when it is not there
+
+	Fallback Fallback
 }
 
 // Route sends some recipient domains elsewhere.

@@ -380,7 +380,7 @@ func network() kind[netip.Prefix] {
 
 // The closed sets.
 var (
-	routerUses = words[RouterUse]{{"always", UseAlways}, {"unresolved", UseUnresolved}}
+	routerUses = words[RouterUse]{{"always", UseAlways}, {"unresolved", UseUnresolved}, {"fallback", UseFallback}}
 	eightBits  = words[EightBit]{{"convert", ConvertEightBit}, {"send", SendEightBit}}
 	bareLFs    = words[bool]{{"refuse", false}, {"repair", true}}
 	peerTLS    = words[mta.TLSRequirement]{{"opportunistic", mta.TLSOpportunistic}, {"required", mta.TLSRequired}, {"implicit", mta.TLSImplicit}, {"none", mta.TLSNone}}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mailout/internal/mta"
+	"mailout/internal/standing"
 )
 
 // host is the least that a file needs.
@@ -103,7 +104,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -141,7 +142,7 @@ var valueFiles = []badFile{
 		`f:4:20: [delivery] private_networks: 1 is not true or false (write true)`,
 	}},
 	{"words", host + "[router]\nuse = \"allways\"\ntls = 3\n[delivery]\neightbit = \"x\"\n", []string{
-		`f:3:7: [router] use: "allways" is not "always" or "unresolved" (did you mean "always"?)`,
+		`f:3:7: [router] use: "allways" is not "always", "unresolved" or "fallback" (did you mean "always"?)`,
 		`f:4:7: [router] tls: 3 is not "opportunistic", "required", "implicit" or "none"`,
 		`f:6:12: [delivery] eightbit: "x" is not "convert" or "send"`,
 	}},
@@ -191,7 +192,22 @@ var valueFiles = []badFile{
 
 var unservedFiles = []badFile{
 	{"cluster store", host + "spool = \"postgres://u:secret@db/mail\"\n", []string{`f:2:9: spool: the cluster store is not in this version (write a directory, such as "/var/lib/mailout")`}},
-	{"fallback", host + "[router]\nuse = \"fallback\"\n", []string{`f:3:7: [router] use: "fallback" is not served by this version (write "always" or "unresolved")`}},
+	{"fallback on", host + "[router]\nuse = \"fallback\"\nfallback_on = [\"blocks\", \"stalled:0s\"]\n", []string{
+		`f:4:16: [router] fallback_on: "blocks" is not "blocked", "ptr", "port25", "stalled", "stalled:TIME" or "unresolved"`,
+		`f:4:26: [router] fallback_on: "stalled:0s" needs a time from 1s to 30d behind the colon (write "stalled:4h")`,
+	}},
+	{"fallback times", host + "[router]\nfallback_probe = \"2h\"\nfallback_probe_max = \"1h\"\n", []string{`f:4:22: [router] fallback_probe_max: "1h" is shorter than fallback_probe ("2h")`}},
+	{"classify", host + "[[classify]]\nclass = 5\n[[classify]]\nclass = \"policy\"\n[[classify]]\nclass = \"other\"\ncode = \"6\"\nenhanced = \"5.7\"\ntext = \"(\"\nmx = [\"*.X\"]\n", []string{
+		`f:3:9: [[classify]] class: 5 is not "auth_failure", "content_invalid", "domain_unknown", "expired", "greylisted", "ip_blocked", "mailbox_disabled", "mailbox_full", "message_too_large", "network_error", "other", "policy", "protocol_error", "ptr_missing", "rate_limited", "recipient_filtered", "relay_denied", "sender_rejected", "spam_content", "system_error", "tls_required", "user_moved", "user_unknown" or "virus"`, `f:5:9: [[classify]] class: stands without code, enhanced or text: it would fit every reply (write one of them)`,
+		`f:8:8: [[classify]] code: "6" is not a code of a reply or its beginning (write for example "554" or "55")`,
+		`f:9:12: [[classify]] enhanced: "5.7" is not an enhanced code (write for example "5.7.1", "5.7.*" or "x.7.1")`,
+		`f:10:8: [[classify]] text: "(": text is no regular expression: missing closing )`, `f:11:7: [[classify]] mx: "*.X" is not a pattern of host names in lower case (write for example "mx1.example.net" or "*.example.net")`,
+	}},
+	{"automation", host + "[[automation]]\naction = \"slow\"\n[[automation]]\naction = \"suspend\"\ncode = \"4\"\nfor = \"2h\"\nmost = \"1h\"\nprovider = [\"gogle\"]\n", []string{
+		`f:3:10: [[automation]] action: stands without class, code, enhanced or text: it would follow every refusal (write one of them)`,
+		`f:8:8: [[automation]] most: "1h" is shorter than for ("2h")`,
+		`f:9:13: [[automation]] provider: "gogle" is no provider that is known (did you mean "google"?)`,
+	}},
 	{"tables, once each", host + "[[shape]]\nmx = [3]\n[[shape]]\n", []string{
 		`f:2:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
 	}},
@@ -256,7 +272,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		Path: "f", Hostname: "mailout.example.com", Spool: "/var/lib/mailout", Postmaster: "postmaster@mailout.example.com",
 		DNS:      DNS{Servers: []netip.AddrPort{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts"},
-		Router:   Router{Port: 25, Auth: noCredentials},
+		Router:   Router{Port: 25, Auth: noCredentials, Fallback: Fallback{On: standing.DefaultTriggers, Probe: standing.DefaultProbe, ProbeMax: standing.DefaultProbeMax}},
 		HTTP:     HTTP{Socket: "/var/lib/mailout/mailout.sock", Names: []string{}, Connections: 256},
 		Sendmail: Sendmail{Drop: "/var/lib/mailout/drop", Local: "postmaster@mailout.example.com"},
 		Delivery: Delivery{
@@ -334,9 +350,9 @@ func TestEverything(t *testing.T) {
 		"spool":   {c.Spool, "/etc/x/spool"},
 		"socket":  {c.HTTP.Socket, "/etc/x/spool/mailout.sock"},
 		"dns":     {c.DNS, DNS{[]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")}, 5 * time.Second, ""}},
-		"router":  {c.Router, Router{Host: "smarthost", Port: 465, Use: UseUnresolved, TLS: mta.TLSImplicit, Line: 14, Auth: noCredentials}},
-		"route 1": {c.Routes[0], Route{Domains: []string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, Host: "10.1.2.3", Port: 2525, TLS: mta.TLSOpportunistic, Line: 18, Auth: noCredentials}},
-		"route 2": {c.Routes[1], Route{Domains: []string{"d.example"}, Port: 26, TLS: mta.TLSRequired, Line: 22, Auth: noCredentials}},
+		"router":  {c.Router, Router{Host: "smarthost", Port: 465, Use: UseUnresolved, TLS: mta.TLSImplicit, Line: 14, Fallback: Fallback{On: standing.DefaultTriggers, Probe: standing.DefaultProbe, ProbeMax: standing.DefaultProbeMax}}},
+		"route 1": {c.Routes[0], Route{[]string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, "10.1.2.3", 2525, mta.TLSOpportunistic, 18}},
+		"route 2": {c.Routes[1], Route{[]string{"d.example"}, "", 26, mta.TLSRequired, 22}},
 		"listen 1": {c.Listen[0], Listener{Address: netip.MustParseAddrPort("127.0.0.1:25"), Trusted: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::/8")},
 			RepairBareLF: true, MessageSize: 50e6, Recipients: 112, Connections: 1000, ConnectionsPerPeer: 1000, TLSMin: tls.VersionTLS12, Proxy: []netip.Prefix{}}},
 		"listen 2": {c.Listen[1].Address, netip.MustParseAddrPort("[::]:2525")},

@@ -146,7 +146,7 @@ func newSchema() []*table {
 	tables := []*table{
 		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(), poolTable(), warmupPlanTable(),
 		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(), eventsTable(), webhookTable(),
-		dkimTable(), identityTable(), dnsUpdateTable(),
+		dkimTable(), identityTable(), dnsUpdateTable(), classifyTable(), automationTable(),
 		{name: "shape", array: true, unserved: "[delivery] connections and messages_per_connection hold for every site"},
 	}
 	for _, t := range tables {
