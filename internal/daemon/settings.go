@@ -31,7 +31,7 @@ func dnsOptions(c *config.Config) dns.Options {
 func routeSettings(c *config.Config) route.Settings {
 	s := route.Settings{
 		Hostname: c.Hostname,
-		Port: c.Delivery.Port, IPv6: c.Delivery.IPv6, PrivateNetworks: c.Delivery.PrivateNetworks,
+		Port:     c.Delivery.Port, IPv6: c.Delivery.IPv6, PrivateNetworks: c.Delivery.PrivateNetworks,
 		MaxHosts: c.Delivery.Hosts, MaxAddresses: c.Delivery.Addresses,
 		TLS:    c.TLS.Outbound,
 		Limits: mta.Limits{Connections: c.Delivery.Connections, MessagesPerConnection: c.Delivery.MessagesPerConnection},

@@ -43,8 +43,11 @@ type Attempt struct {
 	Source netip.Addr // the local address used
 	Helo   string
 	TLS    TLSFacts
-	Reused bool  // an open session carried it
-	Tries  []Try // every address tried, in order
+	Reused bool // an open session carried it
+	// SourceTrouble says why the source could not be used, whatever the host;
+	// empty: it could, or was not needed.
+	SourceTrouble string
+	Tries         []Try // every address tried, in order
 	// Results has one result for each of the delivery's recipients, by index.
 	Results   []Result
 	Durations Durations

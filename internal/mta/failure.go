@@ -58,9 +58,10 @@ const (
 	CauseLocal                      // our disk, configuration, memory, file descriptors, network or a shutdown
 	CauseRouter                     // a router's name does not resolve or its credentials are refused
 	CauseRule                       // a rule of the operator's refuses the mail
+	CauseSource                     // the source cannot be used: its address is not on this machine, or its proxy fails
 )
 
-var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule"}
+var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule", "source"}
 
 // String gives the cause's words.
 func (c Cause) String() string { return causeNames[c] }
@@ -77,6 +78,9 @@ type Failure struct {
 	// peer, so that it may have accepted the message: with a lost reply the
 	// result is uncertain.
 	Sent bool
+	// Each reports that the reply to the content is about one recipient alone, as
+	// with LMTP.
+	Each bool
 	// NeedEnhanced, with CauseNeed, is the status to report (5.6.7, 5.3.4, …).
 	NeedEnhanced Enhanced
 	Err          error // the cause in Go's terms; may be nil

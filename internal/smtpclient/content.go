@@ -41,6 +41,9 @@ func (x *exchange) body(s *Session) *mta.Failure {
 	if f := x.data(s); f != nil {
 		return f
 	}
+	if s.opt.LMTP {
+		return x.finals(s)
+	}
 	r, err := s.reply(s.opt.cap(waitFinal))
 	if err != nil {
 		if s.mute != nil {
@@ -61,6 +64,10 @@ func (x *exchange) body(s *Session) *mta.Failure {
 // lonelyDot ends the data of a transaction that has no recipient, which a
 // server may have allowed to begin (RFC 2920 section 3.1).
 func (x *exchange) lonelyDot(s *Session) *mta.Failure {
+	if s.opt.LMTP {
+		s.broken = true // no recipient, no answer (RFC 2033 4.2)
+		return nil
+	}
 	s.add(".\r\n")
 	wait := s.opt.cap(waitCommand)
 	_ = s.flush(wait)

@@ -112,7 +112,11 @@ func (s *Session) greeting() *mta.Failure {
 // section 3.2). What an earlier EHLO offered is forgotten first.
 func (s *Session) ehlo() *mta.Failure {
 	s.caps, s.esmtp = smtp.Capabilities{}, false
-	r, f := s.command(mta.StageEhlo, "EHLO "+s.opt.Hello)
+	hello := "EHLO "
+	if s.opt.LMTP {
+		hello = "LHLO " // RFC 2033 4.1
+	}
+	r, f := s.command(mta.StageEhlo, hello+s.opt.Hello)
 	if f != nil {
 		return f
 	}
@@ -124,7 +128,7 @@ func (s *Session) ehlo() *mta.Failure {
 	if demanded && r.Code/100 == 5 {
 		return &mta.Failure{Stage: mta.StageTLS, Cause: mta.CauseNeed, Text: "EHLO was refused, so there is no STARTTLS: " + r.String()}
 	}
-	if r.Code/100 != 5 || demanded || s.opt.NeedESMTP || s.tls() {
+	if r.Code/100 != 5 || demanded || s.opt.NeedESMTP || s.opt.LMTP || s.tls() {
 		return refused(mta.StageEhlo, r)
 	}
 	if r, f = s.command(mta.StageEhlo, "HELO "+s.opt.Hello); f != nil {

@@ -16,6 +16,9 @@ type Options struct {
 	// Host is the server's name as the route knows it, for SNI and
 	// verification; a trailing dot is dropped.
 	Host string
+	// LMTP speaks that instead of SMTP (RFC 2033): LHLO, and an answer for each
+	// recipient after the content.
+	LMTP bool
 	// TLS says how much of it is demanded.
 	TLS mta.TLSRequirement
 	// RootCAs verify the server when TLS is required; nil means the system's.

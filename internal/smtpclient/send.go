@@ -102,7 +102,7 @@ func (s *Session) recipients(t *Transaction) int {
 // all gives every recipient the same failure.
 func (x *exchange) all(f *mta.Failure) Outcome {
 	for i := range x.verdicts {
-		x.verdicts[i] = Verdict{Failed, f}
+		x.verdicts[i] = Verdict{Fate: Failed, Failure: f}
 	}
 	return Outcome{Verdicts: x.verdicts}
 }
@@ -114,7 +114,7 @@ func (x *exchange) begin(s *Session, now time.Time) {
 	}
 	s.dirty = true
 	s.messages++
-	x.chunked = s.caps.Pipelining && s.caps.Chunking &&
+	x.chunked = !s.opt.LMTP && s.caps.Pipelining && s.caps.Chunking &&
 		x.t.Content.Size() <= oneFlight &&
 		x.n < flightCommands/2 &&
 		now.Sub(s.last) < staleAfter
@@ -319,7 +319,7 @@ func (x *exchange) takeRcpt(s *Session, r mta.Reply) *mta.Failure {
 		v.Fate = Delivered // if the content is taken
 		return nil
 	}
-	*v = Verdict{Failed, refused(mta.StageRcpt, r)}
+	*v = Verdict{Fate: Failed, Failure: refused(mta.StageRcpt, r)}
 	if tooMany(r) && x.accepted > 0 {
 		x.full = true
 	}
@@ -391,11 +391,12 @@ func (x *exchange) outcome(f *mta.Failure) Outcome {
 	for i := range asked {
 		v := &asked[i]
 		switch {
-		case v.Failure != nil && f == nil && x.accepted > 0 && tooMany(v.Failure.Reply):
+		case v.Failure != nil && f == nil && x.accepted > 0 && !v.Failure.Each && tooMany(v.Failure.Reply):
 			*v = Verdict{}
 		case v.Failure != nil: // keeps its own reply (trap 6)
+		case v.Reply.Code != 0: // LMTP took it, whatever came after
 		case f != nil:
-			*v = Verdict{Failed, f}
+			*v = Verdict{Fate: Failed, Failure: f}
 		}
 	}
 	return Outcome{Verdicts: x.verdicts, Reply: x.reply}

@@ -46,6 +46,7 @@ const (
 type Verdict struct {
 	Fate    Fate
 	Failure *mta.Failure // with Failed
+	Reply   mta.Reply    // with Delivered over LMTP: the recipient's own
 }
 
 // Outcome is what a transaction came to.
@@ -57,6 +58,14 @@ type Outcome struct {
 	Broken   *mta.Failure  // what broke the session, if something did
 	Envelope time.Duration // until the last answer before the content's
 	Content  time.Duration // from there to the final answer
+}
+
+// ReplyTo is the reply that took the message for a recipient that is Delivered.
+func (o *Outcome) ReplyTo(i int) mta.Reply {
+	if r := o.Verdicts[i].Reply; r.Code != 0 {
+		return r
+	}
+	return o.Reply
 }
 
 // Needs states what the server lacks for the transaction, or nil. What is

@@ -160,7 +160,7 @@ func (at *attempt) close() {
 func (at *attempt) visitAll(asked *mta.Target, again bool) {
 	targets := at.route.Targets(at.w.c.opt.Shuffle)
 	if asked != nil {
-		targets = slices.DeleteFunc(targets, func(t mta.Target) bool { return same(&t, asked) })
+		targets = slices.DeleteFunc(targets, func(t mta.Target) bool { return at.w.key.is(at.route, &t) })
 	}
 	if again {
 		targets = slices.Insert(targets, 0, *asked)
@@ -173,7 +173,7 @@ func (at *attempt) visitAll(asked *mta.Target, again bool) {
 		case at.w.opening.Err() != nil:
 			at.strikeAll(stopping(mta.StageConnect), t)
 			return
-		case at.only4 && !t.IP.Unmap().Is4():
+		case at.only4 && t.IP.Unmap().Is6():
 			i++
 		case !at.visit(t):
 			at.turn()
@@ -323,7 +323,7 @@ func (at *attempt) apply(o *smtpclient.Outcome, died bool, start time.Time) {
 		}
 		switch {
 		case v.Fate == smtpclient.Delivered:
-			at.a.Results[i] = at.delivered(o.Reply, &at.d.Recipients[i])
+			at.a.Results[i] = at.delivered(o.ReplyTo(k), &at.d.Recipients[i])
 			at.finish(i)
 			delivered = true
 		case f != nil && !(died && f == o.Broken):
@@ -357,7 +357,8 @@ func (at *attempt) delivered(r mta.Reply, rcpt *mta.Recipient) mta.Result {
 		Reply:    r,
 		Enhanced: r.Enhanced,
 		DSN:      dsn,
-		Relayed:  at.route.Router != "" || !dsn && rcpt.Notify.Wants(mta.NotifySuccess),
+		// Who speaks LMTP is the mailbox's own (RFC 2033 1).
+		Relayed: at.route.Router != "" && at.route.Protocol != mta.LMTP || !dsn && rcpt.Notify.Wants(mta.NotifySuccess),
 	}
 	if result.Enhanced.IsZero() {
 		result.Enhanced = enhanced(2, 0, 0)
@@ -381,6 +382,9 @@ func (at *attempt) strike(i int, f *mta.Failure, t *mta.Target) {
 	var here Place
 	if t != nil {
 		here = place(at.route, t)
+	}
+	if f.Cause == mta.CauseSource {
+		at.a.SourceTrouble = f.Text
 	}
 	j := judge(f, here)
 	final := !j.onward
@@ -417,7 +421,7 @@ func better(next, before *mta.Result) bool {
 func (at *attempt) stand(t *mta.Target) {
 	a := at.a
 	a.Host, a.IP, a.Source, a.Helo, a.TLS = t.Host.Name, t.IP.Unmap(), t.Source.IP, t.Source.Hostname, mta.TLSFacts{}
-	if s := at.w.session; s != nil && same(t, &at.w.key.target) {
+	if s := at.w.session; s != nil && at.w.key.is(at.route, t) {
 		a.TLS = s.TLS()
 		if local := s.Local(); local.IsValid() {
 			a.Source = local

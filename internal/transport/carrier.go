@@ -82,18 +82,20 @@ type sessionKey struct {
 	port   uint16
 	tls    mta.TLSRequirement
 	auth   *mta.Credentials
+	speaks mta.Protocol
 }
 
-// same compares what matters of two targets: not the preference, nor the
-// host's other addresses.
-func same(a, b *mta.Target) bool {
-	return a.IP == b.IP && a.Source == b.Source && a.Host.Name == b.Host.Name
+// is compares what matters of a route's target with the key's: not the
+// preference, nor the host's other addresses.
+func (k *sessionKey) is(route *mta.Route, t *mta.Target) bool {
+	return t.IP == k.target.IP && t.Source == k.target.Source && t.Host.Name == k.target.Host.Name &&
+		t.Host.Socket == k.target.Host.Socket && route.PortOf(&t.Host) == k.port
 }
 
 // fits reports whether the open session may carry a delivery by route.
 func (w *worker) fits(route *mta.Route, at *attempt) bool {
 	if !w.session.Usable() || w.spent(route) ||
-		w.key.port != route.Port || w.key.tls != at.tls || w.key.auth != route.Auth ||
+		w.key.speaks != route.Protocol || w.key.tls != at.tls || w.key.auth != route.Auth ||
 		at.utf8 && !w.session.Capabilities().SMTPUTF8 {
 		return false
 	}
@@ -103,15 +105,21 @@ func (w *worker) fits(route *mta.Route, at *attempt) bool {
 	if route.Helo == w.route.Helo && slices.Equal(route.Sources, w.route.Sources) {
 		// From the same sources: what is left is the host. (The common case of
 		// many domains on one MX set costs no allocation.)
-		return names(route, &w.key.target)
+		return w.key.named(route)
 	}
-	return slices.ContainsFunc(route.Targets(nil), func(t mta.Target) bool { return same(&t, &w.key.target) })
+	return slices.ContainsFunc(route.Targets(nil), func(t mta.Target) bool { return w.key.is(route, &t) })
 }
 
-// names reports whether a route names the target's host with its address.
-func names(route *mta.Route, t *mta.Target) bool {
+// named reports whether a route names the key's host with its address and port.
+func (k *sessionKey) named(route *mta.Route) bool {
+	t := &k.target
 	for i := range route.Hosts {
-		if h := &route.Hosts[i]; h.Name == t.Host.Name && slices.Contains(h.Addresses, t.IP) {
+		h := &route.Hosts[i]
+		switch {
+		case h.Name != t.Host.Name || h.Socket != t.Host.Socket || route.PortOf(h) != k.port:
+		case h.Socket != "":
+			return true
+		case slices.Contains(h.Addresses, t.IP):
 			return route.IPv6 || t.IP.Unmap().Is4()
 		}
 	}
@@ -154,6 +162,9 @@ func (w *worker) drop() {
 // up on a new connection (trap 15), and remembered for a while.
 func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	tls, remembered := at.tls, false
+	if t.Host.Socket != "" && tls == mta.TLSOpportunistic {
+		tls = mta.TLSNone // nobody listens between two processes
+	}
 	if tls == mta.TLSOpportunistic && w.c.noTLS.has(t.IP, time.Now()) {
 		tls, remembered = mta.TLSNone, true
 	}
@@ -185,13 +196,15 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	if w.c.opt.Greeted != nil && at.route.Router == "" {
 		w.c.opt.Greeted(t, s.Local(), s.Hello())
 	}
-	w.keep(s, sessionKey{*t, at.route.Port, at.tls, at.route.Auth})
+	key := sessionKey{*t, at.route.PortOf(&t.Host), at.tls, at.route.Auth, at.route.Protocol}
+	key.target.Host.Port = key.port // whatever the next route's is
+	w.keep(s, key)
 	return nil
 }
 
 // open dials and greets once.
 func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtpclient.Session, *mta.Failure) {
-	conn, f := w.c.dial(w.opening, t, at.route.Port)
+	conn, f := w.c.dial(w.opening, t, at.route.PortOf(&t.Host))
 	w.observe(t, smtpclient.Step{Stage: mta.StageConnect}, f)
 	if f != nil {
 		return nil, f
@@ -199,6 +212,7 @@ func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtp
 	set := w.c.settings.Load()
 	opt := smtpclient.Options{
 		Hello:        t.Source.Hostname,
+		LMTP:         at.route.Protocol == mta.LMTP,
 		Host:         t.Host.Name,
 		TLS:          tls,
 		RootCAs:      set.RootCAs,

@@ -16,7 +16,8 @@ import (
 )
 
 // DialFunc connects from local (zero: the system chooses) to remote, an address
-// with its port. It ends with ctx. network is tcp4 or tcp6.
+// with its port. It ends with ctx. network is tcp4 or tcp6; or unix, and remote a
+// path.
 type DialFunc func(ctx context.Context, network string, local netip.Addr, remote string) (net.Conn, error)
 
 // ContentStore is the part of the spool that transport reads.
@@ -45,7 +46,13 @@ type Options struct {
 	// all, else why the last of them did not. What is our own trouble (a shutdown,
 	// no descriptors) is not told. It is called by many workers at once and must
 	// be quick.
-	Routed   func(route *mta.Route, f *mta.Failure)
+	Routed func(route *mta.Route, f *mta.Failure)
+	// Resolve finds the addresses of a proxy's name (mta.Egress); default: the
+	// system's resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Stuck, when set, is told each time that a source could not be used: f has
+	// CauseSource. It is called by many workers at once and must be quick.
+	Stuck func(s mta.Source, f *mta.Failure)
 	// Suppressed, when set, says in a sentence why a recipient of a delivery gets
 	// no mail; empty: nothing is against it. It is asked before each attempt, by
 	// many workers at once, and must be quick.
@@ -122,6 +129,9 @@ type Event struct {
 func (o Options) filled() Options {
 	if o.Dial == nil {
 		o.Dial = DialTCP
+	}
+	if o.Resolve == nil {
+		o.Resolve = resolveBySystem
 	}
 	if o.Shuffle == nil {
 		o.Shuffle = rand.Shuffle

@@ -59,7 +59,7 @@ func wantsAuth(f *mta.Failure) bool {
 }
 
 func (r *routed) tell(to func(*mta.Route, *mta.Failure), route *mta.Route) {
-	if to == nil || route.Router == "" || !r.asked || r.last != nil && r.last.Cause == mta.CauseLocal {
+	if to == nil || route.Router == "" || !r.asked || r.last != nil && (r.last.Cause == mta.CauseLocal || r.last.Cause == mta.CauseSource) {
 		return
 	}
 	to(route, r.last)

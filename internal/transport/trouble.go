@@ -109,6 +109,7 @@ type row struct {
 
 	stages stages // bit set of mta.Stage
 	cause  mta.Cause
+	each   bool   // the reply is about one recipient (LMTP)
 	sent   bool   // the last octet of the content may have arrived
 	code   string // "421", "45x", "5xx"
 	status string // "x.7.1", "4.7.28", "x.3.x"; a code that contradicts the reply matches nothing
@@ -186,6 +187,7 @@ var table = []row{
 	{name: "DNS trouble", cause: mta.CauseDNS, class: temporary, scope: ofUs, report: enhanced(4, 4, 3), says: "DNS gave no answer about the recipient's domain", bounce: bounce.NetworkError},
 
 	// Our own house.
+	{name: "source cannot be used", cause: mta.CauseSource, class: temporary, scope: ofUs, report: enhanced(4, 3, 5), onward: true, says: "cannot be connected to from this source"},
 	{name: "local trouble at connecting", cause: mta.CauseLocal, stages: connect, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), onward: true, says: "cannot be connected to from this machine"},
 	{name: "local trouble", cause: mta.CauseLocal, class: temporary, scope: ofUs, report: enhanced(4, 3, 0), says: "this machine could not carry on"},
 	{name: "no credentials for the router", cause: mta.CauseRouter, stages: auth, class: temporary, scope: ofUs, report: enhanced(4, 7, 0), says: "could not be signed in to"},
@@ -249,6 +251,11 @@ var table = []row{
 	{name: "too many recipients, as 5.5.3", cause: mta.CauseReply, stages: rcpt, code: "552", status: "5.5.3", class: temporary, scope: ofRecipient, report: enhanced(4, 5, 3), says: "takes no more recipients"},
 	{name: "recipient refused", cause: mta.CauseReply, stages: rcpt, code: "5xx", class: permanent, scope: ofRecipient, report: enhanced(5, 0, 0), says: "refused the recipient"},
 
+	// LMTP answers the content for each recipient (RFC 2033 4.2).
+	{name: "LMTP: recipient deferred", cause: mta.CauseReply, each: true, stages: content, code: "4xx", class: temporary, scope: ofRecipient, report: enhanced(4, 0, 0), hint: true, says: "does not take the message for the recipient now"},
+	{name: "LMTP: mailbox full", cause: mta.CauseReply, each: true, stages: content, code: "5xx", status: "5.2.2", class: permanent, scope: ofRecipient, report: enhanced(5, 2, 2), says: "says the mailbox is full"},
+	{name: "LMTP: recipient refused", cause: mta.CauseReply, each: true, stages: content, code: "5xx", class: permanent, scope: ofRecipient, report: enhanced(5, 0, 0), says: "refused the message for the recipient"},
+
 	// DATA, BDAT and the final reply: all recipients accepted in this
 	// transaction share it.
 	{name: "out of storage for the content", cause: mta.CauseReply, stages: content, code: "452", status: "none", class: temporary, scope: ofHost, report: enhanced(4, 3, 1), onward: true, hint: true, says: "is short of storage"},
@@ -288,6 +295,7 @@ func find(f *mta.Failure, at Place) *row {
 func (r *row) matches(f *mta.Failure, at Place) bool {
 	return r.cause == f.Cause &&
 		(!r.sent || f.Sent) &&
+		(!r.each || f.Each) &&
 		r.stages.has(f.Stage) &&
 		(!r.router || at.Router) &&
 		matchCode(r.code, f.Reply.Code) &&

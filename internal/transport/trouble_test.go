@@ -29,6 +29,13 @@ func afterContent(cause mta.Cause) *mta.Failure {
 	return &mta.Failure{Stage: mta.StageFinal, Cause: cause, Sent: true}
 }
 
+// each is the answer of an LMTP server to the content, for one recipient.
+func each(code int, e mta.Enhanced, text string) *mta.Failure {
+	f := said(mta.StageFinal, code, e, text)
+	f.Each = true
+	return f
+}
+
 func needs(stage mta.Stage, e mta.Enhanced) *mta.Failure {
 	return &mta.Failure{Stage: stage, Cause: mta.CauseNeed, NeedEnhanced: e, Text: "SMTPUTF8 is not offered"}
 }
@@ -62,6 +69,13 @@ var judgements = []judged{
 	{row: "refused by a rule", f: caused(mta.StageRoute, mta.CauseRule), class: permanent, scope: ofMessage, status: "5.7.1"},
 	{row: "DNS trouble", f: caused(mta.StageRoute, mta.CauseDNS), class: temporary, scope: ofUs, status: "4.4.3"},
 
+	{row: "source cannot be used", f: caused(mta.StageConnect, mta.CauseSource), at: v4, class: temporary, scope: ofUs, status: "4.3.5", onward: true},
+	{row: "LMTP: recipient deferred", f: each(451, none, "later"), at: router, class: temporary, scope: ofRecipient, status: "4.0.0"},
+	{row: "LMTP: recipient deferred", f: each(452, enhanced(4, 2, 2), "over quota"), at: router, class: temporary, scope: ofRecipient, status: "4.2.2"},
+	{row: "host in trouble", f: each(451, enhanced(4, 3, 0), "no disk"), at: router, class: temporary, scope: ofHost, status: "4.3.0", onward: true},
+	{row: "LMTP: mailbox full", f: each(552, enhanced(5, 2, 2), "full"), at: router, class: permanent, scope: ofRecipient, status: "5.2.2"},
+	{row: "LMTP: recipient refused", f: each(552, none, "full"), at: router, class: permanent, scope: ofRecipient, status: "5.0.0"},
+	{row: "LMTP: recipient refused", f: each(550, enhanced(5, 1, 1), "unknown"), at: router, class: permanent, scope: ofRecipient, status: "5.1.1"},
 	{row: "local trouble at connecting", f: caused(mta.StageConnect, mta.CauseLocal), at: v4, class: temporary, scope: ofUs, status: "4.3.0", onward: true},
 	{row: "local trouble", f: caused(mta.StageData, mta.CauseLocal), at: v4, class: temporary, scope: ofUs, status: "4.3.0"},
 	{row: "router trouble", f: caused(mta.StageRoute, mta.CauseRouter), class: temporary, scope: ofUs, status: "4.3.5"},
