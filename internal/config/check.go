@@ -40,7 +40,8 @@ func (l *loader) contradictions() {
 	l.warmupComplete()
 	l.credentialsComplete()
 	l.namesOnce()
-	l.domainsOnce()
+	l.routesComplete()
+	l.routesReachable()
 	l.notOurselves()
 	l.socketFits()
 	l.selectorsOnce()
@@ -135,26 +136,6 @@ func (l *loader) namesOnce() {
 	}
 }
 
-// domainsOnce: the first route of a domain wins, so a second is never used.
-func (l *loader) domainsOnce() {
-	first := map[string]int{}
-	k := findTable("route").key("domains")
-	for i, r := range l.cfg.Routes {
-		p, there := l.places[k.full(i)]
-		if !there || !l.sound(k.full(i)) {
-			continue
-		}
-		for n, domain := range r.Domains {
-			line, _ := l.doc.position(p.value.items[n].at)
-			if old, twice := first[domain]; twice {
-				l.fail(p.value.items[n].at, k.label(), quote(domain)+" has a route already on line "+itoa(old)+"; the first match wins")
-				continue
-			}
-			first[domain] = line
-		}
-	}
-}
-
 // notOurselves: mail given to ourselves goes round for ever.
 func (l *loader) notOurselves() {
 	if l.sound("router.host", "router.port") {
@@ -167,11 +148,11 @@ func (l *loader) notOurselves() {
 		if !l.sound(full+".host", full+".port", full+".tls") {
 			continue
 		}
+		if !r.To() {
+			continue
+		}
 		if why := l.ourselves(r.Host, r.Port); why != "" {
 			l.accuse("route", "host", i, why+` (write "direct" to deliver directly)`)
-		}
-		if r.Direct() && r.TLS == peerTLS[2].value {
-			l.accuse("route", "tls", i, `"implicit" needs a host; with host = "direct" servers are reached on port `+itoa(int(l.cfg.Delivery.Port))+` (write "required")`)
 		}
 	}
 }

@@ -81,21 +81,6 @@ type Router struct {
 	Fallback Fallback
 }
 
-// Route sends some recipient domains elsewhere.
-type Route struct {
-	// Domains are patterns: lower-case A-labels, "*.example.com" (names under
-	// it, not itself), "*" (every domain), or an address literal ("[192.0.2.1]").
-	Domains []string
-	Host    string // name or address; empty: directly, by MX
-	Port    uint16
-	TLS     mta.TLSRequirement
-	Auth    Credentials
-	Line    int // in the file, to say which route matched
-}
-
-// Direct reports whether the route delivers to the domain's own mail servers.
-func (r *Route) Direct() bool { return r.Host == "" }
-
 // Listener is one address that takes mail by SMTP. The limits are the
 // effective ones: its own or those of [limits].
 type Listener struct {

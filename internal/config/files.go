@@ -29,6 +29,7 @@ func (l *loader) checkFiles() {
 	l.readPasswords()
 	l.checkCredentialFiles()
 	l.readWebhookSecrets()
+	l.checkRouteFiles()
 	l.readSourcePasswords()
 	// The default may be missing: not every system has a hosts file.
 	if file := l.cfg.DNS.HostsFile; file != "" && l.cfg.given["dns.hosts_file"] {

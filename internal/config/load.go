@@ -284,6 +284,7 @@ func (l *loader) resolve() {
 		paths = append(paths, &l.cfg.Sources[i].PasswordFile)
 	}
 	paths = append(paths, l.cfg.credentialPaths()...)
+	paths = append(paths, l.routePaths()...)
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

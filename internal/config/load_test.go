@@ -110,7 +110,7 @@ var nameFiles = []badFile{
 	}},
 	{"required", host + "[[listen]]\n[[route]]\nhost = \"direct\"\n[[stream]]\n[[source]]\n", []string{
 		`f:2:1: [[listen]] address: is missing (write address = "127.0.0.1:25")`,
-		`f:3:1: [[route]] domains: is missing (write domains = ["example.com"])`,
+		`f:3:1: [[route]] domains: is missing (write domains = ["example.com"], or another condition)`,
 		`f:5:1: [[stream]] name: is missing (write name = "alerts")`,
 		`f:6:1: [[source]] ip: is missing (write ip = "192.0.2.10")`,
 	}},
@@ -172,13 +172,12 @@ var valueFiles = []badFile{
 		`f:6:8: [[route]] host: "none" is not a host (write "direct" to deliver directly)`,
 	}},
 	{"domains", host + "[[route]]\nhost = \"direct\"\ndomains = [\".a.example\", \"a.*.example\", \"x@b.example\", \"lan\", \"-x.example\", \"[10.0.0]\"]\n[[route]]\nhost = \"direct\"\ndomains = []\n", []string{
-		`f:4:12: [[route]] domains: ".a.example" is not a domain (write "*.a.example" for the domains under it)`,
 		`f:4:26: [[route]] domains: "a.*.example" has a "*" that is not the whole first part (write "*.example.com" or "*")`,
 		`f:4:41: [[route]] domains: "x@b.example" is an address (routes go by domain: write "b.example")`,
 		`f:4:56: [[route]] domains: "lan" has only one part, and recipients in such domains are refused (write it in full, such as "lan.example.com")`,
 		`f:4:63: [[route]] domains: "-x.example" is not a domain: a part begins or ends with a hyphen`,
 		`f:4:77: [[route]] domains: "[10.0.0]" is not an address literal (write for example "[192.0.2.1]" or "[IPv6:2001:db8::1]")`,
-		`f:7:11: [[route]] domains: is empty (write ["example.com"])`,
+		`f:7:11: [[route]] domains: is missing (write domains = ["example.com"], or another condition)`,
 	}},
 	{"postmaster", host + "postmaster = \"root\"\n", []string{`f:2:14: postmaster: "root" is not a mailbox (write for example "postmaster@example.com")`}},
 	{"postmaster with a header in it", host + "postmaster = \"a@b.example\\r\\nBcc: c@d.example\"\n", []string{`f:2:14: postmaster: "a@b.example\u000D\nBcc: c@d.example" is not a mailbox (write for example "postmaster@example.com")`}},
@@ -228,7 +227,7 @@ var contradictions = []badFile{
 	{"route is a listener", host + "[[listen]]\naddress = \"0.0.0.0:2525\"\n[[route]]\ndomains = [\"a.example\"]\nhost = \"localhost\"\nport = 2525\n", []string{`f:6:8: [[route]] host: "localhost" port 2525 is our own [[listen]] address "0.0.0.0:2525": mail would go in a circle (write "direct" to deliver directly)`}},
 	{"route is a source", host + "[[source]]\nip = \"192.0.2.1\"\nhostname = \"out.example.com\"\n[[route]]\ndomains = [\"a.example\"]\nhost = \"out.example.com\"\n", []string{`f:7:8: [[route]] host: "out.example.com" is the hostname of our own [[source]]: mail would go in a circle (write "direct" to deliver directly)`}},
 	{"implicit TLS by MX", host + "[[route]]\ndomains = [\"a.example\"]\nhost = \"direct\"\ntls = \"implicit\"\n", []string{`f:5:7: [[route]] tls: "implicit" needs a host; with host = "direct" servers are reached on port 25 (write "required")`}},
-	{"domain twice", host + "[[route]]\ndomains = [\"a.example\", \"B.example\"]\nhost = \"direct\"\n[[route]]\ndomains = [\"b.EXAMPLE\"]\nhost = \"direct\"\n", []string{`f:6:12: [[route]] domains: "b.example" has a route already on line 3; the first match wins`}},
+	{"domain twice", host + "[[route]]\ndomains = [\"a.example\", \"B.example\"]\nhost = \"direct\"\n[[route]]\ndomains = [\"b.EXAMPLE\"]\nhost = \"direct\"\n", []string{`f:6:12: [[route]] domains: "b.example" is never used: "b.example" has a route already on line 3; the first match wins`}},
 	{"stream twice", host + "[[stream]]\nname = \"a\"\n[[stream]]\nname = \"a\"\n", []string{`f:5:8: [[stream]] name: "a" stands twice, first on line 3 (put its keys together)`}},
 	{"long socket", host + "[http]\nsocket = \"/" + strings.Repeat("x", 103) + "\"\n", []string{`f:3:10: [http] socket: "/` + strings.Repeat("x", 103) + `" is longer than the 103 octets of a socket's path`}},
 	{"long spool", host + "spool = \"/" + strings.Repeat("x", 100) + "\"\n", []string{`f:2:9: spool: the control socket "/` + strings.Repeat("x", 100) + `/mailout.sock" is longer than the 103 octets of a socket's path (write a shorter one: [http] socket = "/run/mailout.sock")`}},
@@ -313,7 +312,7 @@ use = "unresolved"
 tls = "implicit"
 
 [[route]]
-domains = ["Near.example", "*.partner.example", "bücher.example", "[IPv6:2001:DB8::1]", "*"]
+domains = ["Near.example", "*.partner.example", "bücher.example", "[IPv6:2001:DB8::1]", ".d.example"]
 host = "10.1.2.3"
 port = 2_525
 [[route]]
@@ -351,8 +350,8 @@ func TestEverything(t *testing.T) {
 		"socket":  {c.HTTP.Socket, "/etc/x/spool/mailout.sock"},
 		"dns":     {c.DNS, DNS{[]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")}, 5 * time.Second, ""}},
 		"router":  {c.Router, Router{Host: "smarthost", Port: 465, Use: UseUnresolved, TLS: mta.TLSImplicit, Line: 14, Auth: noCredentials, Fallback: Fallback{On: standing.DefaultTriggers, Probe: standing.DefaultProbe, ProbeMax: standing.DefaultProbeMax}}},
-		"route 1": {c.Routes[0], Route{Domains: []string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*"}, Host: "10.1.2.3", Port: 2525, TLS: mta.TLSOpportunistic, Line: 18, Auth: noCredentials}},
-		"route 2": {c.Routes[1], Route{Domains: []string{"d.example"}, Port: 26, TLS: mta.TLSRequired, Line: 22, Auth: noCredentials}},
+		"route 1": {c.Routes[0], route(Route{Domains: []string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*.d.example"}, Host: "10.1.2.3", Port: 2525, Line: 18})},
+		"route 2": {c.Routes[1], route(Route{Domains: []string{"d.example"}, Host: "direct", Port: 26, TLS: mta.TLSRequired, Line: 22})},
 		"listen 1": {c.Listen[0], Listener{Address: netip.MustParseAddrPort("127.0.0.1:25"), Trusted: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::/8")},
 			RepairBareLF: true, MessageSize: 50e6, Recipients: 112, Connections: 1000, ConnectionsPerPeer: 1000, TLSMin: tls.VersionTLS12, Proxy: []netip.Prefix{}}},
 		"listen 2": {c.Listen[1].Address, netip.MustParseAddrPort("[::]:2525")},

@@ -213,7 +213,7 @@ func (c *Config) credentials() []credentialPlace {
 	places := []credentialPlace{{auth: &c.Router.Auth, table: "router", host: c.Router.Host, tls: c.Router.TLS}}
 	for i := range c.Routes {
 		r := &c.Routes[i]
-		places = append(places, credentialPlace{auth: &r.Auth, table: "route", i: i, host: r.Host, tls: r.TLS, direct: r.Direct()})
+		places = append(places, credentialPlace{auth: &r.Auth, table: "route", i: i, host: r.Host, tls: r.TLS, direct: !r.To()})
 	}
 	return places
 }

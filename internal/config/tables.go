@@ -48,22 +48,6 @@ func routerTable() *table {
 	}, fallbackKeys()...), credentialKeys(func(c *Config, _ int) *Credentials { return &c.Router.Auth })...)}
 }
 
-func routeTable() *table {
-	return &table{name: "route", array: true, live: true,
-		count: func(c *Config) int { return len(c.Routes) },
-		grow:  func(c *Config) { c.Routes = append(c.Routes, Route{}) },
-		doc:   "Other ways for some recipient domains. The first match wins; all of them come before `[router]`.", keys: append([]*key{
-			newKey("domains", list(mapped("domain", canonicalPattern, keep), 1, maxList, `["example.com"]`), func(c *Config, i int) *[]string { return &c.Routes[i].Domains }).
-				needs(`domains = ["example.com"]`, "Recipient domains: a name, `*.example.com` for the names under it (not itself), `*` for every domain, or an address literal such as `[192.0.2.1]`."),
-			newKey("host", mapped("host name or address", peerOr("direct"), peerWord("direct")), func(c *Config, i int) *string { return &c.Routes[i].Host }).
-				needs(`host = "direct"`, "Name or address of the host that takes this mail; `direct` delivers to the domain's own mail servers."),
-			newKey("port", integer[uint16](1, 65535), func(c *Config, i int) *uint16 { return &c.Routes[i].Port }).
-				derives("25, or 465 with `tls = \"implicit\"`; for `direct`, `[delivery] port`", routePort, "TCP port of the host."),
-			newKey("tls", word(peerTLS), func(c *Config, i int) *mta.TLSRequirement { return &c.Routes[i].TLS }).
-				derives("`opportunistic`; `required` with `username` or `client_cert`; for `direct`, `[tls] outbound`", routeTLS, "As in `[router]`; `implicit` is not possible with `direct`."),
-		}, credentialKeys(func(c *Config, i int) *Credentials { return &c.Routes[i].Auth })...)}
-}
-
 func listenTable() *table {
 	at := func(c *Config, i int) *Listener { return &c.Listen[i] }
 	return &table{name: "listen", array: true,
@@ -366,23 +350,6 @@ func smtpPort(tls mta.TLSRequirement) uint16 {
 		return 465 // RFC 8314 7.3
 	}
 	return 25
-}
-
-func routePort(c *Config, i int) {
-	r := &c.Routes[i]
-	r.Port = smtpPort(r.TLS)
-	if r.Direct() {
-		r.Port = c.Delivery.Port
-	}
-}
-
-func routeTLS(c *Config, i int) {
-	switch r := &c.Routes[i]; {
-	case r.Direct():
-		r.TLS = c.TLS.Outbound
-	case r.Auth.Any():
-		r.TLS = mta.TLSRequired
-	}
 }
 
 // checkStream says why s is not a stream's name; empty when it is one.

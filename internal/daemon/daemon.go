@@ -159,7 +159,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log
 	d.resolver = dns.New(dnsOpts)
-	d.planner, err = route.New(route.Options{Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log})
+	d.planner, err = route.New(route.Options{Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log, Secret: config.ReadSecret})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -246,6 +246,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.housekeeping.Wait()
 	}
 	d.stopAuthority()
+	if d.planner != nil {
+		d.planner.Close()
+	}
 	if d.resolver != nil {
 		errs = append(errs, d.resolver.Close())
 	}
@@ -298,6 +301,7 @@ func (d *Daemon) startHousekeeping() {
 	d.stopped = cancel
 	d.housekeeping.Go(func() { d.watchStore(ctx, d.store.Failed()) })
 	d.housekeeping.Go(func() { d.watchCertificates(ctx) })
+	d.housekeeping.Go(func() { d.watchTables(ctx) })
 	d.housekeeping.Go(func() {
 		tick := time.NewTicker(pruneEvery)
 		defer tick.Stop()

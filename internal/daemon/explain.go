@@ -24,7 +24,7 @@ import (
 func Explain(ctx context.Context, c *config.Config, r admin.ExplainRequest) (*admin.Explanation, error) {
 	resolver := dns.New(dnsOptions(c))
 	defer resolver.Close()
-	planner, err := route.New(route.Options{Resolver: resolver, Settings: routeSettings(c)})
+	planner, err := route.New(route.Options{Resolver: resolver, Settings: routeSettings(c), Secret: config.ReadSecret})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}

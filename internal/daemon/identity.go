@@ -32,8 +32,8 @@ func Identity(c *config.Config) doctor.Identity {
 	if len(id.Servers) == 0 {
 		id.Servers, id.SystemServers = dns.SystemServers(), true
 	}
-	for _, r := range c.Routes {
-		id.Routes = append(id.Routes, doctor.Route{Domains: r.Domains, Host: r.Host, Port: r.Port, Line: r.Line})
+	for i := range c.Routes {
+		id.Routes = append(id.Routes, doctorRoute(c, &c.Routes[i]))
 	}
 	for _, k := range c.DKIM {
 		id.DKIM = append(id.DKIM, doctor.DKIMKey{Domain: k.Domain, Selector: k.Selector, Path: k.Key})

@@ -39,9 +39,10 @@ func routeSettings(c *config.Config) route.Settings {
 	for _, l := range c.Listen {
 		s.Listen = append(s.Listen, l.Address)
 	}
-	for _, r := range c.Routes {
-		s.Rules = append(s.Rules, routeRule(r))
+	for i := range c.Routes {
+		s.Rules = append(s.Rules, routeRule(c, i+1))
 	}
+	s.Roots, _ = roots(c) // carrierSettings tells what is wrong with them
 	if c.Router.Host != "" {
 		s.Router = route.Router{Host: c.Router.Host, Port: c.Router.Port, TLS: c.Router.TLS, Use: route.UseAlways, Line: c.Router.Line}
 		if c.Router.Use == config.UseUnresolved {
@@ -49,14 +50,6 @@ func routeSettings(c *config.Config) route.Settings {
 		}
 	}
 	return withPools(s, c)
-}
-
-func routeRule(r config.Route) route.Rule {
-	rule := route.Rule{Domains: r.Domains, Host: r.Host, Port: r.Port, TLS: &r.TLS, Line: r.Line}
-	if r.Direct() {
-		rule.Host = route.Direct
-	}
-	return rule
 }
 
 func schedules(c *config.Config) retry.Schedules {

@@ -191,7 +191,7 @@ func (x *exam) all(p probe, s Status, seen string) []Check {
 func (x *exam) routed() bool { return x.id.routed() }
 
 func (id Identity) routed() bool {
-	direct := func(r Route) bool { return r.Host == "" }
+	direct := func(r Route) bool { return r.Host == "" && (r.Way == "" || r.Directly) }
 	return id.Router.Host != "" && id.Router.Use == "always" && !slices.ContainsFunc(id.Routes, direct)
 }
 

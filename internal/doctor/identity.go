@@ -64,6 +64,12 @@ type Route struct {
 	Host    string // empty: direct
 	Port    uint16
 	Line    int // in the configuration file
+	// Of are further conditions in words: "of streams newsletter".
+	Of string
+	// Way, where there is no host, says what becomes of the mail: "is held".
+	// Directly says that some of it may go directly all the same.
+	Way      string
+	Directly bool
 }
 
 // DKIMKey is one [[dkim]].

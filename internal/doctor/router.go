@@ -60,7 +60,11 @@ func whichWay(_ context.Context, x *exam) []Check {
 		c.Subject = r.Host
 		c.Seen = "mail is delivered directly; only what is for domains whose mail servers cannot be found in DNS goes to the router " + r.label() + r.line()
 	}
-	for _, route := range x.id.Routes {
+	for i, route := range x.id.Routes {
+		if i == shownRoutes {
+			c.Seen += fmt.Sprintf("; and %d more [[route]]", len(x.id.Routes)-i)
+			break
+		}
 		c.Seen += "; " + route.words()
 	}
 	return []Check{c}
@@ -76,19 +80,32 @@ func (r Router) line() string {
 	return fmt.Sprintf(" (line %d)", r.Line)
 }
 
-// shownDomains is how many domains of a route are named.
-const shownDomains = 5
+// The bounds of what is told of routes.
+const (
+	shownDomains = 5  // of a route
+	shownRoutes  = 20 // of all
+)
 
 func (r Route) words() string {
 	domains := slices.Clone(r.Domains)
 	if more := len(domains) - shownDomains; more > 0 {
 		domains = append(domains[:shownDomains], fmt.Sprintf("%d more", more))
 	}
-	way := "directly"
-	if r.Host != "" {
-		way = "to " + net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
+	s := "mail"
+	if len(domains) > 0 {
+		s += " for " + strings.Join(domains, ", ")
 	}
-	s := "mail for " + strings.Join(domains, ", ") + " goes " + way
+	if r.Of != "" {
+		s += " " + r.Of
+	}
+	switch {
+	case r.Way != "":
+		s += " " + r.Way
+	case r.Host != "":
+		s += " goes to " + net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
+	default:
+		s += " goes directly"
+	}
 	if r.Line > 0 {
 		s += fmt.Sprintf(" (line %d)", r.Line)
 	}

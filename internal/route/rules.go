@@ -187,6 +187,9 @@ func (c *compiled) setTarget(rule *compiledRule, r *Rule) error {
 	case r.Text != "" && r.Action != ActionFail:
 		return errors.New("text: it is for action = \"fail\"")
 	}
+	if err := c.checkPool(r.Pool); err != nil {
+		return err
+	}
 	rule.target = target{tls: c.TLS, port: c.Port, pool: r.Pool, text: r.Text}
 	if r.TLS != nil {
 		rule.target.tls = *r.TLS

@@ -122,7 +122,7 @@ func (c *compiled) resolve(rule *compiledRule, s spec, matched string) (*target,
 	case s.action != ActionNone:
 		t.way = actionWay(s.action)
 	case s.host != "":
-		if err := c.setHost(&t, s.host, rule.port, &rule.peers); err != nil {
+		if err := c.setTableHost(&t, s.host, rule); err != nil {
 			return nil, fail(mta.CauseRouter, err, "%s: %v", matched, err)
 		}
 	}
@@ -134,4 +134,20 @@ func (c *compiled) resolve(rule *compiledRule, s spec, matched string) (*target,
 	}
 	rule.mu.resolved[s] = &t
 	return &t, nil
+}
+
+// setTableHost is setHost for a host of a table, whose own port wins.
+func (c *compiled) setTableHost(t *target, host string, rule *compiledRule) error {
+	switch host {
+	case ViaRouter:
+		return c.setHost(t, host, 0, nil)
+	case Direct:
+		if t.tls == mta.TLSImplicit {
+			t.tls = mta.TLSRequired // which mail servers are reached with
+		}
+		return c.setHost(t, host, rule.port, nil)
+	}
+	peers := rule.peers
+	peers.Hosts = []string{host}
+	return c.setHost(t, "", rule.port, &peers)
 }
