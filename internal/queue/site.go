@@ -106,10 +106,14 @@ func sameRates(a, b []mta.Rate) bool {
 
 // siteKey tells the sites of one MX set from different sources apart.
 func siteKey(route *mta.Route) string {
-	if len(route.Sources) == 0 {
-		return route.Site
+	key := route.Site
+	if len(route.Sources) > 0 {
+		key += "|" + route.SourceKey()
 	}
-	return route.Site + "|" + route.SourceKey()
+	if route.Probe {
+		key += "|probe" // its quota is not that of other mail to the site
+	}
+	return key
 }
 
 // share notes whether a berth's way has others.

@@ -140,7 +140,11 @@ func (q *plan) carryOut(ctx context.Context, d decision, stream string) (*mta.Pl
 		return nil, fail(mta.CauseRule, nil, "%s", or(t.text, DefaultText))
 	}
 	r, failure := q.send(ctx, t, d.matched)
-	return q.p.planOf(r, failure, stream)
+	plan, failure := q.p.planOf(r, failure, stream)
+	if failure != nil {
+		return nil, failure
+	}
+	return q.standIn(ctx, r, plan, stream)
 }
 
 func or(text, otherwise string) string {
@@ -183,6 +187,9 @@ func (q *plan) byDefault(ctx context.Context) (*mta.Route, *mta.Failure) {
 		return q.byRelay(ctx, c.router, matched)
 	}
 	r, failure := q.direct(ctx, "direct (before [router])", c.Port, c.TLS)
+	if c.Router.Use == UseFallback {
+		return q.fallback(ctx, r, failure)
+	}
 	if failure == nil || !unresolved(failure.Cause) || ctx.Err() != nil {
 		return r, failure
 	}

@@ -59,6 +59,9 @@ const (
 	// no address, or no answer (IBM i: FIREWALL(*NO)). A null MX is an answer,
 	// and so are a loop and a forbidden address: that mail fails.
 	UseUnresolved
+	// UseFallback sends by the router what receivers refuse to take from us, as
+	// Options.Fallback knows.
+	UseFallback
 )
 
 // Router is a smart host.
@@ -69,6 +72,8 @@ type Router struct {
 	Use  Use
 	TLS  mta.TLSRequirement
 	Line int // in the configuration file; 0: unknown
+	// Unresolved, with UseFallback, has the router take what DNS does not place.
+	Unresolved bool
 }
 
 // compiled are settings in the form that planning works with. Immutable, but for
