@@ -87,9 +87,12 @@ type Rate struct {
 	// Bucket names what the rate is counted by: rates with the same name share
 	// one. The planner has put the rule and the site or source into it.
 	Bucket   string
-	ByStream bool   // each stream has a bucket of its own
-	BySender bool   // each sender
-	Origin   string // the configuration line
+	ByStream bool // each stream has a bucket of its own
+	BySender bool // each sender
+	// Apart says that the rate is for part of a site's mail only: what it holds
+	// back lets the rest of the site's pass.
+	Apart  bool
+	Origin string // the configuration line
 }
 
 // Warming says that a source is new and has a ceiling a day for each provider.

@@ -75,7 +75,13 @@ type Limits struct {
 	RecipientsPerMessage  int // RCPTs in one transaction; default 100 (RFC 5321 4.5.3.1.10)
 	Rates                 []Rate
 	Origin                string // the configuration line they come from
+	// From says where each number comes from, for people; empty: [delivery], or
+	// the default.
+	From LimitOrigins
 }
+
+// LimitOrigins are configuration lines, or "provider default …".
+type LimitOrigins struct{ Connections, MessagesPerConnection, RecipientsPerMessage string }
 
 // Route is the decision for a recipient domain: which hosts, how, from where.
 // It is immutable and shared.

@@ -53,10 +53,10 @@ func (q *plan) byRelay(ctx context.Context, to *relay, matched string) (*mta.Rou
 func (r *relay) limit(to *mta.Route) {
 	l := &to.Limits
 	if n := r.limits.Connections; n > 0 {
-		l.Connections = n
+		l.Connections, l.From.Connections = n, to.Matched
 	}
 	if n := r.limits.MessagesPerConnection; n > 0 {
-		l.MessagesPerConnection = n
+		l.MessagesPerConnection, l.From.MessagesPerConnection = n, to.Matched
 	}
 	for _, rate := range r.limits.Rates {
 		rate.Bucket = "router " + to.Site

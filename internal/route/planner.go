@@ -36,6 +36,8 @@ type Options struct {
 	Secret func(file string) (string, error)
 	// Warming is asked about every source of a direct route; nil: all are warm.
 	Warming Warming
+	// Slowed is asked about every route; nil: nothing is slowed.
+	Slowed Slowed
 	// Fallback is asked with UseFallback about every direct site: whether the
 	// router stands in. It must be quick. nil: it never does.
 	Fallback func(site string) Fallback
@@ -52,6 +54,7 @@ type Planner struct {
 	down       atomic.Pointer[map[netip.Addr]string]       // nil: none
 	warming    Warming                                     // nil: all sources are warm
 	fallback   func(site string) Fallback                  // nil: no router stands in
+	slowed     Slowed                                      // nil: nothing is
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)
@@ -62,7 +65,7 @@ type Planner struct {
 // naming all that is wrong. A table that cannot be read is told in the log, and
 // mail that it may know waits.
 func New(o Options) (*Planner, error) {
-	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, fallback: o.Fallback, trouble: map[string]bool{}}
+	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, slowed: o.Slowed, fallback: o.Fallback, trouble: map[string]bool{}}
 	if p.interfaces == nil {
 		p.interfaces = systemAddresses
 	}

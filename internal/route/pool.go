@@ -129,6 +129,7 @@ func (p *Planner) spread(r *mta.Route, stream string) (*mta.Plan, *mta.Failure) 
 		if len(r.Targets(nil)) == 0 {
 			return nil, fail(mta.CauseLocal, nil, "no address of %s can be reached (delivery.ipv6 = %t)", r.Hosts[0].Name, r.IPv6)
 		}
+		p.shape(r, stream)
 		p.withhold(r)
 		return mta.OnePlan(r), nil
 	}
@@ -199,6 +200,7 @@ func (s *spreading) member(base *mta.Route, m *member) {
 		}
 		return
 	}
+	s.p.shape(&r, s.stream)
 	s.p.withhold(&r)
 	if r.HeldBy != "" {
 		s.held = append(s.held, &r)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"mailout/internal/mta"
+	"mailout/internal/shape"
 )
 
 // Direct is the Host of a Rule that sends by the domain's mail exchangers.
@@ -41,9 +42,12 @@ type Settings struct {
 	MaxHosts        int    // delivery.hosts; 0 means 5
 	MaxAddresses    int    // delivery.addresses; 0 means 10
 	TLS             mta.TLSRequirement
-	Limits          mta.Limits // of every route, until shaping gives others
-	Rules           []Rule     // [[route]] in order; the first match wins; at most MaxRules
-	Router          Router     // [router]
+	Limits          mta.Limits // of every route, where nothing of the following says otherwise
+	// Shape are the limits for some mail, in order; the first match wins.
+	Shape            []shape.Rule
+	NoProviderLimits bool   // what is known of providers does not lower limits
+	Rules            []Rule // [[route]] in order; the first match wins; at most MaxRules
+	Router           Router // [router]
 	// Roots verify the services of tables; nil: the system's.
 	Roots *x509.CertPool
 }
@@ -90,6 +94,7 @@ type compiled struct {
 	tables    tables
 	ourNames  map[string]bool
 	pools     map[string][]member
+	shape     *shape.Rules
 	past      atomic.Pointer[compiled] // the settings before; nil: none, or forgotten
 }
 
@@ -112,6 +117,10 @@ func compile(s Settings, have tables, generation uint64) (*compiled, error) {
 	}
 	c.pools = makePools(&s)
 	var errs []error
+	var err error
+	if c.shape, err = shape.NewRules(s.Shape); err != nil {
+		errs = append(errs, err)
+	}
 	if err := c.setRouter(&s.Router); err != nil {
 		errs = append(errs, fmt.Errorf("[router]: %w", err))
 	}

@@ -21,6 +21,7 @@ func TestWarming(t *testing.T) {
 		}
 		return &mta.Warming{Provider: provider, Origin: "line 7"}, ""
 	}}
+	p.settings.Store(&compiled{})
 	old := netip.MustParseAddr("192.0.2.10")
 	for _, c := range []struct {
 		stream string
