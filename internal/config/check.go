@@ -51,6 +51,7 @@ func (l *loader) contradictions() {
 	l.usersComplete()
 	l.webhooksComplete()
 	l.pickupsApart()
+	l.returnsComplete()
 	l.keysOnce()
 	l.httpComplete()
 	l.rulesWhole()

@@ -7,6 +7,8 @@ import (
 	"mailout/internal/account"
 	"mailout/internal/mta"
 	"mailout/internal/warmup"
+
+	"mailout/internal/suppress"
 )
 
 // Config is a checked configuration with every default filled in: the
@@ -36,6 +38,8 @@ type Config struct {
 	ACME     ACME
 	Limits   Limits
 	Journal  Journal
+	Suppress Suppress
+	Returns  Returns
 	Events   Events
 	Webhooks []Webhook
 	DKIM     []DKIMKey
@@ -92,13 +96,14 @@ type Listener struct {
 	Connections        int            // at once
 	ConnectionsPerPeer int            // at once from one address
 
-	TLS    ListenTLS
-	TLSMin uint16         // oldest version: crypto/tls.VersionTLS12, …
-	Cert   string         // PEM file of the certificate and those that lead to its root; empty: none
-	Key    string         // PEM file of its private key
-	ACME   bool           // the certificate comes as Config.ACME says
-	Auth   ListenAuth     // where AUTH is offered
-	Proxy  []netip.Prefix // balancers whose connections begin with a PROXY header
+	TLS     ListenTLS
+	TLSMin  uint16         // oldest version: crypto/tls.VersionTLS12, …
+	Cert    string         // PEM file of the certificate and those that lead to its root; empty: none
+	Key     string         // PEM file of its private key
+	ACME    bool           // the certificate comes as Config.ACME says
+	Auth    ListenAuth     // where AUTH is offered
+	Proxy   []netip.Prefix // balancers whose connections begin with a PROXY header
+	Returns bool           // serves what comes back, and nothing else
 }
 
 // ListenTLS says how TLS begins at a listener.
@@ -170,8 +175,9 @@ type Stream struct {
 	Expire      time.Duration
 	DelayNotice time.Duration
 	Retry       []time.Duration
-	Pool        string          // of sources; empty: none of its own
-	Warmup      warmup.Priority // at sources that are being warmed up
+	Pool        string            // of sources; empty: none of its own
+	Warmup      warmup.Priority   // at sources that are being warmed up
+	Suppress    []suppress.Reason // for which listed addresses get no mail
 }
 
 // Stream gives the times of a stream by its name.

@@ -82,6 +82,7 @@ func listenTable() *table {
 				derives("`[limits] connections`", func(c *Config, i int) { at(c, i).Connections = c.Limits.Connections }, "Most connections here at once."),
 			newKey("connections_per_peer", integer[int](1, 100000), func(c *Config, i int) *int { return &at(c, i).ConnectionsPerPeer }).
 				derives("`[limits] connections_per_peer`", func(c *Config, i int) { at(c, i).ConnectionsPerPeer = c.Limits.ConnectionsPerPeer }, "Most connections here at once from one address."),
+			listenReturns(),
 		}}
 }
 
@@ -235,6 +236,7 @@ func streamTable() *table {
 			newKey("retry", retryKind(), func(c *Config, i int) *[]time.Duration { return &at(c, i).Retry }).
 				derives("`[delivery] retry`", func(c *Config, i int) { at(c, i).Retry = slices.Clone(c.Delivery.Retry) }, "As in `[delivery]`."),
 			streamPool(),
+			streamSuppress(),
 			streamWarmup(),
 		}}
 }
