@@ -8,6 +8,7 @@ import (
 	"mailout/internal/queue"
 	"mailout/internal/spool/pebble"
 	"mailout/internal/submit/smtpd"
+	"mailout/internal/suppress"
 	"mailout/internal/transport"
 )
 
@@ -20,6 +21,7 @@ type Meters struct {
 	DNS      func() dns.Counts
 	Sessions func() transport.Counts
 	Memory   func() Memory
+	Suppress func() suppress.Counts
 }
 
 // SpoolMeter is the store as far as it is counted.

@@ -58,6 +58,8 @@ type Daemon struct {
 	control  *control.Controller
 	events   *events.Hub
 
+	suppression suppression
+
 	authority authority // of certificates
 	web       web
 
@@ -122,6 +124,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.buildRoad(c); err != nil {
 		return err
 	}
+	d.suppression.list.Start(ctx)
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -163,6 +166,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	d.buildSuppression(c)
 	settings, err := carrierSettings(c)
 	if err != nil {
 		return err
@@ -170,7 +174,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	before := readGuardState(filepath.Join(c.Spool, guardFile), d.log)
 	d.sentinel = newSentinel(c, d.log, before)
 	d.carrier = transport.New(transport.Options{
-		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings,
+		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {
@@ -178,14 +182,14 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	}
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
-		Store: d.store, Planner: transport.NewPlanner(d.planner), Carrier: d.carrier, Reporter: reporter,
+		Store: d.store, Planner: hearing{transport.NewPlanner(d.planner), d.suppression.list}, Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
 		Guarded: before.Guarded, Holds: control.Active(ordered.holds, time.Now()), Reroutes: control.ActiveRoutes(ordered.reroutes, time.Now()),
 	})
 	d.control = d.controller(ordered)
 	d.sentinel.join(d.planner, d.queue, d.store, newKeeper(c, d.log, func(c *config.Config) (publishing, error) { return Updater(c, d.resolver) }, nil))
 	d.intake = submit.NewIntake(submit.Options{
-		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy,
+		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy, Suppression: &d.suppression,
 	})
 	reports := submit.NewReporter(d.intake)
 	reporter.Reporter = reports
@@ -237,6 +241,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.control != nil {
 		d.control.Stop()
+	}
+	if d.suppression.list != nil {
+		d.suppression.list.Stop()
 	}
 	if d.events != nil {
 		d.events.Stop(ctx)

@@ -73,6 +73,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.queue.Reconfigure(schedules(c), queueLimits(c), c.Hostname)
 	d.queue.Replan()
 	d.sentinel.configure(c)
+	d.suppression.configure(c)
 	d.users.Configure(users(c))
 	for _, door := range d.doors {
 		if l, there := listenerOf(c, door); there {

@@ -5,6 +5,7 @@ import (
 
 	"mailout/internal/config"
 	"mailout/internal/submit/httpapi"
+	"mailout/internal/suppress"
 )
 
 // senderShare of limits.memory is what requests that send may hold at once.
@@ -15,7 +16,7 @@ func (d *Daemon) sendingDoors(c *config.Config) []func(huma.API) {
 	sender := httpapi.NewSender(httpapi.Options{
 		Intake: d.intake, Reservations: d.store, Limits: d.sendingLimits, Memory: c.Limits.Memory / senderShare,
 	})
-	return []func(huma.API){func(api huma.API) { httpapi.Register(api, sender) }, d.dropinDoor(sender)}
+	return []func(huma.API){func(api huma.API) { httpapi.Register(api, sender) }, d.dropinDoor(sender), func(api huma.API) { suppress.Register(api, d.suppression.list) }}
 }
 
 // sendingLimits does not wait for the daemon's lock: a reload holds it while

@@ -14,9 +14,12 @@ import (
 // Suppression says who gets no mail. Its answers are quick and never fail.
 type Suppression interface {
 	// Suppressed says in one sentence why mail of a stream is not sent to a
-	// canonical address; empty: nothing is against it. With refuse the message is
-	// not taken for it; else it is taken, and the recipient ends at once.
-	Suppressed(ctx context.Context, address, stream string) (why string, refuse bool)
+	// canonical address; empty: nothing is against it. Each answer counts as a
+	// recipient who gets no mail.
+	Suppressed(ctx context.Context, address, stream string) string
+	// Refuses says that a message is not taken for such an address; else it is
+	// taken, and the recipient ends at once.
+	Refuses() bool
 }
 
 // RecipientChecker is an Acceptor that can say about one recipient, before the
@@ -47,10 +50,10 @@ func (r *Request) Stopped(address string) bool {
 
 // CheckRecipient implements RecipientChecker.
 func (in *Intake) CheckRecipient(ctx context.Context, r *Request, address string) error {
-	if in.suppression == nil {
+	if in.suppression == nil || !in.suppression.Refuses() {
 		return nil
 	}
-	if why, refuses := in.suppression.Suppressed(ctx, address, streamOf(r)); why != "" && refuses {
+	if why := in.suppression.Suppressed(ctx, address, streamOf(r)); why != "" {
 		return notWritten(address, why)
 	}
 	return nil
@@ -73,9 +76,9 @@ func (in *Intake) stop(ctx context.Context, r *Request) error {
 	if in.suppression == nil {
 		return nil
 	}
-	stream := streamOf(r)
+	stream, refuses := streamOf(r), in.suppression.Refuses()
 	for i := range r.Recipients {
-		why, refuses := in.suppression.Suppressed(ctx, r.Recipients[i].Address, stream)
+		why := in.suppression.Suppressed(ctx, r.Recipients[i].Address, stream)
 		switch {
 		case why == "":
 		case refuses:

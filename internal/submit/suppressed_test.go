@@ -15,9 +15,11 @@ type gone struct {
 	refuse bool
 }
 
-func (g *gone) Suppressed(_ context.Context, address, stream string) (string, bool) {
-	return g.who[stream+" "+address], g.refuse
+func (g *gone) Suppressed(_ context.Context, address, stream string) string {
+	return g.who[stream+" "+address]
 }
+
+func (g *gone) Refuses() bool { return g.refuse }
 
 func events(records []*mta.Record) string {
 	var out []string

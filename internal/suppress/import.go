@@ -20,6 +20,9 @@ import (
 // by the first line. Empty lines, and in plain files lines that begin with #,
 // count nothing. It holds one line at a time.
 type Reader struct {
+	// Defaults stand in for what an entry does not say: Stream, Reason, Expires.
+	Defaults Suppression
+
 	in   *bufio.Reader
 	now  time.Time
 	line int
@@ -57,6 +60,14 @@ func (r *Reader) Read() (Entry, int, error) {
 	s, err := r.next()
 	if err != nil {
 		return Entry{}, r.line, err
+	}
+	for _, f := range []struct {
+		to      *string
+		instead string
+	}{{&s.Stream, r.Defaults.Stream}, {&s.Reason, r.Defaults.Reason}, {&s.Expires, r.Defaults.Expires}} {
+		if *f.to == "" {
+			*f.to = f.instead
+		}
 	}
 	e, err := s.Entry(r.now)
 	if err != nil {

@@ -66,7 +66,8 @@ type List struct {
 	trouble    rate.Sometimes         // one line about failed look-ups a minute
 	counts     counters
 
-	heard   chan heard // to the goroutine
+	heard   chan heard    // to the goroutine
+	crowded chan struct{} // the filter is to be made anew
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
 
@@ -84,7 +85,7 @@ func New(o Options) *List {
 	if o.Classifier == nil {
 		o.Classifier = bounce.New()
 	}
-	l := &List{opts: o, log: o.Logger, now: o.Now, trouble: rate.Sometimes{First: 1, Interval: time.Minute}, heard: make(chan heard, maxHeard)}
+	l := &List{opts: o, log: o.Logger, now: o.Now, trouble: rate.Sometimes{First: 1, Interval: time.Minute}, heard: make(chan heard, maxHeard), crowded: make(chan struct{}, 1)}
 	l.classifier.Store(o.Classifier)
 	l.Configure(o.Settings)
 	return l
@@ -268,6 +269,12 @@ func (l *List) set(ctx context.Context, changes map[string][]byte) error {
 	mark()
 	err := l.opts.Notes.SetNotes(ctx, changes)
 	mark()
+	if f := l.filter.Load(); f != nil && f.crowded() {
+		select {
+		case l.crowded <- struct{}{}:
+		default: // it was said already
+		}
+	}
 	return err
 }
 

@@ -39,6 +39,7 @@ func (l *List) run(ctx context.Context) {
 		select {
 		case h := <-l.heard:
 			l.take(ctx, h)
+		case <-l.crowded:
 			if f := l.filter.Load(); f != nil && f.crowded() {
 				l.tidy(ctx)
 			}
