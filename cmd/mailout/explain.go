@@ -23,10 +23,14 @@ import (
 // the daemon, which knows limits and what waits; without one it tells what the
 // configuration and DNS say.
 type explainCmd struct {
-	Probe   bool   `help:"Connect to the first host that answers, and go as far as EHLO, STARTTLS and QUIT."`
-	Rcpt    bool   `help:"With --probe: also ask MAIL FROM:<>, RCPT and RSET. No mail is sent, but servers count such sessions."`
-	JSON    bool   `name:"json" help:"Print one JSON object."`
-	Address string `arg:"" help:"Recipient's address."`
+	Probe   bool     `help:"Connect to the first host that answers, and go as far as EHLO, STARTTLS and QUIT."`
+	Rcpt    bool     `help:"With --probe: also ask MAIL FROM:<>, RCPT and RSET. No mail is sent, but servers count such sessions."`
+	Sender  string   `placeholder:"ADDRESS" help:"Return path of the mail; <> is the null return path."`
+	Stream  string   `help:"Stream of the mail."`
+	User    string   `help:"Who handed the mail over: a [[user]], or unix:NAME."`
+	Tag     []string `sep:"none" help:"Tag of the mail; may be given several times."`
+	JSON    bool     `name:"json" help:"Print one JSON object."`
+	Address string   `arg:"" help:"Recipient's address."`
 }
 
 // Run prints the explanation; status 1 when there is no way to deliver, or the
@@ -38,6 +42,9 @@ func (c *explainCmd) Run(g *globals) error {
 	request, err := admin.ParseExplain(c.Address, c.Probe, c.Rcpt)
 	if err != nil {
 		return fail(exitNoUser, "%v", err)
+	}
+	if err := request.ParseMail(c.query()); err != nil {
+		return fail(exitUsage, "%v", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -54,14 +61,21 @@ func (c *explainCmd) Run(g *globals) error {
 	return nil
 }
 
+// query is the request as the API has it.
+func (c *explainCmd) query() url.Values {
+	return url.Values{
+		"address": {c.Address}, "probe": {fmt.Sprint(c.Probe)}, "rcpt": {fmt.Sprint(c.Rcpt)},
+		"sender": {c.Sender}, "stream": {c.Stream}, "user": {c.User}, "tag": c.Tag,
+	}
+}
+
 // ask asks the daemon, or the configuration alone when none runs.
 func (c *explainCmd) ask(ctx context.Context, g *globals, request admin.ExplainRequest) (*admin.Explanation, error) {
 	d, err := connect(g)
 	if err != nil {
 		return nil, err
 	}
-	query := url.Values{"address": {c.Address}, "probe": {fmt.Sprint(c.Probe)}, "rcpt": {fmt.Sprint(c.Rcpt)}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url("/v1/explain", query), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url("/v1/explain", c.query()), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -119,9 +133,15 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	row("destination", "%s", e.Destination)
 	if e.Failure != "" {
 		row("no route", "%s", e.Failure)
+		if e.Matched != "" {
+			row("matched", "%s", e.Matched)
+		}
 	} else {
 		row("route", "%s, by %s", e.Route, e.Matched)
 		row("site", "%s", e.Site)
+	}
+	for _, why := range e.PassedOver {
+		row("passed over", "%s", why)
 	}
 	for _, h := range e.Hosts {
 		row("host", "%d %s %s (DNSSEC: %s)", h.Preference, h.Name, addressWords(h), h.DNSSEC)

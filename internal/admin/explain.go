@@ -16,8 +16,9 @@ import (
 type Explanation struct {
 	Recipient   string           `json:"recipient"`
 	Destination string           `json:"destination"`
-	Route       string           `json:"route"`   // "direct", or the router as configured; empty without a route
-	Matched     string           `json:"matched"` // the configuration that chose it, with its line
+	Route       string           `json:"route"`       // "direct", or the router as configured; empty without a route
+	Matched     string           `json:"matched"`     // the configuration that chose it, with its line
+	PassedOver  []string         `json:"passed_over"` // rules before that one, which mail of another sender, stream, user or tag would meet
 	Site        string           `json:"site"`
 	Hosts       []ExplainedHost  `json:"hosts"` // by preference
 	TLS         ExplainedTLS     `json:"tls"`
@@ -78,6 +79,7 @@ type ExplainedStep struct {
 // ExplainRequest is what is asked.
 type ExplainRequest struct {
 	Address smtp.Mailbox
+	Mail    ExplainMail
 	Probe   bool // connect to the first host that answers: EHLO, STARTTLS, QUIT
 	Rcpt    bool // with Probe: also MAIL FROM:<>, RCPT and RSET
 }
@@ -91,7 +93,7 @@ func ParseExplain(address string, probe, rcpt bool) (ExplainRequest, error) {
 	if err != nil {
 		return ExplainRequest{}, &Problem{Status: http.StatusBadRequest, Field: "recipient", Detail: smtp.Harmless(address) + ": " + err.Error()}
 	}
-	return ExplainRequest{Address: m, Probe: probe || rcpt, Rcpt: rcpt}, nil
+	return ExplainRequest{Address: m, Mail: ExplainMail{Sender: UnknownSender, Stream: mta.DefaultStream}, Probe: probe || rcpt, Rcpt: rcpt}, nil
 }
 
 // Explainer says how mail for an address would be delivered.
@@ -101,6 +103,9 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	flag := func(name string) bool { on, err := strconv.ParseBool(q.Get(name)); return err == nil && on }
 	request, err := ParseExplain(q.Get("address"), flag("probe"), flag("rcpt"))
+	if err == nil {
+		err = request.ParseMail(q)
+	}
 	if err != nil {
 		writeProblem(w, problemOf(err))
 		return

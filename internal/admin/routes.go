@@ -159,9 +159,13 @@ func (s *Server) identityRoutes(api huma.API) {
 	}
 	if s.opts.Explain != nil {
 		rest.Raw[struct {
-			Address string `query:"address" required:"true" doc:"A recipient."`
-			Probe   bool   `query:"probe" doc:"Connect to the first host that answers. Needs the scope admin."`
-			Rcpt    bool   `query:"rcpt" doc:"With probe: also ask it about the recipient."`
+			Address string   `query:"address" required:"true" doc:"A recipient."`
+			Probe   bool     `query:"probe" doc:"Connect to the first host that answers. Needs the scope admin."`
+			Rcpt    bool     `query:"rcpt" doc:"With probe: also ask it about the recipient."`
+			Sender  string   `query:"sender" doc:"Return path of the mail; <> is the null return path."`
+			Stream  string   `query:"stream" doc:"Stream of the mail. Default: default."`
+			User    string   `query:"user" doc:"Who handed the mail over."`
+			Tag     []string `query:"tag,explode" doc:"A tag of the mail; may be given several times."`
 		}, answer[Explanation]](api, rest.Operation(huma.Operation{
 			OperationID: "explain", Method: http.MethodGet, Path: "/v1/explain", Tags: []string{"Queue"}, Summary: "How mail for an address would be delivered, and why",
 		}, account.ScopeRead), s.explain)

@@ -45,7 +45,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 // daemon.
 type explainer struct {
 	config  *config.Config
-	planner transport.Router
+	planner *route.Planner
 	queue   *queue.Queue
 	store   spool.Store
 }
@@ -55,12 +55,7 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 		Recipient: r.Address.String(), Destination: r.Address.Domain, Daemon: e.queue != nil,
 		Hosts: []admin.ExplainedHost{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
 	}
-	plan, failure := e.plan(ctx, r)
-	if failure != nil {
-		out.Failure = refusalWords(failure)
-	} else {
-		e.route(out, plan)
-	}
+	plan := e.plan(ctx, out, r)
 	if e.queue != nil {
 		if err := e.waiting(ctx, out, plan); err != nil {
 			return nil, err
@@ -76,16 +71,6 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 		out.Probe = test
 	}
 	return out, nil
-}
-
-// plan gives the first route of the plan for the mail in question.
-func (e *explainer) plan(ctx context.Context, r admin.ExplainRequest) (*mta.Route, *mta.Failure) {
-	dest := mta.Destination{Domain: r.Address.Domain, Stream: mta.DefaultStream}
-	plan, failure := e.planner.PlanFor(ctx, dest, e.planner.Variant(&mta.Message{Stream: dest.Stream}, dest))
-	if failure != nil {
-		return nil, failure
-	}
-	return plan.Routes[0], nil
 }
 
 // refusalWords says what becomes of mail without a route.
@@ -144,7 +129,12 @@ func (e *explainer) tlsOrigin(r *mta.Route) string {
 	case strings.HasPrefix(r.Matched, "[router]"):
 		key = "router.tls"
 	default:
-		if _, err := fmt.Sscanf(r.Matched, "[[route]] %d", &n); err == nil && e.config.Given(fmt.Sprintf("route.%d.tls", n)) {
+		if _, err := fmt.Sscanf(r.Matched, "[[route]] %d", &n); err != nil || n < 1 || n > len(e.config.Routes) {
+			break
+		}
+		if of := &e.config.Routes[n-1]; r.Router != "" && !of.To() && of.Table == "" {
+			key = "router.tls"
+		} else if e.config.Given(fmt.Sprintf("route.%d.tls", n)) {
 			key = fmt.Sprintf("route.%d.tls", n)
 		}
 	}

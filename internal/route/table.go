@@ -59,9 +59,6 @@ type table interface {
 	note(m *mta.Message, conditions bool) (n noted, noting, certain bool)
 	// answer says what the table has for mail, of whose messages n is noted.
 	answer(ctx context.Context, domain, stream string, n *noted) (answer, *mta.Failure)
-	// line gives the place of what answer found for a message, where a plan does
-	// not say it.
-	line(m *mta.Message) string
 }
 
 // answer is what a table says.
@@ -197,15 +194,14 @@ func (t *fileTable) answer(_ context.Context, domain, _ string, n *noted) (answe
 	return answer{spec: s, found: ok, place: fmt.Sprintf("%s:%d", t.path, line)}, nil
 }
 
-func (t *fileTable) line(m *mta.Message) string {
-	if !t.bySender {
-		return ""
+// line gives the place of what is there for a message.
+func (t *fileTable) line(m *mta.Message, domain string) (place string, ok bool) {
+	of, each := domain, eachDomain
+	if t.bySender {
+		of, each = m.Envelope.Sender, eachSender
 	}
-	_, line, ok := t.get(m.Envelope.Sender, eachSender)
-	if !ok {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d", t.path, line)
+	_, line, ok := t.get(of, each)
+	return fmt.Sprintf("%s:%d", t.path, line), ok
 }
 
 // httpTable is a service.
@@ -281,8 +277,6 @@ func (t *httpTable) answer(ctx context.Context, domain, stream string, n *noted)
 	}
 	return answer{spec: a.Value, found: a.Found, place: place, until: a.Until}, nil
 }
-
-func (t *httpTable) line(*mta.Message) string { return "" }
 
 // readAnswer reads what a service says.
 func readAnswer(body []byte) (s spec, ttl time.Duration, err error) {
