@@ -227,7 +227,7 @@ type Delivery struct {
 	ByRule      bool        // held by a rule of the configuration, not by an operator
 	Released    bool        // from the hold of a rule: such rules are passed over
 	Row         uint8       // attempts since the last wait that another route followed at once
-	Detours     int         // all such attempts: they do not count in the retry schedule
+	Detours     uint32      // all such attempts: they do not count in the retry schedule
 	Last        Last        // of the latest attempt that failed
 	HeldBy      string      // why it is held: the sentence shown to the operator
 }

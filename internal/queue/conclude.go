@@ -254,7 +254,7 @@ func (g *drawing) plan(next *mta.Delivery) {
 		return
 	}
 	next.Row = 0
-	next.Due = g.nextDue(max(next.Attempts-next.Detours, 1))
+	next.Due = g.nextDue(max(next.Attempts-int(next.Detours), 1))
 }
 
 // nextDue is when the next attempt is due. A message with an expiry of its own

@@ -113,9 +113,8 @@ type dest struct {
 
 func (d *dest) inMemory() int { return d.still + d.flying }
 
-// active counts the entries that are past waiting for their time: they wait for
-// their turn, or are under way.
-func (d *dest) active() int { return d.ready + d.paced + d.flying }
+// active counts the entries that are past waiting for their time.
+func (d *dest) active() int { return d.ready + d.flying }
 
 // touch notes that a key leaves memory, for the page that is under way.
 func (d *dest) touch(key mta.DeliveryKey) {

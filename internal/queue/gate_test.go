@@ -21,7 +21,7 @@ type gate struct {
 const heldBecause = "identity.guard holds mail from 192.0.2.10: address.record of out.example"
 
 func (g *gate) Plan(ctx context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
-	r, a := g.world.route(ctx, dest)
+	r, a := g.world.route(ctx, dest, "")
 	switch {
 	case r == nil:
 	case strings.HasPrefix(dest.Domain, "routed"):

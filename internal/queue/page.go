@@ -46,6 +46,9 @@ func (l *loop) wantPage(d *dest) {
 	if d.sweep != nil && d.sweep.site == "" {
 		sweeping = d.flying < per
 	}
+	if d.paced > 0 && d.inMemory() > per*3/4 {
+		low, sweeping = false, false // a page for each that its rate lets go would be too many
+	}
 	if sweeping || low && d.nextDue <= l.nowMS {
 		d.wanted = true
 		l.pages.push(d)

@@ -18,7 +18,7 @@ type outcome struct {
 	built   bool
 	gone    bool // the store did not have the delivery any more
 
-	lesson  Lesson
+	lesson  *Lesson // nil: nothing
 	mood    mood
 	verdict mta.Result // why, when the mood is not good
 	took    time.Duration

@@ -63,7 +63,7 @@ func (l *loop) seedAvoid(s *site, route *mta.Route, since millis) {
 
 // avoid leaves a site alone until then, because of what an attempt taught.
 func (l *loop) avoid(s *site, until time.Time, why string) {
-	if ms(until) <= l.nowMS {
+	if !until.After(l.now) {
 		return
 	}
 	s.avoided, s.avoidAt = shut{ms(until), why}, l.nowMS
@@ -139,12 +139,12 @@ func (l *loop) rechoose(w *way) (moved bool) {
 
 // apply takes in what an attempt taught.
 func (l *loop) apply(s *site, w *way, o *outcome) {
-	if o.lesson.Avoid.After(l.now) {
-		l.avoid(s, o.lesson.Avoid, o.lesson.Why)
-	}
-	if o.lesson.Replan {
-		l.replanSite(s.name)
-		return
+	if k := o.lesson; k != nil {
+		l.avoid(s, k.Avoid, k.Why)
+		if k.Replan {
+			l.replanSite(s.name)
+			return
+		}
 	}
 	if !o.out.elsewhere || w.gone || w.plan != planRouted {
 		return
@@ -227,6 +227,11 @@ func (l *loop) may(s *site, st *stream, e *entry) verdict {
 		}
 		return mayGo
 	}
+	return l.mayPay(s, st, e, route)
+}
+
+// mayPay is may for a route with rates or a quota.
+func (l *loop) mayPay(s *site, st *stream, e *entry, route *mta.Route) verdict {
 	took := l.took[:0]
 	defer func() { l.took = took }()
 	for i := range route.Limits.Rates {
@@ -260,6 +265,29 @@ func (l *loop) may(s *site, st *stream, e *entry) verdict {
 		return siteRests
 	}
 	return mayGo
+}
+
+// worthAnother reports whether one more connection would carry more: not where
+// a rate holds the site up, and those that are there serve it.
+func (l *loop) worthAnother(s *site) bool {
+	if s.workers == 0 {
+		return true
+	}
+	if pace := s.ctl.Pace(); pace > 0 && float64(s.workers) > 1+pace*s.pace/1000 {
+		return false
+	}
+	for i := range s.rates {
+		r := &s.rates[i]
+		if r.ByStream || r.BySender {
+			continue
+		}
+		b := l.bucket(r, "", "").Bucket // a copy
+		if ok, again := b.Take(l.now); !ok {
+			s.rate = rest{max(again.UnixMilli(), l.nowMS) + 1, *r}
+			return false
+		}
+	}
+	return true
 }
 
 // paced has a site wait for the pace that its controller has found.

@@ -364,6 +364,9 @@ func (l *loop) dispatch(s *site) {
 		if s.workers >= allowed || s.starting >= s.ready {
 			break
 		}
+		if !l.worthAnother(s) {
+			break
+		}
 		if started > 0 && l.rotating || !l.slots.free(s, l.set.limits.Connections) {
 			l.slots.want(s)
 			l.spareIdle()
@@ -440,11 +443,6 @@ func (s *site) popIdle() *worker {
 func (l *loop) learn(w *worker, o *outcome) {
 	s, d := w.site, o.e.way.dest
 	wasDead := s.ctl.Dead()
-	defer func() {
-		if s.ctl.Dead() != wasDead {
-			l.pass(s) // what waits there, or elsewhere, may have a better way now
-		}
-	}()
 	switch o.mood {
 	case moodHurried:
 		s.sick = false
@@ -483,6 +481,9 @@ func (l *loop) learn(w *worker, o *outcome) {
 		}
 	default:
 		s.ctl.Neutral(l.now)
+	}
+	if s.ctl.Dead() != wasDead {
+		l.pass(s) // what waits there, or elsewhere, may have a better way now
 	}
 }
 

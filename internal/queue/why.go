@@ -47,7 +47,16 @@ type SiteState struct {
 	Limit       int       `json:"limit"`
 	Ready       int       `json:"ready"`
 	Probe       time.Time `json:"probe,omitzero"` // of a site that is not reachable
-	Reason      string    `json:"reason"`         // why Allowed is what it is
+	// Avoided is until when mail takes other routes than from this source, because
+	// of what the receiver said (AvoidWhy), and waits where there are none.
+	Avoided  time.Time `json:"avoided,omitzero"`
+	AvoidWhy string    `json:"avoid_why,omitempty"`
+	// Quota is until when the source, which is being warmed up, has nothing left
+	// to send there.
+	Quota    time.Time   `json:"quota,omitzero"`
+	QuotaWhy string      `json:"quota_why,omitempty"`
+	Rates    []RateState `json:"rates,omitempty"`
+	Reason   string      `json:"reason"` // why Allowed is what it is
 }
 
 // Why explains one open delivery, as the spool shows it.
@@ -109,10 +118,9 @@ func (q *Queue) Sites(ctx context.Context) ([]SiteState, error) {
 	var out []SiteState
 	err := q.ask(ctx, func(l *loop) {
 		for _, s := range l.sites {
-			out = append(out, SiteState{
-				Site: s.key, Connections: s.workers, Idle: len(s.idle), Allowed: s.ctl.Allowed(l.now),
-				Limit: s.limit, Ready: s.ready, Probe: s.ctl.ProbeAt(), Reason: s.ctl.Explain(l.now),
-			})
+			state := l.state(s)
+			state.Site = s.key
+			out = append(out, state)
 		}
 	})
 	if err != nil {

@@ -197,7 +197,11 @@ func (w *worker) Report(d *mta.Delivery, a *mta.Attempt) {
 	}
 	lesson := w.q.learn(route, d, a)
 	o := w.q.conclude(e, a, mta.Last{})
-	o.lesson, o.w, w.owing = lesson, w, true
+	if lesson != (Lesson{}) {
+		kept := lesson // on the heap only when there is one
+		o.lesson = &kept
+	}
+	o.w, w.owing = w, true
 	w.q.send(event{kind: evReport, w: w, o: o}) // before evSettled can follow
 	w.q.settle(o)
 }

@@ -41,6 +41,13 @@ type world struct {
 	routeTTL time.Duration
 	// attempt gives what happens to each recipient, and how long it takes.
 	attempt func(d *mta.Delivery) ([]mta.Result, time.Duration)
+	// over is attempt where the route counts.
+	over func(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration)
+	// variant, plan and learn are the planner's; by default all mail has one way
+	// and one route. plan changes the route that was made without it.
+	variant func(m *mta.Message) string
+	plan    func(variant string, r *mta.Route) (*mta.Plan, *mta.Attempt)
+	learn   func(r *mta.Route, d *mta.Delivery, a *mta.Attempt) Lesson
 	// report makes the report; default one to the sender.
 	report func(r ReportRequest) (*spool.Submission, error)
 	idle   time.Duration // of a session; default a minute
@@ -61,6 +68,7 @@ type world struct {
 		order    []string // recipients in the order of their attempts
 		reports  []ReportRequest
 		times    map[string][]time.Duration // attempts of each recipient, since the start
+		via      map[string][]string        // the sources of these attempts, or their routers
 	}
 }
 
@@ -86,6 +94,7 @@ func newWorld(t testing.TB) *world {
 	w.mu.opened = make(map[string]int)
 	w.mu.plans = make(map[string]int)
 	w.mu.times = make(map[string][]time.Duration)
+	w.mu.via = make(map[string][]string)
 	w.opts = Options{
 		Store: w.store, Planner: w, Carrier: w, Reporter: w,
 		Rand:      func() float64 { return 0.5 },
@@ -144,14 +153,28 @@ func (w *world) send(rcpts ...string) *mta.Delivery {
 func (w *world) since() time.Duration { return time.Since(w.start) }
 
 // Variant implements Planner.
-func (w *world) Variant(*mta.Message, mta.Destination) string { return "" }
+func (w *world) Variant(m *mta.Message, _ mta.Destination) string {
+	if w.variant == nil {
+		return ""
+	}
+	return w.variant(m)
+}
 
 // Learn implements Planner.
-func (w *world) Learn(*mta.Route, *mta.Delivery, *mta.Attempt) Lesson { return Lesson{} }
+func (w *world) Learn(r *mta.Route, d *mta.Delivery, a *mta.Attempt) Lesson {
+	if w.learn == nil {
+		return Lesson{}
+	}
+	return w.learn(r, d, a)
+}
 
 // Plan implements Planner.
-func (w *world) Plan(ctx context.Context, dest mta.Destination, _ string) (*mta.Plan, *mta.Attempt) {
-	return onePlan(w.route(ctx, dest))
+func (w *world) Plan(ctx context.Context, dest mta.Destination, variant string) (*mta.Plan, *mta.Attempt) {
+	r, refusal := w.route(ctx, dest, variant)
+	if r != nil && w.plan != nil {
+		return w.plan(variant, r)
+	}
+	return onePlan(r, refusal)
 }
 
 func onePlan(r *mta.Route, refusal *mta.Attempt) (*mta.Plan, *mta.Attempt) {
@@ -161,8 +184,8 @@ func onePlan(r *mta.Route, refusal *mta.Attempt) (*mta.Plan, *mta.Attempt) {
 	return mta.OnePlan(r), nil
 }
 
-func (w *world) route(ctx context.Context, dest mta.Destination) (*mta.Route, *mta.Attempt) {
-	key := dest.String()
+func (w *world) route(ctx context.Context, dest mta.Destination, variant string) (*mta.Route, *mta.Attempt) {
+	key := dest.String() + "\x00" + variant
 	w.mu.Lock()
 	w.mu.planned++
 	if w.mu.plans[key]++; w.mu.plans[key] > 1 {
@@ -198,20 +221,20 @@ func (w *world) route(ctx context.Context, dest mta.Destination) (*mta.Route, *m
 
 // Carry implements Carrier: one session.
 func (w *world) Carry(ctx, abandon context.Context, route *mta.Route, work Work) {
-	w.open(route.Site)
-	defer w.close(route.Site)
+	w.open(siteKey(route))
+	defer w.close(siteKey(route))
 	first := true
 	for {
 		d, r, ok := work.Next(ctx, w.idle)
 		if !ok {
 			return
 		}
-		if r.Site != route.Site {
-			w.t.Errorf("a worker of %s got mail for %s", route.Site, r.Site)
+		if siteKey(r) != siteKey(route) {
+			w.t.Errorf("a worker of %s got mail for %s", siteKey(route), siteKey(r))
 		}
-		w.take(d)
+		w.take(d, r)
 		start := time.Now()
-		results, took := w.outcome(d)
+		results, took := w.outcome(r, d)
 		if first {
 			took += w.greet
 			first = false
@@ -233,19 +256,22 @@ func (w *world) Carry(ctx, abandon context.Context, route *mta.Route, work Work)
 }
 
 // outcome asks the script; the session ends when it panics.
-func (w *world) outcome(d *mta.Delivery) ([]mta.Result, time.Duration) {
+func (w *world) outcome(route *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
 	clean := false
 	defer func() {
 		if !clean {
 			w.give(d)
 		}
 	}()
-	r, took := w.results(d)
+	r, took := w.results(route, d)
 	clean = true
 	return r, took
 }
 
-func (w *world) results(d *mta.Delivery) ([]mta.Result, time.Duration) {
+func (w *world) results(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
+	if w.over != nil {
+		return w.over(r, d)
+	}
 	if w.attempt == nil {
 		return good(d), 0
 	}
@@ -269,7 +295,7 @@ func (w *world) close(site string) {
 	w.mu.all--
 }
 
-func (w *world) take(d *mta.Delivery) {
+func (w *world) take(d *mta.Delivery, route *mta.Route) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.mu.flight[d.Key()] {
@@ -278,6 +304,7 @@ func (w *world) take(d *mta.Delivery) {
 	w.mu.flight[d.Key()] = true
 	for _, r := range d.Recipients {
 		w.mu.order = append(w.mu.order, r.Address)
+		w.mu.via[r.Address] = append(w.mu.via[r.Address], via(route))
 		w.mu.times[r.Address] = append(w.mu.times[r.Address], w.since())
 	}
 }
@@ -324,6 +351,21 @@ func (w *world) attempts(rcpt string) []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]time.Duration(nil), w.mu.times[rcpt]...)
+}
+
+// via names what tells a plan's routes apart.
+func via(r *mta.Route) string {
+	if r.Router != "" {
+		return r.Router
+	}
+	return r.SourceKey()
+}
+
+// sources are the routes of a recipient's attempts.
+func (w *world) sources(rcpt string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.mu.via[rcpt]...)
 }
 
 func (w *world) tried() []string {

@@ -195,7 +195,7 @@ func TestDeliveriesRoundTrip(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "more") {
 			d.ByRule, d.Released = rapid.Bool().Draw(t, "by rule"), rapid.Bool().Draw(t, "released")
-			d.Row, d.Detours = rapid.Uint8().Draw(t, "row"), rapid.IntRange(0, 1e6).Draw(t, "detours")
+			d.Row, d.Detours = rapid.Uint8().Draw(t, "row"), rapid.Uint32().Draw(t, "detours")
 			d.Last.Result.Bounce = rapid.SampledFrom([]string{"", "mailbox_full", "of later"}).Draw(t, "bounce")
 		}
 		h := headOf(d, 77, 88)

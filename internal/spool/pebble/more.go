@@ -53,7 +53,7 @@ func (r *reader) more(d *mta.Delivery) {
 		d.Row = r.byte()
 	}
 	if mask&moreDetours != 0 {
-		d.Detours = max(int(r.uvarint()), 0)
+		d.Detours = uint32(r.uvarint())
 	}
 	if mask&moreBounce != 0 {
 		d.Last.Result.Bounce = r.word()
