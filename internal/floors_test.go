@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"internal/smtpclient":        1,
 
 	"internal/acme":            2,
+	"internal/oauth":           2,
 	"internal/route":           2,
 	"internal/transport":       2,
 	"internal/queue":           2,
