@@ -55,6 +55,7 @@ func (l *loader) contradictions() {
 	l.keysOnce()
 	l.httpComplete()
 	l.rulesWhole()
+	l.shapesWhole()
 }
 
 // journalCoversExpiry: a message that still waits must not lose its history.

@@ -47,6 +47,7 @@ type Config struct {
 
 	Classify    []Classify
 	Automations []Automation
+	Shapes      []Shape
 
 	// given holds the full names ("delivery.expire", "route.1.host") of the
 	// keys that the file sets; nil in a configuration not made by Parse.
@@ -154,6 +155,7 @@ type Delivery struct {
 	EightBit              EightBit
 	Connections           int // at once to one site from one source
 	MessagesPerConnection int
+	ProviderLimits        bool // what is known of providers lowers limits
 }
 
 // EightBit says what a host without 8BITMIME gets of an 8-bit message.

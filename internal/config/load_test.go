@@ -104,7 +104,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [suppress], [returns], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [suppress], [returns], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]], [[shape]])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -207,9 +207,6 @@ var unservedFiles = []badFile{
 		`f:8:8: [[automation]] most: "1h" is shorter than for ("2h")`,
 		`f:9:13: [[automation]] provider: "gogle" is no provider that is known (did you mean "google"?)`,
 	}},
-	{"tables, once each", host + "[[shape]]\nmx = [3]\n[[shape]]\n", []string{
-		`f:2:1: [[shape]]: is not served by this version: [delivery] connections and messages_per_connection hold for every site`,
-	}},
 	{"sts_port", host + "[tls]\nsts_port = 443\n", []string{`f:3:1: [tls] sts_port: is not served by this version: MTA-STS policies are not fetched`}},
 }
 
@@ -277,7 +274,7 @@ func TestDefaults(t *testing.T) {
 		Delivery: Delivery{
 			Port: 25, IPv6: true, Expire: 120 * time.Hour, DelayNotice: 4 * time.Hour,
 			Retry:          []time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour},
-			ConnectTimeout: 30 * time.Second, Hosts: 5, Addresses: 10, Connections: 20, MessagesPerConnection: 100,
+			ConnectTimeout: 30 * time.Second, Hosts: 5, Addresses: 10, Connections: 20, MessagesPerConnection: 100, ProviderLimits: true,
 		},
 		ACME: ACME{Names: []string{"mailout.example.com"}, Directory: letsEncrypt, Address: netip.MustParseAddrPort("0.0.0.0:80")},
 		Limits: Limits{

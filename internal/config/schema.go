@@ -147,7 +147,7 @@ func newSchema() []*table {
 		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(), poolTable(), warmupPlanTable(),
 		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(), suppressTable(), returnsTable(), eventsTable(), webhookTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(), classifyTable(), automationTable(),
-		{name: "shape", array: true, unserved: "[delivery] connections and messages_per_connection hold for every site"},
+		shapeTable(),
 	}
 	for _, t := range tables {
 		for _, k := range t.keys {

@@ -214,6 +214,7 @@ func deliveryTable() *table {
 			is(`20`, "Most connections to one site at once."),
 		newKey("messages_per_connection", integer[int](1, 100000), func(c *Config, _ int) *int { return &at(c).MessagesPerConnection }).
 			is(`100`, "Most messages over one connection."),
+		providerLimits(),
 	}}
 }
 

@@ -35,6 +35,7 @@ func routeSettings(c *config.Config) route.Settings {
 		MaxHosts: c.Delivery.Hosts, MaxAddresses: c.Delivery.Addresses,
 		TLS:    c.TLS.Outbound,
 		Limits: mta.Limits{Connections: c.Delivery.Connections, MessagesPerConnection: c.Delivery.MessagesPerConnection},
+		Shape:  c.ShapeRules(), NoProviderLimits: !c.Delivery.ProviderLimits,
 	}
 	for _, l := range c.Listen {
 		s.Listen = append(s.Listen, l.Address)

@@ -275,12 +275,12 @@ func or(x, otherwise float64) float64 {
 	return otherwise
 }
 
-var hiddenSeeds = flag.Int("hidden", 3, "how many seeds of each hidden limit")
+var hiddenSeeds = flag.Int("hidden", 2, "how many seeds of each hidden limit")
 
 // TestHiddenLimits holds the law to its goal.
 func TestHiddenLimits(t *testing.T) {
 	t.Parallel()
-	const learn, play = 5, 30 // minutes
+	const learn, play = 5, 15 // minutes
 	for _, c := range []struct {
 		name    string
 		make    func() receiver

@@ -1,6 +1,9 @@
 package shape
 
 import (
+	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -83,4 +86,57 @@ func TestProvidersAreRefusedWhenWrong(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
+}
+
+// TestDocsNameTheProviders: docs/shaping.md has the table as it is shipped
+// (-rewrite writes it).
+func TestDocsNameTheProviders(t *testing.T) {
+	const page = "../../docs/shaping.md"
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), "<!-- providers -->\n")
+	_, after, ok2 := strings.Cut(rest, "<!-- end -->\n")
+	if !ok || !ok2 {
+		t.Fatal("the marks are gone")
+	}
+	want := before + "<!-- providers -->\n" + providersPage() + "<!-- end -->\n" + after
+	if *rewrite {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if want != string(data) {
+		t.Error("the table is not the shipped one (go test ./internal/shape -run TestDocs -rewrite)")
+	}
+}
+
+func providersPage() string {
+	var b strings.Builder
+	number := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.Itoa(n)
+	}
+	fmt.Fprintf(&b, "\nVersion %s:\n\n| name | who | connections | messages a connection | recipients a message | published |\n| --- | --- | --- | --- | --- | --- |\n", ProviderVersion())
+	for _, p := range Providers() {
+		published := map[string]bool{}
+		var list []string
+		for _, key := range []string{"connections", "messages_per_connection", "recipients_per_message"} {
+			source := p.Sources[key]
+			if at := strings.Index(source, "http"); at >= 0 && !strings.HasPrefix(source, "no published") && !published[source] {
+				published[source] = true
+				text := strings.TrimRight(strings.TrimSpace(source[:at]), ".")
+				if text == "" {
+					text = strings.ReplaceAll(key, "_", " ")
+				}
+				list = append(list, fmt.Sprintf("[%s](%s)", text, source[at:]))
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", p.Name, p.Title, number(p.Limits.Connections), number(p.Limits.MessagesPerConnection), number(p.Limits.RecipientsPerMessage), strings.Join(list, "; "))
+	}
+	return b.String() + "\n"
 }

@@ -287,11 +287,11 @@ func eachSource(r *mta.Route, f func(key string) bool) bool {
 }
 
 func anyGlob(patterns []string, s string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return glob(p, s) })
+	return slices.ContainsFunc(patterns, func(p string) bool { return Glob(p, s) })
 }
 
-// glob reports whether s fits a pattern in which "*" is any run of characters.
-func glob(pattern, s string) bool {
+// Glob reports whether s fits a pattern in which "*" is any run of characters.
+func Glob(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")
 	rest, ok := strings.CutPrefix(s, parts[0])
 	if !ok || len(parts) == 1 {
