@@ -66,9 +66,10 @@ const (
 	MIMEVersion
 	ContentType
 	ContentTransferEncoding
+	MailoutTag
 )
 
-var knownNames = [...]string{"", "Date", "From", "Sender", "Message-ID", "Bcc", "Resent-Bcc", "Return-Path", "Received", "Subject", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
+var knownNames = [...]string{"", "Date", "From", "Sender", "Message-ID", "Bcc", "Resent-Bcc", "Return-Path", "Received", "Subject", "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "X-Mailout-Tag"}
 
 // String gives the name as we write it; empty for Other.
 func (k Known) String() string { return knownNames[k] }
@@ -93,6 +94,8 @@ func (f Field) Known() Known {
 		a = ReturnPath
 	case 12:
 		a, b = MIMEVersion, ContentType
+	case 13:
+		a = MailoutTag
 	case 25:
 		a = ContentTransferEncoding
 	default:

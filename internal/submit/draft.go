@@ -49,6 +49,7 @@ type draft struct {
 
 	messageID string
 	utf8      bool
+	tags      []string // of the header, in their order
 	head      []byte // the completed header, when some recipients get no mail
 }
 
@@ -279,8 +280,8 @@ func headerTooLarge() *Refusal {
 //   - our Received field first (RFC 5321 4.4);
 //   - the fields as given and in their order, lines over 998 octets folded
 //     where they have white space, without Return-Path (RFC 5321 4.4: ours is
-//     not the final delivery), Bcc and Resent-Bcc (RFC 5322 3.6.3), and without
-//     a Date, From or Message-ID that has no value;
+//     not the final delivery), Bcc and Resent-Bcc (RFC 5322 3.6.3), X-Mailout-Tag (ours
+//     to read), and a Date, From or Message-ID that has no value;
 //   - then those of Date, From and Message-ID that were missing. From is the
 //     return path, and for the null return path the daemon's own name.
 //
@@ -317,6 +318,11 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 				d.messageID = cleanMessageID(f.Text())
 			}
 			messageID = true
+		case header.MailoutTag:
+			if err := d.tag(f); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		out = appendField(out, f)
 	}

@@ -3,8 +3,10 @@ package submit
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"mailout/internal/header"
 	"mailout/internal/mta"
 )
 
@@ -97,11 +99,38 @@ func stamp(t time.Time) time.Time {
 // facts gives the message what the request says beside the content.
 func (d *draft) facts(m *mta.Message) {
 	r := d.request
-	m.Tags, m.Metadata = r.Tags, r.Metadata
+	m.Tags, m.Metadata = d.allTags(), r.Metadata
 	if r.NotBefore.After(m.Arrived) {
 		m.NotBefore = stamp(r.NotBefore)
 	}
 	if !r.Expires.IsZero() {
 		m.Expires = stamp(r.Expires)
 	}
+}
+
+// tag takes in a field X-Mailout-Tag: tags with commas between them, for
+// applications that have no other way to give them (SMTP). The field is for us
+// and does not go out.
+func (d *draft) tag(f header.Field) error {
+	for text := range strings.SplitSeq(f.Text(), ",") {
+		t := strings.Join(strings.Fields(text), " ")
+		switch {
+		case t == "" || slices.Contains(d.tags, t) || slices.Contains(d.request.Tags, t):
+			continue
+		case len(d.tags)+len(d.request.Tags) == mta.MaxTags:
+			return badFact("content", fmt.Sprintf("%s: more than %d tags", header.MailoutTag, mta.MaxTags))
+		case len(t) > mta.MaxTag || !mta.Printable(t):
+			return badFact("content", fmt.Sprintf("%s: a tag is not 1 to %d printable octets", header.MailoutTag, mta.MaxTag))
+		}
+		d.tags = append(d.tags, t)
+	}
+	return nil
+}
+
+// allTags are those of the request, and behind them those of the header.
+func (d *draft) allTags() []string {
+	if len(d.tags) == 0 {
+		return d.request.Tags
+	}
+	return slices.Concat(d.request.Tags, d.tags)
 }

@@ -114,3 +114,38 @@ func TestNoFactsCostNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestTagsOfTheHeader: SMTP has no other place for tags. They follow those of the
+// request, keep to the same bounds, and their field does not go out.
+func TestTagsOfTheHeader(t *testing.T) {
+	t.Parallel()
+	r := request("a@example.net")
+	r.Tags = []string{"first"}
+	const text = "From: a@example.com\r\nx-mailout-TAG: urgent , first,,two\r\n  words\r\nSubject: x\r\nX-Mailout-Tag: urgent\r\nX-Mailout-Tags: other\r\n\r\nbody\r\n"
+	sub, content, err := newWorld().submit(t, r, text, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"first", "urgent", "two words"}
+	if !slices.Equal(sub.Message.Tags, want) || !slices.Equal(sub.Records[0].Tags, want) || !slices.Equal(r.Tags, want[:1]) {
+		t.Errorf("%q, in the record %q, of the request %q", sub.Message.Tags, sub.Records[0].Tags, r.Tags)
+	}
+	if strings.Contains(strings.ToLower(string(content)), "x-mailout-tag:") || !strings.Contains(string(content), "X-Mailout-Tags: other\r\n") {
+		t.Errorf("%s", content)
+	}
+	for field, fine := range map[string]bool{
+		strings.Repeat("x", mta.MaxTag):       true,
+		strings.Repeat("x", mta.MaxTag+1):     false,
+		"a\x07b":                              false,
+		"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o":       true, // and "first"
+		"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p":     false,
+		"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,first": true,
+		"":                                    true,
+	} {
+		_, _, err := newWorld().submit(t, r, "X-Mailout-Tag: "+field+"\r\n\r\n", 0)
+		var refusal *Refusal
+		if fine != (err == nil) || !fine && (!errors.As(err, &refusal) || refusal.Reply.Code != 554) {
+			t.Errorf("%q: %v", field, err)
+		}
+	}
+}
