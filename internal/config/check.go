@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"strings"
+
+	way "mailout/internal/route"
 )
 
 // at is where a key stands in the file, or where its table does.
@@ -32,6 +34,7 @@ func (l *loader) sound(full ...string) bool {
 
 // contradictions reports keys that are possible alone but not together.
 func (l *loader) contradictions() {
+	l.peersComplete() // others look at what it fills in
 	l.journalCoversExpiry()
 	l.listenersApart()
 	l.listenersWithinLimits()
@@ -140,10 +143,8 @@ func (l *loader) namesOnce() {
 
 // notOurselves: mail given to ourselves goes round for ever.
 func (l *loader) notOurselves() {
-	if l.sound("router.host", "router.port") {
-		if why := l.ourselves(l.cfg.Router.Host, l.cfg.Router.Port); why != "" {
-			l.accuse("router", "host", 0, why+` (write "none" to deliver directly)`)
-		}
+	if r := &l.cfg.Router; l.sound("router.host", "router.port", "router.hosts") && r.Host != "" {
+		l.notOurPeers("router", 0, &r.Peers, r.Host, r.Port, "none")
 	}
 	for i, r := range l.cfg.Routes {
 		full := findTable("route").full(i)
@@ -153,10 +154,23 @@ func (l *loader) notOurselves() {
 		if !r.To() {
 			continue
 		}
-		if why := l.ourselves(r.Host, r.Port); why != "" {
-			l.accuse("route", "host", i, why+` (write "direct" to deliver directly)`)
-		}
+		l.notOurPeers("route", i, &r.Peers, r.Host, r.Port, RouteDirect)
 	}
+}
+
+// notOurPeers: none of a table's hosts is this very daemon.
+func (l *loader) notOurPeers(table string, i int, p *Peers, host string, port uint16, directly string) {
+	name, advice := "host", ` (write "`+directly+`" to deliver directly)`
+	if len(p.Hosts) > 0 {
+		name, advice = "hosts", " (take it out)"
+	}
+	told := false
+	p.EachPeer(host, port, func(peer way.Peer) {
+		if why := l.ourselves(peer.Host, peer.Port); why != "" && !told && !peer.MX && peer.Socket == "" {
+			told = true
+			l.accuse(table, name, i, why+advice)
+		}
+	})
 }
 
 // ourselves says why host and port are this very daemon; empty when not.

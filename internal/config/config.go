@@ -76,7 +76,8 @@ func (u RouterUse) String() string { return routerUses.word(u) }
 
 // Router is the smart host for mail that no Route names.
 type Router struct {
-	Host string // name or address; empty: none, deliver directly
+	Host string // the first host; empty: none, deliver directly
+	Peers
 	Port uint16
 	Use  RouterUse
 	TLS  mta.TLSRequirement

@@ -97,17 +97,27 @@ func expand(data []byte, changes []Change) []Change {
 		}
 		if c.Value == "none" {
 			if parse("", data).sections["router"] != nil {
+				out = append(out, withoutHosts(data)...)
 				out = append(out, Change{Key: "router.host", Value: "none"})
 			}
 			continue
 		}
 		host, port := splitPort(c.Value)
+		out = append(out, withoutHosts(data)...)
 		out = append(out, Change{Key: "router.host", Value: host})
 		if port != "" {
 			out = append(out, Change{Key: "router.port", Value: port})
 		}
 	}
 	return out
+}
+
+// withoutHosts takes away the hosts that a single one, or none, replaces.
+func withoutHosts(data []byte) []Change {
+	if p := parse("", data); p.cfg.given["router.hosts"] {
+		return []Change{{Key: "router.hosts", Unset: true}}
+	}
+	return nil
 }
 
 // splitPort takes ":PORT" off a name, an IPv4 address or a bracketed IPv6

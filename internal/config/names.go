@@ -26,26 +26,6 @@ func problemOf(s, problem string) string {
 	return shown(s) + " " + problem
 }
 
-// checkPeer says why s is neither a host name nor an address to connect to;
-// empty when it is one. A name without a domain is allowed: a hosts file or
-// an inner DNS may know it.
-func checkPeer(s string) string {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return ""
-	}
-	if s == "" {
-		return `is empty (write a host name or an address)`
-	}
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		inner = strings.TrimSuffix(inner, "]")
-		return shown(s) + ` has brackets (write "` + inner + `")`
-	}
-	if host, port, ok := strings.Cut(s, ":"); ok && isDigits(port) {
-		return shown(s) + ` has a port in it (write host = "` + host + `" and port = ` + port + `)`
-	}
-	return checkName(s)
-}
-
 // canonicalPattern makes a [[route]] pattern lower-case A-labels; problem says
 // why it cannot.
 func canonicalPattern(s string) (pattern, problem string) {

@@ -21,7 +21,8 @@ type Route struct {
 	Users   []string
 	Tags    []string
 
-	Host string // name or address, RouteDirect or RouteRouter; empty: none is given
+	Host string // the first host, RouteDirect or RouteRouter; empty: none is given
+	Peers
 	Port uint16
 	TLS  mta.TLSRequirement
 	Auth Credentials
@@ -102,10 +103,10 @@ func routeTable() *table {
 				is(`[]`, "Who handed the mail over: names of `[[user]]`, and `unix:NAME` for accounts of this machine that used the control socket."),
 			newKey("tags", list(text("tag", routeTag), 0, maxList, `["urgent"]`), func(c *Config, i int) *[]string { return &at(c, i).Tags }).
 				is(`[]`, "Tags: those given at an API or in a file, and those of the header field X-Mailout-Tag."),
-			newKey("host", mapped("host name or address", routeHost, keep), func(c *Config, i int) *string { return &at(c, i).Host }).
-				is(`""`, "Name or address of the host that takes this mail; `direct` delivers to the domain's own mail servers, `router` to that of `[router]`, whatever its `use`."),
+			hostKey(newKey("host", mapped("host name or address", routeHost, keep), func(c *Config, i int) *string { return &at(c, i).Host }), routePeers, "").
+				is(`""`, "The host that takes this mail, as in `[router]`; `direct` delivers to the domain's own mail servers, `router` to that of `[router]`, whatever its `use`."),
 			newKey("port", integer[uint16](1, 65535), func(c *Config, i int) *uint16 { return &at(c, i).Port }).
-				derives("25, or 465 with `tls = \"implicit\"`; for `direct`, `[delivery] port`", routePort, "TCP port of the host."),
+				derives("25, or 465 with `tls = \"implicit\"`, or 24 with `protocol = \"lmtp\"`; for `direct`, `[delivery] port`", routePort, "TCP port of the hosts that name none."),
 			newKey("tls", word(peerTLS), func(c *Config, i int) *mta.TLSRequirement { return &at(c, i).TLS }).
 				derives("`opportunistic`; `required` with `username` or `client_cert`; for `direct` and with `table`, `[tls] outbound`", routeTLS, "As in `[router]`; `implicit` is not possible with `direct`."),
 			newKey("pool", text("pool name", optionalPool), func(c *Config, i int) *string { return &at(c, i).Pool }).
@@ -120,8 +121,10 @@ func routeTable() *table {
 				derives("`[\"domain\"]`", func(c *Config, i int) { at(c, i).TableBy = []RouteFact{RouteByDomain} }, "What the table is asked by: a file by `domain` or by `sender`, a service by any of them."),
 			newKey("table_token_file", mapped("path", optionalPath, keep), func(c *Config, i int) *string { return &at(c, i).TableTokenFile }).
 				is(`""`, "File whose only line is the token that the service is shown (`Authorization: Bearer`); not readable by everybody."),
-		}, credentialKeys(func(c *Config, i int) *Credentials { return &at(c, i).Auth })...)}
+		}, append(peerKeys(routePeers), credentialKeys(func(c *Config, i int) *Credentials { return &at(c, i).Auth })...)...)}
 }
+
+func routePeers(c *Config, i int) *Peers { return &c.Routes[i].Peers }
 
 func routeDomain(s string) (string, string) {
 	if strings.HasPrefix(s, ".") {
@@ -203,7 +206,7 @@ func TableName(table string) string {
 
 func routePort(c *Config, i int) {
 	r := &c.Routes[i]
-	r.Port = smtpPort(r.TLS)
+	r.Port = defaultPort(r.TLS, r.Protocol)
 	if r.Direct() {
 		r.Port = c.Delivery.Port
 	}

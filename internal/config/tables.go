@@ -37,16 +37,18 @@ func dnsTable() *table {
 
 func routerTable() *table {
 	return &table{name: "router", doc: "A smart host for the mail that no `[[route]]` names. Without this table, or with `host = \"none\"`, mail is delivered directly.", keys: append(append([]*key{
-		newKey("host", mapped("host name or address", peerOr("none"), peerWord("none")), func(c *Config, _ int) *string { return &c.Router.Host }).
-			is(`"none"`, "Name or address of the router; `none` delivers directly."),
+		hostKey(newKey("host", mapped("host name or address", peerOr("none"), peerWord("none")), func(c *Config, _ int) *string { return &c.Router.Host }), routerPeers, "none").
+			is(`"none"`, "The router: a name or an address, with `:PORT` behind it where `port` is not given (an IPv6 address in brackets); `mx:NAME` for the mail servers of a domain; `unix:/PATH` for a socket. `none` delivers directly."),
 		newKey("port", integer[uint16](1, 65535), func(c *Config, _ int) *uint16 { return &c.Router.Port }).
-			derives("25, or 465 with `tls = \"implicit\"`", func(c *Config, _ int) { c.Router.Port = smtpPort(c.Router.TLS) }, "TCP port of the router."),
+			derives("25, or 465 with `tls = \"implicit\"`, or 24 with `protocol = \"lmtp\"`", func(c *Config, _ int) { c.Router.Port = defaultPort(c.Router.TLS, c.Router.Protocol) }, "TCP port of the hosts that name none."),
 		newKey("use", word(routerUses), func(c *Config, _ int) *RouterUse { return &c.Router.Use }).
 			is(`"always"`, "`always`: for every domain; `unresolved`: only for domains whose mail servers cannot be found in DNS; `fallback`: where direct delivery meets what `fallback_on` names."),
 		newKey("tls", word(peerTLS), func(c *Config, _ int) *mta.TLSRequirement { return &c.Router.TLS }).
 			derives("`opportunistic`; `required` with `username` or `client_cert`", routerTLS, "`opportunistic`: STARTTLS when offered, any certificate; `required`: STARTTLS with a certificate that fits the name, or the mail waits; `implicit`: the same with TLS from the first octet; `none`: clear text."),
-	}, fallbackKeys()...), credentialKeys(func(c *Config, _ int) *Credentials { return &c.Router.Auth })...)}
+	}, append(peerKeys(routerPeers), fallbackKeys()...)...), credentialKeys(func(c *Config, _ int) *Credentials { return &c.Router.Auth })...)}
 }
+
+func routerPeers(c *Config, _ int) *Peers { return &c.Router.Peers }
 
 func listenTable() *table {
 	at := func(c *Config, i int) *Listener { return &c.Listen[i] }

@@ -20,9 +20,7 @@ func Identity(c *config.Config) doctor.Identity {
 	i := c.Identity
 	id := doctor.Identity{
 		Hostname: c.Hostname, Sources: c.LocalSources(), IPv6: c.Delivery.IPv6, Port: c.Delivery.Port,
-		Router: doctor.Router{
-			Host: c.Router.Host, Port: c.Router.Port, Use: c.Router.Use.String(), TLS: c.Router.TLS, Line: c.Router.Line,
-		},
+		Router:  examined(c),
 		Servers: c.DNS.Servers, HostsFile: c.DNS.HostsFile,
 		Postmaster: c.Postmaster, Domains: i.Domains, TrustedCA: c.TLS.CAFile,
 		PublicIP: i.PublicIP, Reflectors: i.Reflectors, Probes: i.Probes, BlockLists: i.BlockLists,

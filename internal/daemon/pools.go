@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"strings"
+
 	"mailout/internal/config"
+	"mailout/internal/doctor"
+	"mailout/internal/mta"
 	"mailout/internal/route"
 )
 
@@ -31,4 +35,55 @@ func withPools(s route.Settings, c *config.Config) route.Settings {
 		}
 	}
 	return s
+}
+
+// peers are the hosts of a [router] or [[route]]; host is the only one where
+// there is no list.
+func peers(p *config.Peers, host string) route.Peers {
+	out := route.Peers{Hosts: p.Hosts, Protocol: p.Protocol, Helo: p.Helo}
+	if len(out.Hosts) == 0 && host != "" {
+		out.Hosts = []string{host}
+	}
+	out.Limits.Connections, out.Limits.MessagesPerConnection = p.Connections, p.MessagesPerConnection
+	if p.Rate.Messages > 0 {
+		out.Limits.Rates = []mta.Rate{{Count: p.Rate.Messages, Per: p.Rate.Per}}
+	}
+	return out
+}
+
+// examined is the router as the doctor looks at it: the first of its hosts.
+func examined(c *config.Config) doctor.Router {
+	r := &c.Router
+	out := doctor.Router{Host: r.Host, Port: r.Port, Use: r.Use.String(), TLS: r.TLS, Line: r.Line}
+	first := true
+	r.EachPeer(r.Host, r.Port, func(p route.Peer) {
+		if !first || r.Host == "" {
+			return
+		}
+		first = false
+		switch {
+		case p.Socket != "":
+			out.NotLookedAt = "a socket of this machine"
+		case p.MX:
+			out.NotLookedAt = "found by the MX records of " + p.Host
+		case r.Protocol == mta.LMTP:
+			out.NotLookedAt = "a server of LMTP"
+			fallthrough
+		default:
+			out.Host, out.Port = p.Host, p.Port
+		}
+	})
+	return out
+}
+
+// hostWords names the hosts of a [[route]] that are more than a name and a port;
+// empty when they are not.
+func hostWords(r *config.Route) string {
+	if len(r.Hosts) > 0 {
+		return strings.Join(r.Hosts, ", ")
+	}
+	if p, err := route.ParsePeer(r.Host); err == nil && (p.MX || p.Socket != "" || p.Port != 0) {
+		return r.Host
+	}
+	return ""
 }

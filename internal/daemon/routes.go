@@ -18,6 +18,11 @@ func routeRule(c *config.Config, n int) route.Rule {
 		Domains: r.Domains, Senders: r.Senders, Streams: r.Streams, Users: r.Users, Tags: r.Tags,
 		Host: r.Host, Pool: r.Pool, Action: routeAction(r.Action), Text: r.Text, Line: r.Line,
 	}
+	if r.To() {
+		rule.Host, rule.Peers = "", peers(&r.Peers, r.Host)
+	} else if r.Table != "" {
+		rule.Peers = peers(&r.Peers, "")
+	}
 	// The hosts of a table may have ports of their own, and keep to [tls] outbound
 	// as all mail does.
 	if r.To() || r.Direct() || c.Given(fmt.Sprintf("route.%d.port", n)) {
@@ -81,6 +86,8 @@ func doctorRoute(c *config.Config, r *config.Route) doctor.Route {
 		out.Port = r.Port
 	case r.Host == config.RouteRouter:
 		out.Host, out.Port = c.Router.Host, c.Router.Port
+	case r.To() && hostWords(r) != "":
+		out.Way = "goes to " + hostWords(r)
 	case r.To():
 		out.Host, out.Port = r.Host, r.Port
 	case r.Action == config.RouteHold:

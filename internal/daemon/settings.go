@@ -45,7 +45,7 @@ func routeSettings(c *config.Config) route.Settings {
 	}
 	s.Roots, _ = roots(c) // carrierSettings tells what is wrong with them
 	if c.Router.Host != "" {
-		s.Router = route.Router{Host: c.Router.Host, Port: c.Router.Port, TLS: c.Router.TLS, Use: route.UseAlways, Line: c.Router.Line}
+		s.Router = route.Router{Peers: peers(&c.Router.Peers, c.Router.Host), Port: c.Router.Port, TLS: c.Router.TLS, Use: route.UseAlways, Line: c.Router.Line}
 		if c.Router.Use == config.UseUnresolved {
 			s.Router.Use = route.UseUnresolved
 		}

@@ -71,7 +71,12 @@ func whichWay(_ context.Context, x *exam) []Check {
 }
 
 // label is the router with its port.
-func (r Router) label() string { return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))) }
+func (r Router) label() string {
+	if strings.Contains(r.Host, ":") && r.NotLookedAt != "" {
+		return r.Host
+	}
+	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
+}
 
 func (r Router) line() string {
 	if r.Line == 0 {
@@ -113,10 +118,14 @@ func (r Route) words() string {
 }
 
 // noRouter is what the checks of a router say where there is none.
-func noRouter(ids ...string) []Check {
+func noRouter(r *Router, ids ...string) []Check {
 	var out []Check
+	subject, seen := "none", "no router is set"
+	if r.Host != "" {
+		subject, seen = r.Host, "not looked at: the router is "+r.NotLookedAt
+	}
 	for _, id := range ids {
-		out = append(out, Check{ID: id, Subject: "none", Status: Skip, Seen: "no router is set"})
+		out = append(out, Check{ID: id, Subject: subject, Status: Skip, Seen: seen})
 	}
 	return out
 }
@@ -150,8 +159,8 @@ func (x *exam) routerAddresses(ctx context.Context) found {
 
 func routerName(ctx context.Context, x *exam) []Check {
 	r := x.id.Router
-	if r.Host == "" {
-		return noRouter("router.name")
+	if r.Host == "" || r.NotLookedAt != "" {
+		return noRouter(&r, "router.name")
 	}
 	c := Check{ID: "router.name", Subject: r.Host, Asked: "the addresses of " + r.Host, Why: whyRouterName}
 	f := x.routerAddresses(ctx)
@@ -183,8 +192,8 @@ func words(addrs []netip.Addr) string {
 // routerSession talks to the router as delivery would, up to the point where
 // mail would begin.
 func routerSession(ctx context.Context, x *exam) []Check {
-	if x.id.Router.Host == "" {
-		return noRouter("router.tls", "router.auth")
+	if r := &x.id.Router; r.Host == "" || r.NotLookedAt != "" {
+		return noRouter(r, "router.tls", "router.auth")
 	}
 	label := x.id.Router.label()
 	secure := Check{ID: "router.tls", Subject: label, Asked: "EHLO and " + x.tlsAsked() + " at " + label, Why: whyRouterTLS}

@@ -127,6 +127,35 @@ func CheckPeer(text string) error {
 	return err
 }
 
+// CheckPeers says what is wrong with hosts as Rule and Router have them. A port
+// other than 0 must not be contradicted by a lone host's; fallback is that of
+// hosts without one.
+func CheckPeers(p *Peers, host string, port, fallback uint16, tls mta.TLSRequirement) error {
+	_, err := p.relay(host, port, fallback, tls)
+	return err
+}
+
+// Peer is one configured host.
+type Peer struct {
+	Host   string // a name in A-labels or an address; empty with Socket
+	Port   uint16 // 0: none is named
+	MX     bool   // found by the MX records of Host
+	Socket string // path
+}
+
+// ParsePeer reads one configured host.
+func ParsePeer(text string) (Peer, error) {
+	p, err := parsePeer(text)
+	if err != nil {
+		return Peer{}, err
+	}
+	out := Peer{Host: p.name, Port: p.port, MX: p.mx, Socket: p.socket}
+	if p.addr.IsValid() {
+		out.Host = p.addr.String()
+	}
+	return out, nil
+}
+
 // parsePeer reads one host.
 func parsePeer(text string) (peer, error) {
 	if path, ok := strings.CutPrefix(text, bySocket); ok {
