@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"sort"
+	"strings"
 	"time"
 
 	"mailout/internal/mta"
@@ -16,8 +17,9 @@ type decision struct {
 }
 
 // decide finds the first rule that holds for mail of a destination, with those
-// noted of its messages.
-func (c *compiled) decide(ctx context.Context, domain, stream string, list []noted) (d decision, failure *mta.Failure) {
+// noted of its messages. For mail that was released from a hold it passes over
+// those that hold.
+func (c *compiled) decide(ctx context.Context, domain, stream string, list []noted, released bool) (d decision, failure *mta.Failure) {
 	var w walk
 	c.index.begin(&w, domain, stream)
 	w.add(numbers(list))
@@ -28,6 +30,9 @@ func (c *compiled) decide(ctx context.Context, domain, stream string, list []not
 			continue
 		}
 		if rule.table == nil {
+			if released && rule.target.way == wayHold {
+				continue
+			}
 			d.target, d.matched = &rule.target, rule.matched
 			return d, nil
 		}
@@ -39,8 +44,12 @@ func (c *compiled) decide(ctx context.Context, domain, stream string, list []not
 		if !a.found {
 			continue
 		}
-		d.matched = rule.matched + ", " + a.place
-		d.target, failure = c.resolve(rule, a.spec, d.matched)
+		matched := rule.matched + ", " + a.place
+		target, failure := c.resolve(rule, a.spec, matched)
+		if failure == nil && released && target.way == wayHold {
+			continue
+		}
+		d.target, d.matched = target, matched
 		return d, failure
 	}
 	d.target = &c.unmatched
@@ -87,6 +96,7 @@ func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, variant string
 		r, failure := p.decideVia(ctx, d.Domain, via, matched)
 		return p.planOf(r, failure, d.Stream)
 	}
+	variant, released := strings.CutPrefix(variant, mta.VariantReleased)
 	c, list, current, ok := p.under(variant)
 	if !ok {
 		return nil, fail(mta.CauseLocal, nil, "the routes were changed while this mail was looked at")
@@ -95,7 +105,7 @@ func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, variant string
 	if failure != nil {
 		return nil, failure
 	}
-	decided, failure := c.decide(ctx, q.domain, d.Stream, list)
+	decided, failure := c.decide(ctx, q.domain, d.Stream, list, released)
 	if failure != nil {
 		return nil, failure
 	}

@@ -104,10 +104,11 @@ func (c *compiled) variant(m *mta.Message, d mta.Destination) string {
 }
 
 // note says what a variant notes of a rule that the message meets, and whether
-// the rule certainly decides.
+// the rule certainly decides: one that holds does not, because mail that was
+// released passes it over.
 func (r *compiledRule) note(m *mta.Message) (n noted, noting, certain bool) {
 	if r.table == nil {
-		return n, r.dependent, true
+		return n, r.dependent, r.target.way != wayHold
 	}
 	return r.table.note(m, r.dependent)
 }

@@ -23,6 +23,9 @@ func NewPlanner(r Router) queue.Planner { return planner{r} }
 
 type planner struct{ router Router }
 
+// noRouter is the site of a router that cannot be found.
+const noRouter = "router"
+
 // Variant implements queue.Planner.
 func (p planner) Variant(m *mta.Message, d mta.Destination) string { return p.router.Variant(m, d) }
 
@@ -37,6 +40,9 @@ func (p planner) Plan(ctx context.Context, dest mta.Destination, variant string)
 		return plan, nil
 	}
 	a := JudgeRoute(f, 1)
+	if f.Cause == mta.CauseRouter {
+		a.Site = noRouter // so that the queue looks for it, and releases the mail
+	}
 	a.Start, a.End = start, time.Now()
 	ms := a.End.Sub(start).Milliseconds()
 	a.Durations.Route, a.Durations.Total = ms, ms
