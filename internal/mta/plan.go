@@ -62,6 +62,9 @@ type Credentials struct {
 	// preference; none: the strongest that the server offers and that Password or
 	// Token serve.
 	Mechanisms []string
+	// Trouble is why the credentials cannot be used now (a file that cannot be
+	// read): nothing is sent then, also no mail without them. Empty: none.
+	Trouble string
 	// Certificate is shown when the router asks for one in the TLS handshake;
 	// nil: none. Without Username it is all that proves who we are.
 	Certificate *Certificate

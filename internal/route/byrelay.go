@@ -33,14 +33,17 @@ func (q *plan) byRelay(ctx context.Context, to *relay, matched string) (*mta.Rou
 			}
 		}
 	}
-	if worst != nil {
+	if worst != nil && (usable || q.p.unresolved == nil) {
 		q.alarm(to, worst)
 	}
 	if !usable {
+		if q.p.unresolved != nil {
+			q.p.unresolved(to.text, worst)
+		}
 		return nil, worst
 	}
 	r := q.route(matched, hosts, to.port, to.tls)
-	r.Router, r.Protocol = to.text, to.protocol
+	r.Router, r.Protocol, r.Auth = to.text, to.protocol, to.auth
 	r.Site = to.site(q.c)
 	if to.helo != "" {
 		r.Sources = []mta.Source{{Hostname: to.helo}}

@@ -30,6 +30,9 @@ type Options struct {
 	// Interfaces gives the addresses of this machine, to find ourselves when we
 	// listen on all of them. nil means the system's.
 	Interfaces func() ([]netip.Addr, error)
+	// Unresolved, when set, is told each time that none of a router's hosts can be
+	// found. It is called by many at once and must be quick.
+	Unresolved func(router string, f *mta.Failure)
 	Logger     *slog.Logger // gets warnings about routers that do not resolve, and tables; nil means none
 	// Secret reads the file of a token (Table.TokenFile). Without it there are no
 	// tables with one.
@@ -48,6 +51,7 @@ type Planner struct {
 	resolver   *dns.Resolver
 	interfaces func() ([]netip.Addr, error)
 	log        *slog.Logger
+	unresolved func(router string, f *mta.Failure) // may be nil
 	settings   atomic.Pointer[compiled]
 	holds      atomic.Pointer[[]Hold]                      // nil: none
 	reroutes   atomic.Pointer[map[mta.Destination]Reroute] // nil: none

@@ -37,6 +37,7 @@ type Peers struct {
 	// Limits are those of the hosts together; zero values are of Settings.Limits.
 	// The planner names the buckets of its rates.
 	Limits mta.Limits
+	Auth   *mta.Credentials // nil: none
 }
 
 // relay is a router, parsed.
@@ -48,6 +49,7 @@ type relay struct {
 	protocol mta.Protocol
 	helo     string
 	limits   mta.Limits
+	auth     *mta.Credentials
 
 	warned atomic.Int64 // when the operator was told that it does not resolve, Unix nanoseconds
 }

@@ -204,6 +204,9 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 
 // open dials and greets once.
 func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtpclient.Session, *mta.Failure) {
+	if auth := at.route.Auth; auth != nil && auth.Trouble != "" {
+		return nil, &mta.Failure{Stage: mta.StageAuth, Cause: mta.CauseRouter, Text: auth.Trouble}
+	}
 	conn, f := w.c.dial(w.opening, t, at.route.PortOf(&t.Host))
 	w.observe(t, smtpclient.Step{Stage: mta.StageConnect}, f)
 	if f != nil {
