@@ -19,6 +19,7 @@ import (
 	"mailout/internal/config"
 	"mailout/internal/daemon"
 	"mailout/internal/doctor"
+	"mailout/internal/warmup"
 )
 
 type doctorCmd struct {
@@ -43,6 +44,7 @@ func (cmd *doctorCmd) Run(g *globals) error {
 		cmd: cmd, out: g.Stdout, progress: g.Stderr, id: daemon.Identity(c), clock: time.Now, path: config.Path(g.Config),
 		interval: c.Identity.Interval, listsInterval: c.Identity.ListsInterval,
 		world: doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }),
+		more:  func() []doctor.Check { return warmupChecks(ctx, c) },
 	}
 	if err := d.check(); err != nil {
 		return err
@@ -78,8 +80,9 @@ type examination struct {
 	world                   doctor.World
 	clock                   func() time.Time
 	interval, listsInterval time.Duration
-	path                    string       // of the configuration
-	sources                 []netip.Addr // of --source
+	path                    string                // of the configuration
+	sources                 []netip.Addr          // of --source
+	more                    func() []doctor.Check // findings beside the examination's; nil: none
 }
 
 // check refuses flags that would examine nothing.
@@ -147,7 +150,7 @@ func checkIDs() []string {
 	for _, e := range doctor.IDs {
 		ids = append(ids, e.ID)
 	}
-	return ids
+	return append(ids, daemon.WarmupID)
 }
 
 func (d *examination) options(only []string) doctor.Options {
@@ -158,6 +161,9 @@ func (d *examination) options(only []string) doctor.Options {
 // they must change the file that was examined.
 func (d *examination) examine(ctx context.Context, only []string) *doctor.Report {
 	report := doctor.Examine(ctx, d.id, d.world, d.options(only))
+	if d.more != nil && (len(only) == 0 || slices.Contains(only, daemon.WarmupID)) {
+		report = report.With(d.ofSources(d.more())...)
+	}
 	for i := range report.Checks {
 		if f := report.Checks[i].Fix; f != nil && strings.HasPrefix(f.Command, "mailout ") {
 			whole := *f // several checks may share one
@@ -166,6 +172,23 @@ func (d *examination) examine(ctx context.Context, only []string) *doctor.Report
 		}
 	}
 	return report
+}
+
+// ofSources are the findings about the sources of --source.
+func (d *examination) ofSources(checks []doctor.Check) []doctor.Check {
+	return slices.DeleteFunc(checks, func(c doctor.Check) bool {
+		return len(d.sources) > 0 && !slices.ContainsFunc(d.sources, func(a netip.Addr) bool { return a.String() == c.Subject })
+	})
+}
+
+// warmupChecks tells of the sources that are being warmed up: what the daemon
+// knows of them, else what the file says.
+func warmupChecks(ctx context.Context, c *config.Config) []doctor.Check {
+	if !slices.ContainsFunc(c.Sources, func(s config.Source) bool { return !s.Warmup.Start.IsZero() }) {
+		return nil
+	}
+	told := askDaemon(ctx, c.HTTP.Socket)
+	return daemon.WarmupChecks(c, told.Warmup, told.Status != "")
 }
 
 // configFlag is what a command line needs to find the configuration at a path;
@@ -243,26 +266,34 @@ const (
 	learnedSize  = 1 << 20
 )
 
-// learned asks the running daemon what receivers have said of our address. No
-// daemon, or one that cannot tell, is no reason to complain: the examination
-// has other ways to find out.
-func learned(ctx context.Context, socket string) []doctor.Learned {
+// told is what only the daemon knows.
+type told struct {
+	Status  doctor.Status    `json:"status"` // empty: it was not reached
+	Learned []doctor.Learned `json:"learned"`
+	Warmup  []warmup.State   `json:"warmup"`
+}
+
+// askDaemon asks the running daemon what receivers have said of our address, and
+// how far its sources are. No daemon, or one that cannot tell, is no reason to
+// complain: the examination has other ways to find out.
+func askDaemon(ctx context.Context, socket string) (t told) {
 	ctx, cancel := context.WithTimeout(ctx, learnedLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, socketHost+"/v1/doctor", nil)
 	if err != nil {
-		return nil
+		return told{}
 	}
 	resp, err := socketClient(socket).Do(req)
 	if err != nil {
-		return nil
+		return told{}
 	}
 	defer resp.Body.Close()
-	var told struct {
-		Learned []doctor.Learned `json:"learned"`
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, learnedSize)).Decode(&t) != nil {
+		return told{}
 	}
-	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, learnedSize)).Decode(&told) != nil {
-		return nil
-	}
-	return told.Learned
+	return t
+}
+
+func learned(ctx context.Context, socket string) []doctor.Learned {
+	return askDaemon(ctx, socket).Learned
 }

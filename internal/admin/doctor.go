@@ -7,6 +7,7 @@ import (
 
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
+	"mailout/internal/warmup"
 )
 
 // Doctor is what the API asks of the watch of the identity.
@@ -40,6 +41,7 @@ type Examination struct {
 	AgeS          int64            `json:"age_s"`
 	Held          []Hold           `json:"held"`
 	Learned       []doctor.Learned `json:"learned"`
+	Warmup        []warmup.State   `json:"warmup,omitempty"` // of the sources that are being warmed up
 }
 
 // lastDoctor answers GET /v1/doctor.
@@ -59,11 +61,18 @@ func (s *Server) doctorNow(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) examination(e *doctor.Examined) Examination {
 	out := Examination{Status: doctor.Unknown, Checks: []doctor.Check{}, Held: s.opts.Doctor.Held(), Learned: s.opts.Doctor.Learned()}
+	if m := s.opts.Meters.Warmup; m != nil {
+		out.Warmup = m()
+	}
 	if e == nil {
 		return out
 	}
-	out.Status, out.Examined, out.AgeS = e.Report.Status, mta.FormatTime(e.At), int64(time.Since(e.At)/time.Second)
-	out.Checks = append(out.Checks, e.Report.Checks...)
+	report := e.Report
+	if s.opts.Checks != nil {
+		report = report.With(s.opts.Checks()...)
+	}
+	out.Status, out.Examined, out.AgeS = report.Status, mta.FormatTime(e.At), int64(time.Since(e.At)/time.Second)
+	out.Checks = append(out.Checks, report.Checks...)
 	if !e.Lists.IsZero() {
 		out.ListsExamined = mta.FormatTime(e.Lists)
 	}

@@ -10,6 +10,7 @@ import (
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
 	"mailout/internal/transport"
+	"mailout/internal/warmup"
 )
 
 // Meters are the parts whose numbers GET /metrics shows beside those of the
@@ -21,6 +22,7 @@ type Meters struct {
 	DNS      func() dns.Counts
 	Sessions func() transport.Counts
 	Memory   func() Memory
+	Warmup   func() []warmup.State
 	Suppress func() suppress.Counts
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"mailout/internal/doctor"
 	"mailout/internal/journal"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
@@ -47,6 +48,8 @@ type Options struct {
 	Reload  func(ctx context.Context) (*Reload, error)
 	// Doctor answers /v1/doctor and tells metrics; nil: it is not part of the API.
 	Doctor Doctor
+	// Checks are findings that other parts have for /v1/doctor; nil: none.
+	Checks func() []doctor.Check
 	// Control carries out commands for queued mail; nil: it is not part of the API.
 	Control Controller
 	// Explain answers GET /v1/explain; nil: it is not part of the API.

@@ -23,6 +23,7 @@ import (
 	"mailout/internal/submit/drop"
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/transport"
+	"mailout/internal/warmup"
 )
 
 // ErrConfig says that a part refused to start because of the configuration.
@@ -46,6 +47,7 @@ type Daemon struct {
 	store    *pebble.Store
 	resolver *dns.Resolver
 	planner  *route.Planner
+	warmup   *warmup.Ledger
 	carrier  *transport.Carrier
 	queue    *queue.Queue
 	intake   *submit.Intake
@@ -124,6 +126,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.buildRoad(c); err != nil {
 		return err
 	}
+	if err := d.warmup.Start(ctx); err != nil {
+		return err
+	}
 	d.suppression.list.Start(ctx)
 	if err := d.queue.Start(ctx); err != nil {
 		return err
@@ -162,7 +167,8 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log
 	d.resolver = dns.New(dnsOpts)
-	d.planner, err = route.New(route.Options{Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log, Secret: config.ReadSecret})
+	d.warmup = d.newLedger(c)
+	d.planner, err = route.New(route.Options{Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log, Warming: d.warmup.Warming, Secret: config.ReadSecret})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -182,7 +188,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	}
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
-		Store: d.store, Planner: hearing{transport.NewPlanner(d.planner), d.suppression.list}, Carrier: d.carrier, Reporter: reporter,
+		Store: d.store, Planner: hearing{taught{transport.NewPlanner(d.planner), d.warmup}, d.suppression.list}, Quota: d.warmup, Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
 		Guarded: before.Guarded, Holds: control.Active(ordered.holds, time.Now()), Reroutes: control.ActiveRoutes(ordered.reroutes, time.Now()),
 	})
@@ -258,6 +264,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.resolver != nil {
 		errs = append(errs, d.resolver.Close())
+	}
+	if d.warmup != nil {
+		errs = append(errs, d.warmup.Stop(ctx))
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())

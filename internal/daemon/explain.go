@@ -16,6 +16,7 @@ import (
 	"mailout/internal/shape"
 	"mailout/internal/spool"
 	"mailout/internal/transport"
+	"mailout/internal/warmup"
 )
 
 // Explain says how mail for an address would be delivered by what the file and
@@ -37,7 +38,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 	d.mu.Lock()
 	c := d.mu.config
 	d.mu.Unlock()
-	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store}
+	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup}
 	return e.explain(ctx, r)
 }
 
@@ -48,6 +49,7 @@ type explainer struct {
 	planner *route.Planner
 	queue   *queue.Queue
 	store   spool.Store
+	warmup  *warmup.Ledger
 }
 
 func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin.Explanation, error) {
@@ -161,12 +163,12 @@ func (e *explainer) limits(r *mta.Route, site *queue.SiteState) []admin.Explaine
 	default:
 		now.Origin += "; nothing is learnt of this site yet, it begins with fewer"
 	}
-	return []admin.ExplainedLimit{
+	return append([]admin.ExplainedLimit{
 		now,
 		{Name: "delivery.connections", Value: most, Origin: e.origin("delivery.connections")},
 		{Name: "delivery.messages_per_connection", Value: or(r.Limits.MessagesPerConnection, 100), Origin: e.origin("delivery.messages_per_connection")},
 		{Name: "recipients_per_message", Value: or(r.Limits.RecipientsPerMessage, 100), Origin: "RFC 5321 4.5.3.1.10"},
-	}
+	}, e.warmups(r)...)
 }
 
 func or(n, otherwise int) int {

@@ -62,6 +62,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	if replaced != nil {
 		defer replaced.Stop()
 	}
+	d.warmup.Reconfigure(warmupSettings(c))
 	routes.Apply()
 	d.carrier.Reconfigure(settings)
 	dnsOpts := dnsOptions(c)

@@ -1,5 +1,7 @@
 package doctor
 
+import "slices"
+
 // Status is the outcome of a check.
 type Status string
 
@@ -56,6 +58,17 @@ type Report struct {
 	Checks []Check `json:"checks"` // in the order of IDs, then of subjects
 
 	stances []stance // for the guard; none when the sources were not looked at
+}
+
+// With is the report with findings of other parts behind its own.
+func (r *Report) With(more ...Check) *Report {
+	if len(more) == 0 {
+		return r
+	}
+	out := *r
+	out.Checks = append(slices.Clone(r.Checks), more...)
+	out.Status = status(out.Checks)
+	return &out
 }
 
 // status sums up.
