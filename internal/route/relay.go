@@ -81,7 +81,7 @@ func (p *Peers) relay(host string, port, fallback uint16, tls mta.TLSRequirement
 	default:
 		port = fallback
 	}
-	r := &relay{text: strings.Join(hosts, ", "), port: port, tls: tls, protocol: p.Protocol, helo: p.Helo, limits: p.Limits}
+	r := &relay{text: strings.Join(hosts, ", "), port: port, tls: tls, protocol: p.Protocol, helo: p.Helo, limits: p.Limits, auth: p.Auth}
 	for rank, group := range hosts {
 		for text := range strings.SplitSeq(group, "|") {
 			one, err := parsePeer(strings.TrimSpace(text))
