@@ -19,6 +19,7 @@ import (
 	"mailout/internal/queue"
 	"mailout/internal/route"
 	"mailout/internal/spool/pebble"
+	"mailout/internal/standing"
 	"mailout/internal/submit"
 	"mailout/internal/submit/drop"
 	"mailout/internal/submit/smtpd"
@@ -48,6 +49,7 @@ type Daemon struct {
 	resolver *dns.Resolver
 	planner  *route.Planner
 	warmup   *warmup.Ledger
+	standing *standing.Standing
 	carrier  *transport.Carrier
 	queue    *queue.Queue
 	intake   *submit.Intake
@@ -130,6 +132,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.suppression.list.Start(ctx)
+	if err := d.standing.Start(ctx); err != nil {
+		return err
+	}
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -168,7 +173,11 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	dnsOpts.Logger = d.log
 	d.resolver = dns.New(dnsOpts)
 	d.warmup = d.newLedger(c)
-	d.planner, err = route.New(route.Options{Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log, Warming: d.warmup.Warming, Secret: config.ReadSecret})
+	d.standing = d.newStanding(c)
+	d.planner, err = route.New(route.Options{
+		Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log, Secret: config.ReadSecret,
+		Warming: d.warmup.Warming, Slowed: d.standing.Factor, Fallback: d.fallback,
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -188,7 +197,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	}
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
-		Store: d.store, Planner: hearing{taught{transport.NewPlanner(d.planner), d.warmup}, d.suppression.list}, Quota: d.warmup, Carrier: d.carrier, Reporter: reporter,
+		Store: d.store, Planner: hearing{taught{d.learning(), d.warmup}, d.suppression.list}, Quota: quotas{d.standing, d.warmup}, Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
 		Guarded: before.Guarded, Holds: control.Active(ordered.holds, time.Now()), Reroutes: control.ActiveRoutes(ordered.reroutes, time.Now()),
 	})
@@ -267,6 +276,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.warmup != nil {
 		errs = append(errs, d.warmup.Stop(ctx))
+	}
+	if d.standing != nil {
+		d.standing.Stop(ctx)
 	}
 	if d.store != nil {
 		errs = append(errs, d.store.Close())

@@ -63,6 +63,7 @@ func (d *Daemon) apply(c *config.Config) error {
 		defer replaced.Stop()
 	}
 	d.warmup.Reconfigure(warmupSettings(c))
+	d.standing.Reconfigure(c.Standing())
 	routes.Apply()
 	d.carrier.Reconfigure(settings)
 	dnsOpts := dnsOptions(c)

@@ -49,6 +49,9 @@ func routeSettings(c *config.Config) route.Settings {
 		if c.Router.Use == config.UseUnresolved {
 			s.Router.Use = route.UseUnresolved
 		}
+		if c.Router.Use == config.UseFallback {
+			s.Router.Use, s.Router.Unresolved = route.UseFallback, c.Router.Fallback.Triggers().Unresolved
+		}
 	}
 	return withPools(s, c)
 }
@@ -186,8 +189,12 @@ func rootsOf(key, file string) (*x509.CertPool, error) {
 
 func carrierSettings(c *config.Config) (transport.Settings, error) {
 	pool, err := roots(c)
+	classifier, wrong := c.Classifier()
+	if wrong != nil {
+		err = fmt.Errorf("%w: [[classify]]: %w", ErrConfig, wrong)
+	}
 	return transport.Settings{
 		ConnectTimeout: c.Delivery.ConnectTimeout, ReplyTimeout: c.Delivery.ReplyTimeout,
-		RootCAs: pool, SendEightBit: c.Delivery.EightBit == config.SendEightBit,
+		RootCAs: pool, SendEightBit: c.Delivery.EightBit == config.SendEightBit, Classifier: classifier,
 	}, err
 }

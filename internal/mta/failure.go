@@ -59,9 +59,10 @@ const (
 	CauseRouter                     // a router's name does not resolve or its credentials are refused
 	CauseRule                       // a rule of the operator's refuses the mail
 	CauseSource                     // the source cannot be used: its address is not on this machine, or its proxy fails
+	CauseSuspended                  // nothing is sent to the site for a while, because of what it said
 )
 
-var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule", "source"}
+var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule", "source", "suspended"}
 
 // String gives the cause's words.
 func (c Cause) String() string { return causeNames[c] }
@@ -84,6 +85,8 @@ type Failure struct {
 	// NeedEnhanced, with CauseNeed, is the status to report (5.6.7, 5.3.4, …).
 	NeedEnhanced Enhanced
 	Err          error // the cause in Go's terms; may be nil
+	// RetryAfter, with CauseSuspended, is in how many seconds mail may go again.
+	RetryAfter int
 }
 
 // Error implements error.

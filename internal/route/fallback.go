@@ -23,6 +23,9 @@ type Fallback struct {
 // quota of probes closes it.
 const probeWeight = 1 << 20
 
+// ProbeOrigin is mta.Warming.Origin of a way to be probed whose source is warm.
+const ProbeOrigin = "[router] fallback_probe"
+
 // fallback notes on a direct route that the router may stand in for it, or sends
 // by the router what DNS does not place.
 func (q *plan) fallback(ctx context.Context, r *mta.Route, failure *mta.Failure) (*mta.Route, *mta.Failure) {
@@ -93,7 +96,7 @@ func probeOf(direct *mta.Plan) *mta.Route {
 	r := *direct.Routes[0]
 	r.Probe, r.Weight = true, probeWeight
 	if r.Warming == nil {
-		r.Warming = &mta.Warming{Provider: r.Site, Origin: "[router] fallback_probe"}
+		r.Warming = &mta.Warming{Provider: r.Site, Origin: ProbeOrigin}
 	}
 	return &r
 }

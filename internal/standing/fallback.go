@@ -180,3 +180,12 @@ func (s *Standing) Take(route *mta.Route, now time.Time) (again time.Time, ok bo
 	s.counts.probes.Add(1)
 	return time.Time{}, true
 }
+
+// GiveBack takes back a probe that was let through and is not made.
+func (s *Standing) GiveBack(route *mta.Route) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.mu.sites[route.Site]; st != nil {
+		st.router.probing = time.Time{}
+	}
+}

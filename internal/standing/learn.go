@@ -203,7 +203,7 @@ func (l *lecture) suspend(f *source, rule *Rule, key, why string) {
 		return
 	}
 	if l.now.Before(f.until.Add(memory)) && f.wait > 0 {
-		f.wait = min(2*f.wait, rule.Most)
+		f.wait = min(max(2*f.wait, rule.For), rule.Most)
 	} else {
 		f.wait = rule.For
 	}

@@ -71,6 +71,9 @@ func judge(f *mta.Failure, at Place) judgment {
 	if r.hint && j.Class == mta.ClassTemporary {
 		j.RetryAfter = retryHint(f.Reply.Text)
 	}
+	if f.RetryAfter > 0 && j.Class == mta.ClassTemporary {
+		j.RetryAfter = f.RetryAfter
+	}
 	return j
 }
 
@@ -183,6 +186,7 @@ var table = []row{
 	{name: "null MX", cause: mta.CauseNullMX, class: permanent, scope: ofSite, report: enhanced(5, 1, 10), says: "the recipient's domain takes no mail (null MX)", bounce: bounce.DomainUnknown},
 	{name: "mail loops back", cause: mta.CauseLoop, class: permanent, scope: ofSite, report: enhanced(5, 4, 6), says: "mail for the recipient's domain loops back to this machine", bounce: bounce.NetworkError},
 	{name: "only forbidden addresses", cause: mta.CauseForbiddenAddr, class: permanent, scope: ofSite, report: enhanced(5, 4, 4), says: "the recipient's domain names only addresses that mail must not go to", bounce: bounce.NetworkError},
+	{name: "site suspended", cause: mta.CauseSuspended, class: temporary, scope: ofSite, report: enhanced(4, 7, 0), says: "nothing is sent to the recipient's mail servers for a while"},
 	{name: "refused by a rule", cause: mta.CauseRule, class: permanent, scope: ofMessage, report: enhanced(5, 7, 1), says: "the rules of this server refuse the message"},
 	{name: "DNS trouble", cause: mta.CauseDNS, class: temporary, scope: ofUs, report: enhanced(4, 4, 3), says: "DNS gave no answer about the recipient's domain", bounce: bounce.NetworkError},
 

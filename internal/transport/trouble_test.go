@@ -67,6 +67,7 @@ var judgements = []judged{
 	{row: "mail loops back", f: caused(mta.StageRoute, mta.CauseLoop), class: permanent, scope: ofSite, status: "5.4.6"},
 	{row: "only forbidden addresses", f: caused(mta.StageRoute, mta.CauseForbiddenAddr), class: permanent, scope: ofSite, status: "5.4.4"},
 	{row: "refused by a rule", f: caused(mta.StageRoute, mta.CauseRule), class: permanent, scope: ofMessage, status: "5.7.1"},
+	{row: "site suspended", f: caused(mta.StageRoute, mta.CauseSuspended), class: temporary, scope: ofSite, status: "4.7.0"},
 	{row: "DNS trouble", f: caused(mta.StageRoute, mta.CauseDNS), class: temporary, scope: ofUs, status: "4.4.3"},
 
 	{row: "source cannot be used", f: caused(mta.StageConnect, mta.CauseSource), at: v4, class: temporary, scope: ofUs, status: "4.3.5", onward: true},
