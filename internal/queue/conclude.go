@@ -430,15 +430,25 @@ const (
 // rateLimited is the bounce class of a receiver that counts messages.
 const rateLimited = "rate_limited"
 
+// hurries reports that a site counts messages and has enough; not that one
+// mailbox has (4.2.x), or one transaction its recipients (4.5.3).
+func hurries(r *mta.Result) bool {
+	e := r.Enhanced
+	return r.Class == mta.ClassTemporary && r.Bounce == rateLimited && e.Subject != 2 && (e.Subject != 5 || e.Detail != 3)
+}
+
 // judge reads an attempt's results for the site's controller: one reply about
 // a recipient or the message shows that the site is alive.
 func judge(a *mta.Attempt) (mood, mta.Result) {
 	m, worst, early := moodNeutral, mta.Result{}, beforeMail(a)
+	for i := range a.Results {
+		if !early && hurries(&a.Results[i]) {
+			return moodHurried, a.Results[i]
+		}
+	}
 	for _, r := range a.Results {
 		switch {
 		case r.Suppressed: // nobody was asked
-		case r.Class == mta.ClassTemporary && r.Bounce == rateLimited && !early:
-			return moodHurried, r
 		case r.Class == mta.ClassDelivered, r.Scope == mta.ScopeRecipient, r.Scope == mta.ScopeMessage:
 			if r.Class != mta.ClassUncertain {
 				return moodGood, r

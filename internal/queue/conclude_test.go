@@ -147,6 +147,10 @@ func TestJudge(t *testing.T) {
 		{"mixed", []mta.Result{unreachable(), greylisted()}, moodGood},
 		{"reply lost", []mta.Result{lost}, moodBad},
 		{"blocked for good", []mta.Result{blocked}, moodNeutral},
+		{"too fast", []mta.Result{{Class: mta.ClassTemporary, Scope: mta.ScopeRecipient, Bounce: "rate_limited", Enhanced: mta.Enhanced{Class: 4, Subject: 7, Detail: 1}}}, moodHurried},
+		{"too fast for some", []mta.Result{{Class: mta.ClassDelivered}, {Class: mta.ClassTemporary, Scope: mta.ScopeSite, Bounce: "rate_limited"}}, moodHurried},
+		{"too fast for one mailbox", []mta.Result{{Class: mta.ClassTemporary, Scope: mta.ScopeRecipient, Bounce: "rate_limited", Enhanced: mta.Enhanced{Class: 4, Subject: 2, Detail: 1}}}, moodGood},
+		{"too many recipients", []mta.Result{{Class: mta.ClassTemporary, Scope: mta.ScopeRecipient, Bounce: "rate_limited", Enhanced: mta.Enhanced{Class: 4, Subject: 5, Detail: 3}}}, moodGood},
 	} {
 		if got, _ := judge(&mta.Attempt{Results: c.results}); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)

@@ -278,7 +278,7 @@ func (l *loop) worthAnother(s *site) bool {
 	}
 	for i := range s.rates {
 		r := &s.rates[i]
-		if r.ByStream || r.BySender {
+		if r.ByStream || r.BySender || r.Apart {
 			continue
 		}
 		b := l.bucket(r, "", "").Bucket // a copy
@@ -313,7 +313,7 @@ func quotaWhy(route *mta.Route) string {
 // rests notes that a rate is used up until then.
 func (l *loop) rests(s *site, st *stream, r *mta.Rate, b *bucket, until millis) verdict {
 	switch {
-	case r.BySender:
+	case r.BySender, r.Apart:
 		b.promised = max(until, b.promised+max(int64(r.Per)/int64(max(r.Count, 1))/int64(time.Millisecond), 1))
 		l.paceAt = b.promised
 		return senderRests

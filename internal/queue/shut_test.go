@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,6 +108,92 @@ func TestRateOfAStream(t *testing.T) {
 		w.wait(10 * time.Minute)
 		if n := within(w.begins(), time.Minute); n > 15 || w.store.count() != 0 {
 			t.Errorf("%d in a minute, %d left", n, w.store.count())
+		}
+	})
+}
+
+// A rate for part of a site's mail holds up that part alone.
+func TestRateOfPartOfASite(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.site = func(string) string { return "shared" }
+		w.plan = func(_ string, r *mta.Route) (*mta.Plan, *mta.Attempt) {
+			if r.Domain == "slow.example" {
+				r.Limits.Rates = []mta.Rate{{Count: 6, Per: time.Minute, Bucket: "slow", Apart: true, Origin: "[[shape]] 3"}}
+			}
+			return mta.OnePlan(r), nil
+		}
+		w.up()
+		var last *mta.Delivery
+		for i := range 30 {
+			last = w.make(mta.DefaultStream, fmt.Sprintf("s%d@slow.example", i))
+			w.submit(last)
+		}
+		w.wait(time.Second)
+		for i := range 50 {
+			w.submit(w.make(mta.DefaultStream, fmt.Sprintf("q%d@quick.example", i)))
+		}
+		w.wait(20 * time.Second)
+		quick, slow := 0, 0
+		for _, r := range w.tried() {
+			if strings.HasPrefix(r, "q") {
+				quick++
+			} else {
+				slow++
+			}
+		}
+		if quick != 50 || slow < 2 || slow > 4 {
+			t.Errorf("%d of 50 quick ones and %d slow ones were tried", quick, slow)
+		}
+		x, err := w.q.Why(context.Background(), last)
+		if err != nil || x.Limit != "rate" || !strings.Contains(x.Reason, "6 messages in a minute ([[shape]] 3) of mail for slow.example") || x.Next.IsZero() {
+			t.Errorf("why: %+v, %v", x, err)
+		}
+		w.wait(10 * time.Minute)
+		if w.store.count() != 0 {
+			t.Errorf("%d left", w.store.count())
+		}
+	})
+}
+
+// A site that refuses for the rate, or more connections, is met from just
+// below; and it says so.
+func TestPaceAndTopOfASite(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		last, left, taken, refused := time.Now(), 20.0, 0, 0 // a bucket of 20, and 5 a second
+		var mu sync.Mutex
+		w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			left, last = min(left+5*time.Since(last).Seconds(), 20), time.Now()
+			if left < 1 {
+				refused++
+				return []mta.Result{{Class: mta.ClassTemporary, Scope: mta.ScopeRecipient, Bounce: "rate_limited", Reason: "slow down"}}, 50 * time.Millisecond
+			}
+			left--
+			taken++
+			return []mta.Result{{Class: mta.ClassDelivered}}, 50 * time.Millisecond
+		}
+		w.up()
+		for i := range 6000 {
+			w.submit(w.make(mta.DefaultStream, fmt.Sprintf("u%d@one.example", i)))
+		}
+		w.wait(5 * time.Minute)
+		mu.Lock()
+		was, bad := taken, refused
+		mu.Unlock()
+		w.wait(10 * time.Minute)
+		mu.Lock()
+		more, worse := taken-was, refused-bad
+		mu.Unlock()
+		t.Logf("learning: %d taken, %d refused; then %d of 3000 taken, %d refused", was, bad, more, worse)
+		if more < 2700 || float64(worse) >= 0.02*float64(more+worse) {
+			t.Errorf("%d taken, %d refused", more, worse)
+		}
+		sites, err := w.q.Sites(context.Background())
+		if err != nil || len(sites) != 1 || sites[0].Pace < 4 || sites[0].Pace > 6 || !strings.Contains(sites[0].Reason, "slow down") {
+			t.Errorf("%+v, %v", sites, err)
 		}
 	})
 }

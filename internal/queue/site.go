@@ -443,6 +443,9 @@ func (s *site) popIdle() *worker {
 func (l *loop) learn(w *worker, o *outcome) {
 	s, d := w.site, o.e.way.dest
 	wasDead := s.ctl.Dead()
+	if s.rate.rate.Count == 0 {
+		s.rate = rest{} // the pace may be another after what follows
+	}
 	switch o.mood {
 	case moodHurried:
 		s.sick = false
@@ -469,8 +472,8 @@ func (l *loop) learn(w *worker, o *outcome) {
 		if s.router {
 			s.sick, s.askAt = true, l.nowMS+routerBackoff.Milliseconds()
 		}
-		if open := s.carrying; o.mood == moodCrowded && open > 0 && !w.good {
-			s.ctl.Crowded(l.now, open, complaint(o.verdict))
+		if o.mood == moodCrowded && s.carrying > 0 && !w.good {
+			s.ctl.Crowded(l.now, s.workers-s.leaving-1, complaint(o.verdict))
 		} else {
 			s.ctl.Failure(l.now, complaint(o.verdict))
 		}

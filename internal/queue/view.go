@@ -30,7 +30,7 @@ func (q *Queue) Site(ctx context.Context, route *mta.Route) (SiteState, bool, er
 type RateState struct {
 	Count  int       `json:"count"`
 	Per    string    `json:"per"`    // "a minute"
-	Counts string    `json:"counts"` // what is counted by itself: "site", "stream", "sender"
+	Counts string    `json:"counts"` // what is counted by itself: "site", "stream", "sender", or the mail that a "rule" is for
 	Origin string    `json:"origin"` // the configuration line
 	Again  time.Time `json:"again,omitzero"`
 }
@@ -39,7 +39,7 @@ type RateState struct {
 func (l *loop) state(s *site) SiteState {
 	out := SiteState{
 		Site: s.name, Connections: s.workers, Idle: len(s.idle), Allowed: s.ctl.Allowed(l.now),
-		Limit: s.limit, Ready: s.ready, Probe: s.ctl.ProbeAt(), Reason: s.ctl.Explain(l.now),
+		Limit: s.limit, Pace: s.ctl.Pace(), Ready: s.ready, Probe: s.ctl.ProbeAt(), Reason: s.ctl.Explain(l.now),
 	}
 	if s.avoided.until > l.nowMS {
 		out.Avoided, out.AvoidWhy = time.UnixMilli(s.avoided.until).UTC(), s.avoided.why
@@ -64,6 +64,8 @@ func counted(r *mta.Rate) string {
 		return "sender"
 	case r.ByStream:
 		return "stream"
+	case r.Apart:
+		return "rule"
 	}
 	return "site"
 }

@@ -45,6 +45,7 @@ type SiteState struct {
 	Idle        int       `json:"idle"`
 	Allowed     int       `json:"allowed"`
 	Limit       int       `json:"limit"`
+	Pace        float64   `json:"pace,omitempty"` // messages a second that it was found to take; 0: no bound was found
 	Ready       int       `json:"ready"`
 	Probe       time.Time `json:"probe,omitzero"` // of a site that is not reachable
 	// Avoided is until when mail takes other routes than from this source, because

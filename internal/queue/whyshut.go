@@ -50,14 +50,19 @@ func perWords(d time.Duration) string {
 	return d.String()
 }
 
-// whyPaced explains what waits for a rate of its sender.
+// whyPaced explains what waits for a rate of its sender, or of part of the
+// site's mail.
 func (l *loop) whyPaced(x *Explanation, e *entry) {
 	x.Limit = "rate"
-	x.Reason = "waits for the rate of " + e.d.Message.Envelope.Sender
+	x.Reason = "waits for a rate of its own"
 	for b := &e.way.berth; b != nil && b.route != nil; b = b.next {
 		for i := range b.route.Limits.Rates {
-			if r := &b.route.Limits.Rates[i]; r.BySender {
+			switch r := &b.route.Limits.Rates[i]; {
+			case r.BySender:
 				x.Reason = b.site.name + " takes " + rateWords(r) + " of the sender " + e.d.Message.Envelope.Sender
+				return
+			case r.Apart:
+				x.Reason = b.site.name + " takes " + rateWords(r) + " of " + e.way.mailFor()
 				return
 			}
 		}
