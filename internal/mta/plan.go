@@ -100,6 +100,9 @@ type Rate struct {
 
 // Warming says that a source is new and has a ceiling a day for each provider.
 type Warming struct {
-	Provider string
+	Provider string // for people
+	// Second says that mail of this stream comes after that of others: what it is
+	// refused, theirs may still have.
+	Second bool
 	Origin   string // the configuration line
 }

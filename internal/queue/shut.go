@@ -45,6 +45,16 @@ type shuts struct {
 // shutUntil is until when mail with another route takes that.
 func (s *shuts) shutUntil() millis { return max(s.avoided.until, s.quota.until) }
 
+// shutUntil is until when the berth's mail takes others: also where only its
+// stream is out of quota.
+func (b *berth) shutUntil() millis {
+	at := b.site.shutUntil()
+	if st := b.site.byStream[b.way.dest.key.Stream]; st != nil {
+		at = max(at, st.quota.until)
+	}
+	return at
+}
+
 // closedUntil is until when nothing is handed out.
 func (s *shuts) closedUntil() millis { return max(s.shutUntil(), s.rate.until, s.allRest) }
 
@@ -129,7 +139,7 @@ func (l *loop) rechoose(w *way) (moved bool) {
 		return false
 	}
 	for b := &w.berth; b != nil; b = b.next {
-		if len(b.ready) > 0 && (b.route.HeldBy != "" || b.site.shutUntil() > l.nowMS || b.site.ctl.Dead()) {
+		if len(b.ready) > 0 && (b.route.HeldBy != "" || b.shutUntil() > l.nowMS || b.site.ctl.Dead()) {
 			l.unreadyBerth(b)
 			moved = true
 		}
@@ -260,6 +270,11 @@ func (l *loop) mayPay(s *site, st *stream, e *entry, route *mta.Route) verdict {
 		if !again.IsZero() {
 			until = max(until, again.UnixMilli())
 		}
+		if route.Warming.Second {
+			st.quota = shut{until, quotaWhy(route)}
+			l.pass(s)
+			return streamRests
+		}
 		s.quota = shut{until, quotaWhy(route)}
 		l.shutChanged(s)
 		return siteRests
@@ -304,6 +319,9 @@ func undo(took []taken) {
 
 func quotaWhy(route *mta.Route) string {
 	why := fmt.Sprintf("what the source %s may send to %s for now is used up", route.SourceKey(), route.Warming.Provider)
+	if route.Warming.Second {
+		why = fmt.Sprintf("what the source %s may send to %s for now of mail that does not come first is used up", route.SourceKey(), route.Warming.Provider)
+	}
 	if route.Warming.Origin != "" {
 		why += " (" + route.Warming.Origin + ")"
 	}

@@ -59,7 +59,11 @@ type stream struct {
 	ready  int
 	listed bool // in the site's ring
 	rested rest // its rate is used up
+	quota  shut // what is left of the source's quota is for other streams (mta.Warming.Second)
 }
+
+// restsUntil is until when nothing of the stream is handed out.
+func (st *stream) restsUntil() millis { return max(st.rested.until, st.quota.until) }
 
 // listing is a berth's place in its stream's ring. It counts only while it is
 // the berth's latest.
@@ -192,7 +196,7 @@ func (l *loop) makeReady(e *entry, b *berth) {
 	}
 	s.ready++
 	st := s.stream(d.key.Stream)
-	if st.ready++; st.rested.until <= l.nowMS {
+	if st.ready++; st.restsUntil() <= l.nowMS {
 		s.allRest = 0
 	}
 	if b.listed && b.stream != st { // an emptied stream was dropped with its ring
@@ -261,12 +265,12 @@ func (l *loop) next(s *site) *entry {
 		var e *entry
 		switch {
 		case st.ready == 0:
-		case st.rested.until > l.nowMS:
-			first = min(first, st.rested.until)
+		case st.restsUntil() > l.nowMS:
+			first = min(first, st.restsUntil())
 		default:
 			e = l.nextOf(s, st)
-			if e == nil && st.rested.until > l.nowMS {
-				first = min(first, st.rested.until)
+			if e == nil && st.restsUntil() > l.nowMS {
+				first = min(first, st.restsUntil())
 			}
 		}
 		if st.ready > 0 {

@@ -282,7 +282,7 @@ func (l *loop) leastShut(w *way, key uint64) *berth {
 			continue
 		}
 		at, score := millis(0), b.score(key)
-		if shut := b.site.shutUntil(); shut > l.nowMS {
+		if shut := b.shutUntil(); shut > l.nowMS {
 			at = shut
 		}
 		if at < end || at == end && score > most {
@@ -295,7 +295,7 @@ func (l *loop) leastShut(w *way, key uint64) *berth {
 // open reports whether mail may take a berth now.
 func (l *loop) open(b *berth) bool {
 	s := b.site
-	if b.route.HeldBy != "" || s.shutUntil() > l.nowMS {
+	if b.route.HeldBy != "" || b.shutUntil() > l.nowMS {
 		return false
 	}
 	return !s.ctl.Dead() || s.ready == 0 && s.workers == 0 && s.ctl.Allowed(l.now) > 0 // the probe

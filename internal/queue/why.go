@@ -222,7 +222,7 @@ func (l *loop) whyOutside(x *Explanation, m *mta.Delivery, d *dest, w *way) {
 			whyGated(x, w)
 		} else if s != nil && s.ready > 0 {
 			var y Explanation
-			l.whyReady(&y, s, nil)
+			l.whyReady(&y, s, s.byStream[d.key.Stream])
 			x.Reason += "; " + y.Reason
 			x.Next = y.Next
 		}
@@ -247,6 +247,9 @@ func (l *loop) whyReady(x *Explanation, s *site, st *stream) {
 		if s.rate.rate.Count == 0 {
 			x.Reason = s.name + " takes what it has been found to take: " + s.ctl.Explain(l.now)
 		}
+	case st != nil && st.quota.until > l.nowMS:
+		x.Limit, x.Next = "quota", time.UnixMilli(st.quota.until).UTC()
+		x.Reason = st.quota.why + ", until " + mta.FormatTime(x.Next)
 	case st != nil && st.rested.until > l.nowMS:
 		x.Limit, x.Next = "rate", time.UnixMilli(st.rested.until).UTC()
 		x.Reason = s.name + " takes " + rateWords(&st.rested.rate) + " of the stream " + st.name

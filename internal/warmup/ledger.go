@@ -144,10 +144,11 @@ func (l *Ledger) Warming(stream string, source netip.Addr, provider string) (mar
 	if step >= s.Plan.days(provider) {
 		return nil, ""
 	}
-	if l.mu.streams[stream] == Never {
+	priority := l.mu.streams[stream]
+	if priority == Never {
 		return nil, "it is being warmed up (" + s.Origin + "), and the stream " + stream + " is not for that"
 	}
-	return &mta.Warming{Provider: provider, Origin: s.Origin}, ""
+	return &mta.Warming{Provider: words(provider), Origin: s.Origin, Second: l.mu.anyFirst && priority != First}, ""
 }
 
 // account gives the account of a warming source, new when there is none; nil

@@ -147,6 +147,11 @@ func TestStreamsMarkedFirst(t *testing.T) {
 			if first+others != 1000 {
 				t.Errorf("%d of 1000 used", first+others)
 			}
+			for stream, second := range map[string]bool{"codes": false, "news": true} {
+				if mark, _ := l.Warming(stream, newIP, ""); mark == nil || *mark != (mta.Warming{Provider: "hosts of nobody known", Origin: "[[source]] 1 (line 5)", Second: second}) {
+					t.Errorf("%s: %+v", stream, mark)
+				}
+			}
 			if mark, why := l.Warming("cold", newIP, "google"); mark != nil || why != "it is being warmed up ([[source]] 1 (line 5)), and the stream cold is not for that" {
 				t.Errorf("%v, %q", mark, why)
 			}

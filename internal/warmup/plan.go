@@ -72,6 +72,14 @@ func name(provider string) string {
 	return provider
 }
 
+// words are name in a sentence.
+func words(provider string) string {
+	if provider == "" {
+		return "hosts of nobody known"
+	}
+	return provider
+}
+
 //go:embed default.tsv
 var shipped string
 
