@@ -13,7 +13,6 @@ import (
 	"mailout/internal/mta"
 	"mailout/internal/queue"
 	"mailout/internal/route"
-	"mailout/internal/shape"
 	"mailout/internal/spool"
 	"mailout/internal/transport"
 	"mailout/internal/warmup"
@@ -149,26 +148,6 @@ func (e *explainer) origin(key string) string {
 		return key
 	}
 	return key + " (default)"
-}
-
-// limits are those of a route; site is what the scheduler knows of it.
-func (e *explainer) limits(r *mta.Route, site *queue.SiteState) []admin.ExplainedLimit {
-	most := or(r.Limits.Connections, shape.DefaultLimit)
-	now := admin.ExplainedLimit{Name: "connections", Value: most, Origin: e.origin("delivery.connections")}
-	switch {
-	case site != nil:
-		now.Value, now.Origin = site.Allowed, "learnt: "+site.Reason
-	case e.queue == nil:
-		now.Origin += "; what was learnt is known to the daemon alone"
-	default:
-		now.Origin += "; nothing is learnt of this site yet, it begins with fewer"
-	}
-	return append([]admin.ExplainedLimit{
-		now,
-		{Name: "delivery.connections", Value: most, Origin: e.origin("delivery.connections")},
-		{Name: "delivery.messages_per_connection", Value: or(r.Limits.MessagesPerConnection, 100), Origin: e.origin("delivery.messages_per_connection")},
-		{Name: "recipients_per_message", Value: or(r.Limits.RecipientsPerMessage, 100), Origin: "RFC 5321 4.5.3.1.10"},
-	}, e.warmups(r)...)
 }
 
 func or(n, otherwise int) int {
