@@ -43,8 +43,10 @@ func (cmd *doctorCmd) Run(g *globals) error {
 	d := &examination{
 		cmd: cmd, out: g.Stdout, progress: g.Stderr, id: daemon.Identity(c), clock: time.Now, path: config.Path(g.Config),
 		interval: c.Identity.Interval, listsInterval: c.Identity.ListsInterval,
-		world: doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }),
-		more:  func() []doctor.Check { return warmupChecks(ctx, c) },
+		world: daemon.ThroughProxies(doctor.SystemWorld(func() []doctor.Learned { return learned(ctx, c.HTTP.Socket) }), func() []config.Source { return c.Sources }),
+		more: func() []doctor.Check {
+			return append(daemon.SourceChecks(ctx, c, cmd.Offline), warmupChecks(ctx, c)...)
+		},
 	}
 	if err := d.check(); err != nil {
 		return err
@@ -150,7 +152,7 @@ func checkIDs() []string {
 	for _, e := range doctor.IDs {
 		ids = append(ids, e.ID)
 	}
-	return append(ids, daemon.WarmupID)
+	return append(ids, daemon.SourceID, daemon.WarmupID)
 }
 
 func (d *examination) options(only []string) doctor.Options {
@@ -161,8 +163,10 @@ func (d *examination) options(only []string) doctor.Options {
 // they must change the file that was examined.
 func (d *examination) examine(ctx context.Context, only []string) *doctor.Report {
 	report := doctor.Examine(ctx, d.id, d.world, d.options(only))
-	if d.more != nil && (len(only) == 0 || slices.Contains(only, daemon.WarmupID)) {
-		report = report.With(d.ofSources(d.more())...)
+	if d.more != nil && (len(only) == 0 || slices.Contains(only, daemon.WarmupID) || slices.Contains(only, daemon.SourceID)) {
+		report = report.With(slices.DeleteFunc(d.ofSources(d.more()), func(c doctor.Check) bool {
+			return len(only) > 0 && !slices.Contains(only, c.ID)
+		})...)
 	}
 	for i := range report.Checks {
 		if f := report.Checks[i].Fix; f != nil && strings.HasPrefix(f.Command, "mailout ") {

@@ -46,6 +46,7 @@ func (s *Server) collectors() []prometheus.Collector {
 	add(m.Sessions != nil, newSessionMetrics(m.Sessions))
 	add(m.Doors != nil, newDoorMetrics(m.Doors))
 	add(m.DNS != nil, newDNSMetrics(m.DNS))
+	add(m.Sources != nil, newSourceMetrics(m.Sources))
 	add(m.Warmup != nil, newWarmupMetrics(m.Warmup))
 	add(m.Suppress != nil, newSuppressMetrics(m.Suppress))
 	return all

@@ -84,6 +84,7 @@ func allMetered(m meters) *Server {
 			DNS:      func() dns.Counts { return dns.Counts{Hosts: 1, Cached: 2} },
 			Sessions: func() transport.Counts { return transport.Counts{Opened: 3} },
 			Memory:   func() Memory { return Memory{Limit: 1 << 30} },
+			Sources: func() map[string]bool { return map[string]bool{"192.0.2.11": true, "192.0.2.12": false} },
 			Warmup: func() []warmup.State {
 				return []warmup.State{{Source: netip.MustParseAddr("192.0.2.11"), Provider: "google", Day: 3, Days: 30, Ceiling: 98, Sent: 12, Stopped: "3 complaints"}}
 			},
@@ -109,6 +110,7 @@ func TestMetricsOfAllParts(t *testing.T) {
 		`mailout_smtp_connections_total{listener="127.0.0.1:25",result="served"} 4`,
 		`mailout_smtp_certificate_expiry_timestamp_seconds{listener="127.0.0.1:25"} 2e+09`,
 		`mailout_dns_lookups_total{source="cache"} 2`, `mailout_sessions_total{result="opened"} 3`,
+		`mailout_source_up{source="192.0.2.11"} 1`, `mailout_source_up{source="192.0.2.12"} 0`,
 		`mailout_warmup_ceiling{provider="google",source="192.0.2.11"} 98`, `mailout_warmup_stopped{provider="google",source="192.0.2.11"} 1`,
 		"process_start_time_seconds ", "go_goroutines ",
 	} {

@@ -50,6 +50,7 @@ type Daemon struct {
 	planner  *route.Planner
 	warmup   *warmup.Ledger
 	standing *standing.Standing
+	sources  *sources
 	carrier  *transport.Carrier
 	queue    *queue.Queue
 	intake   *submit.Intake
@@ -188,7 +189,9 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	}
 	before := readGuardState(filepath.Join(c.Spool, guardFile), d.log)
 	d.sentinel = newSentinel(c, d.log, before)
+	d.sources = newSources(c, d.log)
 	d.carrier = transport.New(transport.Options{
+		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt,
 	})
 	ordered, err := readOrders(c)
@@ -197,10 +200,11 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	}
 	reporter := &lateReporter{}
 	d.queue = queue.New(queue.Options{
-		Store: d.store, Planner: hearing{taught{d.learning(), d.warmup}, d.suppression.list}, Quota: quotas{d.standing, d.warmup}, Carrier: d.carrier, Reporter: reporter,
+		Store: d.store, Planner: d.sources.around(hearing{taught{d.learning(), d.warmup}, d.suppression.list}), Quota: quotas{d.standing, d.warmup}, Carrier: d.carrier, Reporter: reporter,
 		Schedules: schedules(c), Limits: queueLimits(c), Logger: d.log, Hostname: c.Hostname,
 		Guarded: before.Guarded, Holds: control.Active(ordered.holds, time.Now()), Reroutes: control.ActiveRoutes(ordered.reroutes, time.Now()),
 	})
+	d.sources.join(d)
 	d.control = d.controller(ordered)
 	d.sentinel.join(d.planner, d.queue, d.store, newKeeper(c, d.log, func(c *config.Config) (publishing, error) { return Updater(c, d.resolver) }, nil))
 	d.intake = submit.NewIntake(submit.Options{
@@ -329,6 +333,7 @@ func (d *Daemon) startHousekeeping() {
 	d.stopped = cancel
 	d.housekeeping.Go(func() { d.watchStore(ctx, d.store.Failed()) })
 	d.housekeeping.Go(func() { d.watchCertificates(ctx) })
+	d.housekeeping.Go(func() { d.sources.watch(ctx) })
 	d.housekeeping.Go(func() { d.watchTables(ctx) })
 	d.housekeeping.Go(func() {
 		tick := time.NewTicker(pruneEvery)

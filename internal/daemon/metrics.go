@@ -12,7 +12,7 @@ import (
 func (d *Daemon) meters() admin.Meters {
 	return admin.Meters{
 		Spool: d.store, Sites: d.queue, Doors: d.meterDoors, DNS: d.resolver.Counts, Sessions: d.carrier.Counts, Memory: d.memory.meter, Suppress: d.suppression.list.Counts,
-		Warmup: d.warmup.States,
+		Warmup: d.warmup.States, Sources: d.sources.up,
 	}
 }
 

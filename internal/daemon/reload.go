@@ -64,6 +64,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	}
 	d.warmup.Reconfigure(warmupSettings(c))
 	d.standing.Reconfigure(c.Standing())
+	d.sources.configure(c)
 	routes.Apply()
 	d.carrier.Reconfigure(settings)
 	dnsOpts := dnsOptions(c)

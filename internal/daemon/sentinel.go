@@ -47,6 +47,7 @@ type sentinel struct {
 
 	mu struct {
 		sync.Mutex // one change of what is held at a time
+		sources    []config.Source
 		guard      config.Guard
 		found      []doctor.Hold // what the last examination would hold
 		held       []doctor.Hold // what is held
@@ -86,8 +87,9 @@ func newSentinel(c *config.Config, log *slog.Logger, before guardState) *sentine
 	s := &sentinel{log: log, file: filepath.Join(c.Spool, guardFile), before: before}
 	s.mu.guard = c.Identity.Guard
 	s.mu.found = before.Holds
+	s.mu.sources = c.Sources
 	s.watch = doctor.NewWatch(doctor.WatchOptions{
-		World: doctor.SystemWorld(s.learner.All), Observer: s, Settings: watchSettings(c), Holds: before.Holds,
+		World: ThroughProxies(doctor.SystemWorld(s.learner.All), s.sources), Observer: s, Settings: watchSettings(c), Holds: before.Holds,
 	})
 	return s
 }
@@ -142,11 +144,18 @@ func (s *sentinel) published(words []string) {
 // configure follows a reload.
 func (s *sentinel) configure(c *config.Config) {
 	s.mu.Lock()
-	s.mu.guard = c.Identity.Guard
+	s.mu.guard, s.mu.sources = c.Identity.Guard, c.Sources
 	s.apply()
 	s.mu.Unlock()
 	s.keeper.Configure(c)
 	s.watch.Reconfigure(watchSettings(c))
+}
+
+// sources are those of the configuration.
+func (s *sentinel) sources() []config.Source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.sources
 }
 
 // greeted learns from a receiver's reply to EHLO: transport.Options.Greeted.

@@ -237,6 +237,7 @@ func (s *spreading) plan(base *mta.Route) (*mta.Plan, *mta.Failure) {
 		}
 	}
 	if len(routes) > 0 {
+		others(routes)
 		return &mta.Plan{Routes: routes, LeftOut: s.out, Expires: base.Expires}, nil
 	}
 	var why []string
@@ -261,4 +262,18 @@ func named(sources []mta.Source, helo string) []mta.Source {
 		out[i].Hostname = helo
 	}
 	return out
+}
+
+// others tells each route of the others.
+func others(routes []*mta.Route) {
+	if len(routes) < 2 {
+		return
+	}
+	keys := make([]string, len(routes))
+	for i, r := range routes {
+		keys[i] = r.SourceKey()
+	}
+	for i, r := range routes {
+		r.Others = slices.Concat(keys[:i], keys[i+1:])
+	}
 }

@@ -64,7 +64,7 @@ func (c *Carrier) dial(ctx context.Context, t *mta.Target, port uint16) (net.Con
 // dialOut connects by the source's proxy.
 func (c *Carrier) dialOut(ctx, limited context.Context, t *mta.Target, remote netip.AddrPort) (net.Conn, *mta.Failure) {
 	e := t.Source.Egress
-	conn, asked, err := c.through(limited, e, t.Source.IP, remote)
+	conn, asked, err := c.opt.through(limited, e, t.Source.IP, remote)
 	if err == nil {
 		return conn, nil
 	}

@@ -56,12 +56,12 @@ func (e hostError) Error() string { return string(e) }
 
 // through connects to a host by the source's proxy. The error is a hostError, a
 // time-out after the request was sent (asked), or about the proxy.
-func (c *Carrier) through(ctx context.Context, e *mta.Egress, source netip.Addr, remote netip.AddrPort) (conn net.Conn, asked bool, err error) {
-	conn, err = c.dialProxy(ctx, e.Address)
+func (o *Options) through(ctx context.Context, e *mta.Egress, source netip.Addr, remote netip.AddrPort) (conn net.Conn, asked bool, err error) {
+	conn, err = o.dialProxy(ctx, e.Address)
 	if err != nil {
 		return nil, false, err
 	}
-	deadline, _ := ctx.Deadline() // dial has set one
+	deadline, _ := ctx.Deadline()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	if err = conn.SetDeadline(deadline); err == nil {
 		if e.Kind == mta.EgressProxyProtocol {
@@ -93,7 +93,7 @@ type outConn struct {
 func (c *outConn) LocalAddr() net.Addr { return c.local }
 
 // dialProxy connects to a proxy, whatever the family of the mail server.
-func (c *Carrier) dialProxy(ctx context.Context, address string) (net.Conn, error) {
+func (o *Options) dialProxy(ctx context.Context, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func (c *Carrier) dialProxy(ctx context.Context, address string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := c.resolveProxy(ctx, host)
+	addrs, err := o.resolveProxy(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (c *Carrier) dialProxy(ctx context.Context, address string) (net.Conn, erro
 			network = "tcp4"
 		}
 		var conn net.Conn
-		if conn, err = c.opt.Dial(ctx, network, netip.Addr{}, netip.AddrPortFrom(a, uint16(n)).String()); err == nil {
+		if conn, err = o.Dial(ctx, network, netip.Addr{}, netip.AddrPortFrom(a, uint16(n)).String()); err == nil {
 			return conn, nil
 		}
 		if ctx.Err() != nil {
@@ -123,11 +123,11 @@ func (c *Carrier) dialProxy(ctx context.Context, address string) (net.Conn, erro
 	return nil, err
 }
 
-func (c *Carrier) resolveProxy(ctx context.Context, host string) ([]netip.Addr, error) {
+func (o *Options) resolveProxy(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
-	return c.opt.Resolve(ctx, host)
+	return o.Resolve(ctx, host)
 }
 
 // resolveBySystem is the default of Options.Resolve.
@@ -272,7 +272,11 @@ func tellEnds(conn net.Conn, source netip.Addr, remote netip.AddrPort) error {
 func (c *Carrier) CheckEgress(ctx context.Context, e *mta.Egress) error {
 	ctx, cancel := context.WithTimeout(ctx, c.settings.Load().ConnectTimeout)
 	defer cancel()
-	conn, err := c.dialProxy(ctx, e.Address)
+	return c.opt.checkEgress(ctx, e)
+}
+
+func (o *Options) checkEgress(ctx context.Context, e *mta.Egress) error {
+	conn, err := o.dialProxy(ctx, e.Address)
 	if err != nil {
 		return errors.New(smtpclient.Words(err))
 	}
@@ -281,8 +285,25 @@ func (c *Carrier) CheckEgress(ctx context.Context, e *mta.Egress) error {
 		return nil
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := socksGreet(conn, e); err != nil {
+	switch err := socksGreet(conn, e); {
+	case ctx.Err() != nil:
+		return errors.New("it did not answer in time")
+	case err != nil:
 		return errors.New(smtpclient.Words(err))
 	}
 	return nil
+}
+
+// DialEgress connects by a proxy over the real network, for other parts than the
+// Carrier. ctx bounds the time. source is the proxy's address as others see it.
+func DialEgress(ctx context.Context, e *mta.Egress, source netip.Addr, remote netip.AddrPort) (net.Conn, error) {
+	o := Options{Dial: DialTCP, Resolve: resolveBySystem}
+	conn, _, err := o.through(ctx, e, source, remote)
+	return conn, err
+}
+
+// CheckEgress is Carrier.CheckEgress over the real network. ctx bounds the time.
+func CheckEgress(ctx context.Context, e *mta.Egress) error {
+	o := Options{Dial: DialTCP, Resolve: resolveBySystem}
+	return o.checkEgress(ctx, e)
 }
