@@ -49,6 +49,7 @@ func (s *Server) collectors() []prometheus.Collector {
 	add(m.Sources != nil, newSourceMetrics(m.Sources))
 	add(m.Warmup != nil, newWarmupMetrics(m.Warmup))
 	add(m.Suppress != nil, newSuppressMetrics(m.Suppress))
+	add(m.Returns != nil, newReturnMetrics(m.Returns))
 	return all
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"mailout/internal/dns"
 	"mailout/internal/queue"
+	"mailout/internal/returns"
 	"mailout/internal/spool/pebble"
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
@@ -25,6 +26,7 @@ type Meters struct {
 	Warmup   func() []warmup.State
 	Sources  func() map[string]bool // which can be used, by address
 	Suppress func() suppress.Counts
+	Returns  func() returns.Counts
 }
 
 // SpoolMeter is the store as far as it is counted.

@@ -23,6 +23,7 @@ import (
 	"mailout/internal/events"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
+	"mailout/internal/returns"
 	"mailout/internal/spool/pebble"
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
@@ -84,10 +85,11 @@ func allMetered(m meters) *Server {
 			DNS:      func() dns.Counts { return dns.Counts{Hosts: 1, Cached: 2} },
 			Sessions: func() transport.Counts { return transport.Counts{Opened: 3} },
 			Memory:   func() Memory { return Memory{Limit: 1 << 30} },
-			Sources: func() map[string]bool { return map[string]bool{"192.0.2.11": true, "192.0.2.12": false} },
+			Sources:  func() map[string]bool { return map[string]bool{"192.0.2.11": true, "192.0.2.12": false} },
 			Warmup: func() []warmup.State {
 				return []warmup.State{{Source: netip.MustParseAddr("192.0.2.11"), Provider: "google", Day: 3, Days: 30, Ceiling: 98, Sent: 12, Stopped: "3 complaints"}}
 			},
+			Returns: func() returns.Counts { return returns.Counts{Bounced: 3} },
 			Suppress: func() suppress.Counts {
 				return suppress.Counts{Added: 7, Entries: map[suppress.Reason]int64{suppress.Dead: 4}, Stopped: map[suppress.Place]map[suppress.Reason]int64{suppress.AtIntake: {}}}
 			},
@@ -100,7 +102,7 @@ func TestMetricsOfAllParts(t *testing.T) {
 	text := get(allMetered(meters{sites: 2}), "/metrics", nil).Body.String()
 	for _, line := range []string{
 		`mailout_build_info{goversion="go`, "mailout_ready 1",
-		"mailout_memory_limit_bytes 1.073741824e+09", `mailout_suppress_entries{reason="dead"} 4`, "mailout_suppress_added_total 7", "mailout_spool_full 1", "mailout_spool_disk_free_bytes 5", "mailout_journal_size_bytes 2",
+		"mailout_memory_limit_bytes 1.073741824e+09", `mailout_suppress_entries{reason="dead"} 4`, "mailout_suppress_added_total 7", `mailout_returns_total{outcome="bounced"} 3`, "mailout_spool_full 1", "mailout_spool_disk_free_bytes 5", "mailout_journal_size_bytes 2",
 		`mailout_journal_events_total{event="delivered",stream="a` + "\uFFFD" + `"} 3`,
 		`mailout_delivery_failures_total{class="temporary",event="deferred",scope="site"} 2`,
 		`mailout_deliveries_tls_total{version="none"} 1`, `mailout_deliveries_tls_total{version="TLS1.3"} 2`,

@@ -17,6 +17,7 @@ import (
 	"mailout/internal/events"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
+	"mailout/internal/returns"
 	"mailout/internal/route"
 	"mailout/internal/spool/pebble"
 	"mailout/internal/standing"
@@ -64,6 +65,7 @@ type Daemon struct {
 	events   *events.Hub
 
 	suppression suppression
+	returns     *returns.Office
 
 	authority authority // of certificates
 	web       web
@@ -136,6 +138,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.standing.Start(ctx); err != nil {
 		return err
 	}
+	d.returns.Start(ctx)
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -192,7 +195,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.sources = newSources(c, d.log)
 	d.carrier = transport.New(transport.Options{
 		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
-		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt,
+		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt, ReturnPath: d.returnPath,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {
@@ -212,6 +215,9 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	})
 	reports := submit.NewReporter(d.intake)
 	reporter.Reporter = reports
+	if err := d.buildReturns(c, reports); err != nil {
+		return err
+	}
 	d.drop = drop.NewTaker(drop.Options{
 		Folder: drop.Folder(c.Sendmail.Drop), Intake: d.intake, Report: reports.Refused, Logger: d.log,
 	})
@@ -235,7 +241,7 @@ func (d *Daemon) buildDoors(c *config.Config) error {
 			return err
 		}
 		d.doors = append(d.doors, door{listener: l, certificate: own, server: smtpd.New(smtpd.Options{
-			Address: l.Address.String(), Acceptor: d.intake, Logger: d.log, Settings: secureDoor(doorSettings(c, l), l, own, d.users),
+			Address: l.Address.String(), Acceptor: d.acceptor(l), Logger: d.log, Settings: d.doorOf(c, l, own),
 		})})
 	}
 	return nil
@@ -260,6 +266,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.control != nil {
 		d.control.Stop()
+	}
+	if d.returns != nil {
+		d.returns.Stop()
 	}
 	if d.suppression.list != nil {
 		d.suppression.list.Stop()

@@ -59,6 +59,10 @@ func (d *Daemon) apply(c *config.Config) error {
 		d.restoreAuthority(before)
 		return err
 	}
+	if err := d.returns.Configure(returnsSettings(c)); err != nil {
+		d.restoreAuthority(before)
+		return fmt.Errorf("%w: [returns]: %w", ErrConfig, err)
+	}
 	if replaced != nil {
 		defer replaced.Stop()
 	}
@@ -80,7 +84,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.users.Configure(users(c))
 	for _, door := range d.doors {
 		if l, there := listenerOf(c, door); there {
-			door.server.Reconfigure(secureDoor(doorSettings(c, l), l, door.certificate, d.users))
+			door.server.Reconfigure(d.doorOf(c, l, door.certificate))
 		}
 	}
 	d.pickups.change(context.Background(), next)

@@ -66,7 +66,7 @@ type FeedbackFields struct {
 
 // The bounds of ReadReturn.
 const (
-	maxText    = 64 << 10 // octets of text that are looked at
+	maxText    = 32 << 10 // octets of text that are looked at
 	maxSaid    = 1000     // octets of what is said of a recipient
 	maxFailed  = 1000     // recipients of one report
 	maxAddress = 320

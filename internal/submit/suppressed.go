@@ -148,6 +148,16 @@ func (d *draft) endStopped(ctx context.Context, sub *spool.Submission) (*spool.S
 	return report, nil
 }
 
+// Returned makes the report of mail that was handed over and came back later; the
+// header of the message is that which came back, nil when none did. nil, nil says
+// that no report is owed.
+func (rp *Reporter) Returned(ctx context.Context, r queue.ReportRequest, head []byte) (*spool.Submission, error) {
+	if len(head) == 0 {
+		return rp.make(ctx, r, nil)
+	}
+	return rp.make(ctx, r, &headContent{bytes.NewReader(head)})
+}
+
 // told are the records that name the report of a failure.
 func told(ask queue.ReportRequest, report *mta.Message) []*mta.Record {
 	m := ask.Delivery.Message

@@ -49,6 +49,9 @@ type Settings struct {
 	// TrustedOnly turns away everybody whom Trusted does not name, signed in or
 	// not: for listeners with versions of TLS that are broken.
 	TrustedOnly bool
+	// Everybody may send here, to the recipients that the Acceptor takes
+	// (submit.RecipientChecker): a door for what comes back.
+	Everybody bool
 }
 
 // TLSMode says how TLS begins.

@@ -108,7 +108,7 @@ func (s *session) rcpt(arg string) error {
 		return s.fault(replyNoMail)
 	case s.tx.sink != nil:
 		return s.fault(replyInChunks)
-	case s.user == nil && !s.set.trusts(s.peer):
+	case s.user == nil && !s.set.Everybody && !s.set.trusts(s.peer):
 		s.tx.refused++
 		return s.denyRelay()
 	}

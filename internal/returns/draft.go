@@ -1,0 +1,84 @@
+package returns
+
+import (
+	"context"
+	"crypto/rand"
+
+	"mailout/internal/mta"
+	"mailout/internal/submit"
+)
+
+// draft collects the head of one message that came back. Not safe for concurrent
+// use.
+type draft struct {
+	office  *Office
+	request *submit.Request
+	head    []byte
+	failed  error
+	ended   bool
+}
+
+// Write implements io.Writer. What is beyond the bound is dropped: the report
+// stands before what it returns.
+func (d *draft) Write(p []byte) (int, error) {
+	if d.failed != nil {
+		return 0, d.failed
+	}
+	keep := p[:min(len(p), maxHead-len(d.head))]
+	if len(d.head)+len(keep) > cap(d.head) {
+		if !d.grow(len(d.head) + len(keep)) {
+			d.failed = &submit.Refusal{Reply: refusals.later}
+			d.office.counts.later.Add(1)
+			d.Abort()
+			return 0, d.failed
+		}
+	}
+	d.head = append(d.head, keep...)
+	return len(p), nil
+}
+
+// grow makes room, within what all drafts may hold.
+func (d *draft) grow(need int) bool {
+	size := max(16<<10, 2*cap(d.head))
+	for size < need {
+		size *= 2
+	}
+	size = min(size, maxHead)
+	more := int64(size - cap(d.head))
+	if d.office.memory.Add(more) > maxMemory {
+		d.office.memory.Add(-more)
+		return false
+	}
+	d.head = append(make([]byte, 0, size), d.head...)
+	return true
+}
+
+// Abort implements submit.Draft.
+func (d *draft) Abort() {
+	if !d.ended {
+		d.ended = true
+		d.office.memory.Add(-int64(cap(d.head)))
+		d.head = nil
+	}
+}
+
+// Commit implements submit.Draft: it returns when what follows from the message
+// is on stable storage. A message that comes again because its answer was lost
+// finds it done.
+func (d *draft) Commit(ctx context.Context) (mta.ID, error) {
+	defer d.Abort()
+	if d.failed != nil {
+		return mta.ID{}, d.failed
+	}
+	for i := range d.request.Recipients {
+		if err := d.office.take(context.WithoutCancel(ctx), d.request, d.request.Recipients[i].Address, d.head); err != nil {
+			d.office.counts.trouble.Add(1)
+			return mta.ID{}, &submit.Refusal{Reply: refusals.later, Err: err}
+		}
+	}
+	var bits [10]byte
+	if _, err := rand.Read(bits[:]); err != nil {
+		return mta.ID{}, err
+	}
+	return mta.NewID(d.office.now(), bits), nil
+}
