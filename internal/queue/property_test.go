@@ -71,15 +71,16 @@ func TestPromisesHoldInRandomWorlds(t *testing.T) {
 		crashes := rapid.IntRange(0, 3).Draw(rt, "crashes")
 		messages := rapid.IntRange(1, 150).Draw(rt, "messages")
 		orders := rapid.IntRange(0, 2).Draw(rt, "orders")
+		routes := rapid.IntRange(1, 4).Draw(rt, "routes")
 		var problems []string
-		synctest.Test(t, func(t *testing.T) { problems = randomWorld(t, seed, crashes, messages, orders) })
+		synctest.Test(t, func(t *testing.T) { problems = randomWorld(t, seed, crashes, messages, orders, routes) })
 		for _, p := range problems {
 			rt.Error(p)
 		}
 	})
 }
 
-func randomWorld(t *testing.T, seed uint64, crashes, messages, orders int) (problems []string) {
+func randomWorld(t *testing.T, seed uint64, crashes, messages, orders, routes int) (problems []string) {
 	c := &chance{r: rand.New(rand.NewPCG(seed, 1))}
 	w := newWorld(t)
 	var mu sync.Mutex
@@ -106,6 +107,9 @@ func randomWorld(t *testing.T, seed uint64, crashes, messages, orders int) (prob
 		return nil
 	}
 	op := &operator{w: w, c: c, many: orders}
+	if routes > 1 {
+		w.several(c, routes)
+	}
 	w.attempt = func(d *mta.Delivery) ([]mta.Result, time.Duration) {
 		op.attempted(d)
 		took := time.Duration(c.n(3000)) * time.Millisecond
@@ -121,6 +125,10 @@ func randomWorld(t *testing.T, seed uint64, crashes, messages, orders int) (prob
 				results[i] = greylisted()
 			case 1:
 				results[i] = noSuchUser()
+			case 3:
+				if results[i] = greylisted(); routes > 1 {
+					results[i] = blocked()
+				}
 			case 2:
 				results[i] = mta.Result{Class: mta.ClassUncertain, Scope: mta.ScopeHost, Reason: "reply lost"}
 				lost[r.Address]++
@@ -183,6 +191,101 @@ func randomWorld(t *testing.T, seed uint64, crashes, messages, orders int) (prob
 	return problems
 }
 
+// several gives the world pools, variants, rates, quotas and lessons at random.
+func (w *world) several(c *chance, routes int) {
+	var sender, stream, all mta.Rate
+	sender = mta.Rate{Count: 20, Per: time.Minute, Bucket: "a", BySender: true}
+	stream = mta.Rate{Count: 30, Per: time.Minute, Bucket: "b", ByStream: true}
+	all = mta.Rate{Count: 300, Per: time.Minute, Bucket: "c"}
+	var turn atomic.Int64
+	w.variant = func(m *mta.Message) string {
+		switch turn.Load() % 3 {
+		case 0:
+			return ""
+		case 1:
+			return fmt.Sprint(m.ID[15] % 4)
+		}
+		return m.Stream
+	}
+	w.plan = func(variant string, r *mta.Route) (*mta.Plan, *mta.Attempt) {
+		p := poolOf(r, 1+c.n(routes))
+		p.Expires = time.Time{}
+		for _, x := range p.Routes {
+			x.Weight = c.n(4)
+			if c.n(6) == 0 {
+				x.AvoidUntil, x.AvoidWhy = time.Now().Add(time.Duration(c.n(600))*time.Second), "asked to wait"
+			}
+			switch c.n(4) {
+			case 0:
+				x.Limits.Rates = []mta.Rate{sender, all}
+			case 1:
+				x.Limits.Rates = []mta.Rate{stream}
+			}
+			if c.n(4) == 0 {
+				x.Warming = &mta.Warming{Provider: "any", Second: c.n(2) == 0}
+			}
+			if variant != "" && c.n(5) == 0 {
+				x.Router, x.Site = "relay", "router:relay"
+			}
+		}
+		if c.n(12) == 0 {
+			now := time.Now()
+			return nil, &mta.Attempt{Start: now, End: now, Site: "router", Results: []mta.Result{{Class: mta.ClassTemporary, Scope: mta.ScopeLocal, Reason: "no router"}}}
+		}
+		return p, nil
+	}
+	w.opts.Quota = chanceQuota{c}
+	w.learn = func(_ *mta.Route, _ *mta.Delivery, _ *mta.Attempt) (k Lesson) {
+		if c.n(10) == 0 {
+			k.Avoid, k.Why = time.Now().Add(time.Duration(c.n(1200))*time.Second), "blocked"
+		}
+		if k.Replan = c.n(15) == 0; c.n(40) == 0 {
+			turn.Add(1)
+			go w.q.Replan() // as a reload would
+		}
+		return k
+	}
+}
+
+type chanceQuota struct{ c *chance }
+
+// Take implements Quota.
+func (q chanceQuota) Take(_ *mta.Route, _ *mta.Delivery, now time.Time) (time.Time, bool) {
+	return now.Add(time.Duration(q.c.n(300)) * time.Second), q.c.n(5) > 0
+}
+
+// counts tells where a destination's counters disagree with its ways.
+func (l *loop) counts(d *dest) string {
+	still, ready, paced, flying := 0, 0, 0, 0
+	for w := &d.first; w != nil; w = w.next {
+		flying += w.flying
+		still += len(w.due)
+		for _, e := range w.due {
+			if e.way != w || e.berth != nil || e.phase != phaseDue {
+				return "an entry is due on a way that is not its own"
+			}
+			if e.paced {
+				paced++
+			}
+		}
+		for b := &w.berth; b != nil; b = b.next {
+			ready += len(b.ready)
+			for _, e := range b.ready {
+				if e.way != w || e.berth != b || e.paced {
+					return "an entry is ready at a berth that is not its own"
+				}
+			}
+			if b.site != nil && l.sites[b.site.key] != b.site {
+				return "a berth is at a site that is gone"
+			}
+		}
+	}
+	if still+ready != d.still || ready != d.ready || paced != d.paced || flying != d.flying {
+		return fmt.Sprintf("%s: %d, %d, %d, %d are counted as %d, %d, %d, %d", d.key, still+ready, ready, paced, flying, d.still, d.ready, d.paced, d.flying)
+	}
+	return ""
+}
+
 // crash kills the process: nothing reaches the disk any more, and what it had
 // in flight is cut off.
 func (w *world) crash(store *mortalStore) {
@@ -202,11 +305,14 @@ func (w *world) memory() string {
 	p := ""
 	_ = w.q.ask(context.Background(), func(l *loop) {
 		if len(l.entries) > limits.InMemory+len(l.dests)+l.ordering {
-			p = fmt.Sprintf("%d deliveries in memory of %d", len(l.entries), limits.InMemory)
+			p = fmt.Sprintf("%d deliveries in memory of %d and %d destinations; %d in flight, %d clerks and %d more, %d ordered, stopping %t", len(l.entries), limits.InMemory, len(l.dests), l.flying, l.clerking, l.clerkWork.len(), l.ordering, l.stopping)
 		}
 		flying := 0
 		for _, d := range l.dests {
 			flying += d.flying
+			if q := l.counts(d); q != "" {
+				p = q
+			}
 			if d.inMemory() > limits.PerDestination+l.ordering {
 				p = fmt.Sprintf("%d deliveries of %s in memory of %d", d.inMemory(), d.key, limits.PerDestination)
 			}

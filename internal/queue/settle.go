@@ -359,7 +359,8 @@ func (l *loop) reschedule(e *entry, next *mta.Delivery, o *outcome) {
 	d := e.way.dest
 	e.d = next
 	e.settling, e.guest = false, false
-	if l.far(ms(next.Due)) || d.inMemory() >= l.set.limits.PerDestination {
+	full := len(l.entries) > l.set.limits.InMemory && d.inMemory() > 0 // it came for an order
+	if full || l.far(ms(next.Due)) || d.inMemory() >= l.set.limits.PerDestination {
 		d.outside(next.Due)
 		l.forgetEntry(e)
 	} else {

@@ -263,7 +263,7 @@ func (l *loop) mayPay(s *site, st *stream, e *entry, route *mta.Route) verdict {
 	if route.Warming == nil || l.q.opts.Quota == nil {
 		return mayGo
 	}
-	if again, ok := l.q.opts.Quota.Take(route, e.d, l.now); !ok {
+	if again, ok := l.q.quota(route, e.d, l.now); !ok {
 		undo(took)
 		s.ctl.Neutral(l.now)
 		until := l.nowMS + time.Second.Milliseconds()
@@ -303,6 +303,12 @@ func (l *loop) worthAnother(s *site) bool {
 		}
 	}
 	return true
+}
+
+// quota asks for one message of a source's quota. After a panic there is none.
+func (q *Queue) quota(route *mta.Route, d *mta.Delivery, now time.Time) (again time.Time, ok bool) {
+	defer q.caught("asking for a source's quota")
+	return q.opts.Quota.Take(route, d, now)
 }
 
 // paced has a site wait for the pace that its controller has found.

@@ -103,11 +103,25 @@ func (l *loop) wayOf(d *dest, m *mta.Delivery) *way {
 
 // variant names the rules that a delivery meets.
 func (l *loop) variant(m *mta.Delivery) string {
-	variant := l.q.opts.Planner.Variant(m.Message, m.Destination)
+	variant := l.q.variant(m)
 	if m.Released {
 		return mta.VariantReleased + variant
 	}
 	return variant
+}
+
+// variant asks the planner. A panic in it must not end the loop: the mail goes as
+// if no rule looked at it.
+func (q *Queue) variant(m *mta.Delivery) string {
+	defer q.caught("naming the rules that a message meets")
+	return q.opts.Planner.Variant(m.Message, m.Destination)
+}
+
+// caught logs a panic instead of passing it on.
+func (q *Queue) caught(what string) {
+	if p := recover(); p != nil {
+		logPanic(q.opts.Logger, what, p)
+	}
 }
 
 // mail reports whether the way has anything in memory.
