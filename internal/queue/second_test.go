@@ -11,13 +11,14 @@ import (
 )
 
 // ranked is a Quota that gives streams other than "codes" little.
-type ranked struct{ codes, others int }
+type ranked struct{ codes, others, asked int }
 
 // Take implements Quota.
 func (r *ranked) Take(route *mta.Route, d *mta.Delivery, now time.Time) (time.Time, bool) {
 	if via(route) != "192.0.2.1" {
 		return time.Time{}, true
 	}
+	r.asked++
 	left := &r.others
 	if d.Destination.Stream == "codes" {
 		left = &r.codes
@@ -72,6 +73,9 @@ func TestSecondMailLeavesTheSourceToFirst(t *testing.T) {
 				codes := count["c 192.0.2.1"] + count["c 192.0.2.2"]
 				if young != 5 || codes != 100 || count["c 192.0.2.1"] < 30 {
 					t.Errorf("the mail took %v", count)
+				}
+				if quota.asked > 500 {
+					t.Errorf("asked %d times", quota.asked)
 				}
 				if !alone {
 					if w.store.count() != 0 {

@@ -238,3 +238,57 @@ func TestCeilingsHoldWhateverHappens(t *testing.T) {
 		t.Errorf("only %d were sent in all: the test tests nothing", used)
 	}
 }
+
+// TestClockSetBack: a day that is remembered goes on with its count, any other
+// in the past has nothing until it ends, and the next day is a new one.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, ahead := newNotes(), 20*hoursADay
+		s := settings(plan(make([]int, 40)...))
+		for i := range s.Sources[0].Plan.Days {
+			s.Sources[0].Plan.Days[i] = 5
+		}
+		r := route("google", newIP)
+		begin := func() *Ledger {
+			l := New(Options{Notes: n, Settings: s, Now: func() time.Time { return time.Now().Add(ahead) }})
+			if err := l.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		all := func(l *Ledger) (got int) {
+			for got < 100 {
+				again, ok := l.Take(r, delivery("default", 1), l.now())
+				if ok {
+					got++
+				} else if again.Sub(l.now()) > time.Second {
+					break
+				}
+				synctest.Wait()
+			}
+			return got
+		}
+		l := begin()
+		for _, step := range []struct {
+			days int // of the clock, forth or back
+			want int
+			why  string
+		}{
+			{0, 5, "day 20"}, {2, 5, "day 22"}, {-2, 0, "day 20 again"}, {1, 5, "day 21, which is new"}, {1, 0, "day 22 again"},
+			{-4, 0, "day 18, before everything"}, {1, 5, "day 19: a day after one in the past"}, {20, 5, "day 39"}, {-9, 0, "day 30, not remembered"},
+			{0, 0, "still"}, {1, 5, "day 31"},
+		} {
+			ahead += time.Duration(step.days) * hoursADay
+			if got := all(l); got != step.want {
+				t.Errorf("%s: %d, want %d", step.why, got, step.want)
+			}
+			l.Stop(t.Context()) // and the same over a restart
+			l = begin()
+			if got := all(l); got != 0 {
+				t.Errorf("%s: %d more after a restart", step.why, got)
+			}
+		}
+		l.Stop(t.Context())
+	})
+}
