@@ -81,6 +81,9 @@ type Rule struct {
 	// Skip leaves out the first so many that fit; First then serves only so
 	// many (0: all). Whoever is left out is offered to the next rule.
 	Skip, First int
+	// If, when set, decides besides: it is asked when everything else fits, and
+	// may keep an account of how often. Sessions ask at the same time.
+	If func() bool
 	Action
 }
 
@@ -115,6 +118,9 @@ func newScript(rules []Rule) *script {
 func (s *script) find(stage Stage, arg, sender string) (Action, bool) {
 	for _, r := range s.rules[stage] {
 		if !r.fits(arg) {
+			continue
+		}
+		if r.If != nil && !r.If() {
 			continue
 		}
 		n := r.hits.Add(1)

@@ -1,6 +1,8 @@
 package shape
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -11,18 +13,18 @@ import (
 // minute) send at least nine tenths of what it takes, within minutes, and have
 // under 2 % refused from then on; a receiver that does not count is not slowed,
 // whatever it refuses now and then. A hundred octets a site before the first
-// complaint, three hundred after.
+// complaint, five hundred after.
 //
 // Method: measure between two empty moments. A receiver that refuses for the
 // rate has nothing left at that moment; so what it took from one complaint to
 // the next, over the time between, is its limit, whatever its burst. After a
-// complaint nothing is sent for a moment that doubles while the one message
-// that tries is refused too; then mail goes at 0.96 of the limit. A faster pace
-// is tried when a hundred messages went well for each one that the last try
-// cost, and not before a hold that doubles while tries end at the same place:
-// by hundredths at first, then by tenths, because a limit that has moved may
-// have moved far. The limit that such a try finds counts as proven when it has
-// lasted a hold; until then the proven one before is kept for the way back.
+// complaint nothing is sent for a moment that grows while the one message that
+// tries is refused too; then mail goes at 0.96 of the limit. A faster pace is
+// tried when a hundred messages went well for each one that the last try cost,
+// and not before a hold that doubles while tries gain nothing: by hundredths at
+// first, then by tenths, because a limit that has moved may have moved far. What
+// such a try finds is tried out, and counts as proven when it has lasted a hold;
+// until then the proven limit is the way back.
 //
 // Rejected: halving at a complaint and growing evenly (three quarters of the
 // limit on average, and a refusal each time); the number that a reply may name
@@ -38,7 +40,7 @@ const (
 	longPause  = 270 * time.Second
 	roughHold  = 10 * time.Second
 	firstHold  = 20 * time.Second
-	longHold   = 16 * time.Minute
+	longHold   = 4 * time.Minute
 	perRefusal = 100 // messages that go well before a try, for each that the last one cost
 	enough     = 10  // messages that make a measure
 	chance     = 500 // messages without a refusal before one that is let pass
@@ -53,6 +55,7 @@ const (
 	farBeyond  = 8 // times the last limit: it is gone
 	slowest    = 1.0 / 600
 	idleTime   = 5 * time.Second
+	recovery   = time.Minute
 )
 
 // pacer is the state of a site that has complained about the rate.
@@ -72,9 +75,15 @@ type pacer struct {
 	trialAt time.Time // when it was handed out; zero: none is under way
 	next    int64     // Unix nanoseconds: the next message at this pace
 
+	// promises are the limits that the last try of a faster pace made likely, the
+	// highest first; the n-th is being tried, or waits until recovered.
+	promises  [3]float64
+	nth       int8
+	waiting   bool
+	recovered time.Time
+
 	climbing bool
 	before   float64 // the pace of the step before
-	shy      bool    // what that pace promised did not last
 	bound    bool    // the pace has held a message back since the last step
 	step     int
 	until    time.Time // of the hold, or the step
@@ -212,7 +221,9 @@ func (p *pacer) refusedAgain(now time.Time) {
 		return
 	}
 	p.trialAt = time.Time{}
-	p.gap = min(2*p.gap, longPause)
+	if p.gap *= 2; p.gap > 8*firstPause {
+		p.gap = min(p.gap*5/8, longPause) // a quarter more
+	}
 	p.resume = now.Add(p.gap)
 }
 
@@ -221,22 +232,22 @@ func (p *pacer) empty(now time.Time) { p.base, p.taken = now, 0 }
 
 func perSecond(n int, d time.Duration) float64 { return float64(n) / max(d.Seconds(), 0.001) }
 
-// tooFast ends a try of a faster pace: the limit is between the proven one and
-// what went lately.
+// tooFast ends a try of a faster pace. What the limit is depends on how far back
+// the receiver counts, so there are three guesses: between the proven limit and
+// the last step that went well (it forgets within seconds), what went in the last
+// minute, and what went since it was empty last (it forgets nothing).
 func (p *pacer) tooFast(now time.Time, lately float64) {
-	limit := (p.proven + min(lately, p.rate)) / 2
-	if !p.shy {
-		limit = max(limit, (p.proven+p.before)/2)
-	}
+	guess := [3]float64{(p.proven + p.before) / 2, min(lately, p.rate), p.proven}
 	if p.taken >= enough {
-		limit = max(limit, perSecond(p.taken, now.Sub(p.base)))
+		guess[2] = min(perSecond(p.taken, now.Sub(p.base)), p.rate)
 		p.empty(now)
 	}
-	limit = min(max(limit, p.proven), p.rate)
-	if p.hold = min(2*p.hold, longHold); limit > 1.01*p.limit {
-		p.hold = firstHold
+	slices.SortFunc(guess[:], func(a, b float64) int { return cmp.Compare(b, a) })
+	p.promises, p.nth = guess, 0
+	if p.hold = min(2*p.hold, longHold); guess[0] > 1.02*p.proven {
+		p.hold = recovery + firstHold // a minute is what receivers count
 	}
-	p.limit, p.cost = limit, 1
+	p.limit, p.cost = max(guess[0], p.proven), 1
 }
 
 // fallen takes a complaint about a pace that is no try: the limit is lower than
@@ -245,8 +256,8 @@ func (p *pacer) fallen(now time.Time) {
 	measured, most := p.limit, 0.8*p.limit
 	switch {
 	case p.proven > 0 && p.limit > p.proven:
-		most = p.proven // back to what had lasted
-		p.shy = true
+		p.retreat(now)
+		return
 	case p.calm >= rare:
 		most = 0.95 * p.limit
 	}
@@ -254,12 +265,30 @@ func (p *pacer) fallen(now time.Time) {
 		measured = perSecond(p.taken, now.Sub(p.base))
 		p.empty(now)
 	}
+	p.waiting = false
 	p.limit = max(min(measured, most), 0.1*p.limit, slowest)
 	p.proven = min(p.proven, p.limit)
 	p.hold, p.cost = max(p.hold, firstHold), 1
 	if p.calm < rare {
 		p.hold = firstHold
 	}
+}
+
+// retreat goes back from a limit that was promised to the proven one. What was
+// sent in the try may still count at the receiver, so the next promise is kept
+// for a minute later.
+func (p *pacer) retreat(now time.Time) {
+	failed := p.limit
+	p.limit, p.waiting = p.proven, false
+	p.cost++
+	p.empty(now)
+	for p.nth++; int(p.nth) < len(p.promises); p.nth++ {
+		if next := p.promises[p.nth]; next > 1.02*p.proven && (next < 0.98*failed || p.nth == 1) {
+			p.waiting, p.recovered = true, now.Add(recovery)
+			return
+		}
+	}
+	p.hold = min(2*p.hold, longHold)
 }
 
 // notThePace reports that complaints come on at half the pace as they came
@@ -302,8 +331,23 @@ func (p *pacer) went(now time.Time) (gone bool) {
 		p.climb(now)
 		return p.rate > farBeyond*p.limit
 	}
-	p.consider(now)
+	if p.waiting {
+		p.advance(now)
+	} else {
+		p.consider(now)
+	}
 	return false
+}
+
+// advance tries the next promise.
+func (p *pacer) advance(now time.Time) {
+	if now.Before(p.recovered) {
+		return
+	}
+	p.waiting = false
+	p.limit = p.promises[p.nth]
+	p.rate = under * p.limit
+	p.bound, p.calm, p.until = false, 0, now.Add(p.hold)
 }
 
 // goOn ends a pause.
@@ -322,9 +366,6 @@ func (p *pacer) goOn(now time.Time) {
 func (p *pacer) consider(now time.Time) {
 	if !p.bound || now.Before(p.until) || p.calm < perRefusal*max(p.cost, 1) {
 		return
-	}
-	if p.limit > p.proven {
-		p.shy = false
 	}
 	p.proven, p.before = p.limit, p.rate
 	p.climbing, p.bound, p.until, p.calm = true, false, now, 0
