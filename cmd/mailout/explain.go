@@ -153,6 +153,7 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 			source = "the address that the system chooses"
 		}
 		row("source", "%s, as %s", source, e.Helo)
+		printSources(row, e)
 	}
 	for _, l := range e.Limits {
 		row("limit", "%s = %d (%s)", l.Name, l.Value, l.Origin)
@@ -168,9 +169,37 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	}
 }
 
+// printSources tells of a pool of several sources, or of one that is not all it
+// should be.
+func printSources(row func(name, format string, args ...any), e *admin.Explanation) {
+	if len(e.Sources) == 1 && e.Sources[0].Proxy == "" && e.Sources[0].HeldBy == "" {
+		return
+	}
+	for _, s := range e.Sources {
+		words := strings.Join(s.Addresses, " and ") + ", as " + s.Helo
+		if s.Proxy != "" {
+			words += ", by " + s.Proxy
+		}
+		switch {
+		case s.LeftOut != "":
+			words += ": left out: " + s.LeftOut
+		case s.HeldBy != "":
+			words += ": held: " + s.HeldBy
+		case s.Avoided != "":
+			words += ": avoided: " + s.Avoided
+		default:
+			words += fmt.Sprintf(", weight %d", s.Weight)
+		}
+		row("pool "+e.Pool, "%s", words)
+	}
+}
+
 func addressWords(h admin.ExplainedHost) string {
 	if h.Failure != "" {
 		return "— " + h.Failure
+	}
+	if len(h.Addresses) == 0 {
+		return "" // a socket
 	}
 	return "[" + strings.Join(h.Addresses, "] [") + "]"
 }

@@ -24,6 +24,8 @@ type Explanation struct {
 	TLS         ExplainedTLS     `json:"tls"`
 	Source      string           `json:"source"` // local address; empty: the system chooses
 	Helo        string           `json:"helo"`
+	Pool        string           `json:"pool"`    // of sources
+	Sources     []ExplainedFrom  `json:"sources"` // the pool's members; empty: the system chooses the address
 	Limits      []ExplainedLimit `json:"limits"`
 	HeldBy      string           `json:"held_by"` // what holds the destination's mail; empty: nothing does
 	Next        string           `json:"next"`    // when mail for it is tried next; empty: at once, or there is none
@@ -33,6 +35,17 @@ type Explanation struct {
 	// known of what was learnt, and of what waits.
 	Daemon bool           `json:"daemon"`
 	Probe  *ExplainedTest `json:"probe,omitempty"`
+}
+
+// ExplainedFrom is one member of the pool: a source, or an IPv4 and an IPv6 one.
+type ExplainedFrom struct {
+	Addresses []string `json:"addresses"`
+	Helo      string   `json:"helo"`
+	Weight    int      `json:"weight"`             // share of the mail among the members; 0 with left_out
+	Proxy     string   `json:"proxy,omitempty"`    // that connections go out by
+	HeldBy    string   `json:"held_by,omitempty"`  // why it does not send now
+	Avoided   string   `json:"avoided,omitempty"`  // why it is not used while there are others
+	LeftOut   string   `json:"left_out,omitempty"` // why it cannot carry this mail
 }
 
 // ExplainedHost is one mail server.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ func Explain(ctx context.Context, c *config.Config, r admin.ExplainRequest) (*ad
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	sources := newSources(c, slog.New(slog.DiscardHandler))
+	sources.tell = planner.Down
+	sources.check(ctx, false)
 	e := explainer{config: c, planner: planner}
 	return e.explain(ctx, r)
 }
@@ -54,7 +58,7 @@ type explainer struct {
 func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin.Explanation, error) {
 	out := &admin.Explanation{
 		Recipient: r.Address.String(), Destination: r.Address.Domain, Daemon: e.queue != nil,
-		Hosts: []admin.ExplainedHost{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
+		Hosts: []admin.ExplainedHost{}, Sources: []admin.ExplainedFrom{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
 	}
 	plan := e.plan(ctx, out, r)
 	if e.queue != nil {

@@ -28,6 +28,7 @@ func (e *explainer) plan(ctx context.Context, out *admin.Explanation, r admin.Ex
 		out.Matched, out.Failure = plan.Stop.Matched, stopWords(plan.Stop)
 	default:
 		e.route(out, plan.Routes[0])
+		explainPool(out, plan)
 	}
 	if strings.HasPrefix(trace.Matched, out.Matched+":") {
 		out.Matched = trace.Matched // with the line of a table

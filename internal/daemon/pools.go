@@ -3,6 +3,7 @@ package daemon
 import (
 	"strings"
 
+	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
@@ -86,4 +87,37 @@ func hostWords(r *config.Route) string {
 		return r.Host
 	}
 	return ""
+}
+
+// explainPool tells which sources a plan's mail may go out from.
+func explainPool(out *admin.Explanation, plan *mta.Plan) {
+	if out.Pool = plan.Routes[0].Pool; out.Pool == "" {
+		out.Pool = config.DefaultPool
+	}
+	for _, r := range plan.Routes {
+		if from := explainedFrom(r.Sources); len(from.Addresses) > 0 {
+			from.Weight, from.HeldBy, from.Avoided = max(r.Weight, 1), r.HeldBy, r.AvoidWhy
+			out.Sources = append(out.Sources, from)
+		}
+	}
+	for _, left := range plan.LeftOut {
+		from := explainedFrom([]mta.Source{left.Source})
+		from.LeftOut = left.Why
+		out.Sources = append(out.Sources, from)
+	}
+}
+
+func explainedFrom(sources []mta.Source) admin.ExplainedFrom {
+	from := admin.ExplainedFrom{Addresses: []string{}}
+	for _, s := range sources {
+		if !s.IP.IsValid() {
+			continue
+		}
+		from.Addresses = append(from.Addresses, s.IP.String())
+		from.Helo = s.Hostname
+		if s.Egress != nil {
+			from.Proxy = s.Egress.Kind.String() + " " + s.Egress.Address
+		}
+	}
+	return from
 }

@@ -29,11 +29,11 @@ func (e *explainer) probe(ctx context.Context, r *mta.Route, ask admin.ExplainRe
 	defer cancel()
 	p := &probing{test: &admin.ExplainedTest{Steps: []admin.ExplainedStep{}}, last: time.Now()}
 	opt := smtpclient.Options{
-		TLS: r.TLS, RootCAs: pool, Observe: p.observe,
+		TLS: r.TLS, RootCAs: pool, Observe: p.observe, LMTP: r.Protocol == mta.LMTP,
 		ReplyTimeout: min(probeReply, orTime(e.config.Delivery.ReplyTimeout, probeReply)),
 	}
 	for _, t := range r.Targets(nil) {
-		if p.visit(ctx, &t, r.Port, min(probeConnect, orTime(e.config.Delivery.ConnectTimeout, probeConnect)), opt, ask) {
+		if p.visit(ctx, &t, r.PortOf(&t.Host), min(probeConnect, orTime(e.config.Delivery.ConnectTimeout, probeConnect)), opt, ask) {
 			return p.test, nil
 		}
 		if ctx.Err() != nil {
@@ -79,8 +79,11 @@ func (p *probing) observe(s smtpclient.Step) {
 // visit probes one address; false when nobody answers there, and another is to
 // be tried.
 func (p *probing) visit(ctx context.Context, t *mta.Target, port uint16, wait time.Duration, opt smtpclient.Options, ask admin.ExplainRequest) bool {
-	p.test.Host, p.test.IP, p.test.Failure = t.Host.Name, t.IP.String(), ""
+	p.test.Host, p.test.IP, p.test.Failure = t.Host.Name, addressWord(t.IP), ""
 	opt.Host, opt.Hello = t.Host.Name, t.Source.Hostname
+	if t.Host.Socket != "" && opt.TLS == mta.TLSOpportunistic {
+		opt.TLS = mta.TLSNone
+	}
 	session, failure := p.open(ctx, t, port, wait, opt)
 	if failure != nil && failure.Cause == mta.CauseTLS && opt.TLS == mta.TLSOpportunistic {
 		// As for mail: TLS spoilt this connection, and is not demanded.
@@ -106,20 +109,28 @@ func (p *probing) visit(ctx context.Context, t *mta.Target, port uint16, wait ti
 
 // open connects and begins a session.
 func (p *probing) open(ctx context.Context, t *mta.Target, port uint16, wait time.Duration, opt smtpclient.Options) (*smtpclient.Session, *mta.Failure) {
-	limited, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	network, ip := "tcp6", t.IP
-	if ip.Unmap().Is4() {
-		network, ip = "tcp4", ip.Unmap()
+	remote := t.Host.Socket
+	if remote == "" {
+		remote = netip.AddrPortFrom(t.IP.Unmap(), port).String()
 	}
-	remote := netip.AddrPortFrom(ip, port).String()
-	conn, err := transport.DialTCP(limited, network, t.Source.IP, remote)
+	conn, failure := transport.DialTarget(ctx, t, port, wait)
 	shown := admin.ExplainedStep{Stage: mta.StageConnect.String(), Command: "connect " + remote}
-	if err != nil {
-		shown.Reply = smtpclient.Words(err)
+	if e := t.Source.Egress; e != nil && t.Host.Socket == "" {
+		shown.Command += " by " + e.Kind.String() + " " + e.Address
+	}
+	if failure != nil {
+		shown.Reply = failure.Text
 		p.step(shown)
-		return nil, &mta.Failure{Stage: mta.StageConnect, Cause: mta.CauseIO, Text: "connect to " + remote + ": " + smtpclient.Words(err), Err: err}
+		return nil, failure
 	}
 	p.step(shown)
 	return smtpclient.Open(ctx, conn, opt)
+}
+
+// addressWord is an address; nothing for a socket.
+func addressWord(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }

@@ -266,7 +266,7 @@ func named(sources []mta.Source, helo string) []mta.Source {
 
 // others tells each route of the others.
 func others(routes []*mta.Route) {
-	if len(routes) < 2 {
+	if len(routes) < 2 || routes[0].Router == "" { // of direct ones our standing is looked at first
 		return
 	}
 	keys := make([]string, len(routes))

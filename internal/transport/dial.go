@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"mailout/internal/mta"
 	"mailout/internal/smtpclient"
@@ -59,6 +60,12 @@ func (c *Carrier) dial(ctx context.Context, t *mta.Target, port uint16) (net.Con
 		}
 	}
 	return nil, f
+}
+
+// DialTarget connects to a target over the real network as delivery does, for a
+// probe. It takes at most wait.
+func DialTarget(ctx context.Context, t *mta.Target, port uint16, wait time.Duration) (net.Conn, *mta.Failure) {
+	return New(Options{Settings: Settings{ConnectTimeout: wait}}).dial(ctx, t, port)
 }
 
 // dialOut connects by the source's proxy.
