@@ -19,7 +19,7 @@ var rewrite = flag.Bool("rewrite", false, "write the golden traces anew")
 var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // TestTraces runs the scripts in testdata: "ok N", "fail N text", "none",
-// "wait D", "limit N"; each prints the state it leaves behind. The first line
+// "crowd N OPEN text", "hurry N text", "go N", "wait D", "limit N"; each prints the state it leaves behind. The first line
 // is the configuration.
 func TestTraces(t *testing.T) {
 	t.Parallel()
@@ -81,6 +81,22 @@ func play(t *testing.T, script string) string {
 				c.Success(now)
 			case "fail":
 				c.Failure(now, strings.Join(f[2:], " "))
+			case "crowd":
+				open, err := strconv.Atoi(f[2])
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Crowded(now, open, strings.Join(f[3:], " "))
+			case "hurry":
+				c.Hurried(now, strings.Join(f[2:], " "))
+			case "go": // as a queue with mail does, each message taking a tenth of a second
+				ok, again := c.Take(now)
+				for !ok {
+					now = again
+					ok, again = c.Take(now)
+				}
+				now = now.Add(100 * time.Millisecond)
+				c.Success(now)
 			case "none":
 				c.Neutral(now)
 			case "wait":
@@ -143,6 +159,53 @@ func TestTrap40DeadSiteIsProbedByOneThenRamps(t *testing.T) {
 	}
 }
 
+// longest is the time between two messages at the slowest pace, and its slack.
+const longest = time.Duration(float64(time.Second)/slowest*1.5) + time.Second
+
+// Whatever happened, mail goes on: within bounded time a message may go, and
+// when it goes well, and all that follow, the pace grows again.
+func TestPaceNeverSticks(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := New(Config{})
+		now := t0
+		step := func() bool { // as a queue with mail: take when told
+			ok, again := c.Take(now)
+			if !ok {
+				now = again
+			}
+			return ok
+		}
+		for range rapid.IntRange(1, 300).Draw(t, "events") {
+			switch rapid.IntRange(0, 5).Draw(t, "event") {
+			case 0:
+				c.Hurried(now, "hurried")
+			case 1, 2:
+				if step() {
+					c.Success(now)
+				}
+			case 3:
+				step() // and its outcome is lost
+			case 4:
+				c.Neutral(now)
+			case 5:
+				now = now.Add(time.Duration(rapid.Int64Range(-1e11, 1e12).Draw(t, "step")))
+			}
+		}
+		start, was, taken := now, c.Pace(), 0
+		for range 20_000 {
+			if step() {
+				now = now.Add(50 * time.Millisecond)
+				c.Success(now)
+				taken++
+			}
+		}
+		if p := c.Pace(); taken < 5000 || p != 0 && p <= was {
+			t.Fatalf("from %v the pace is %v after %d messages in %v", was, p, taken, now.Sub(start))
+		}
+	})
+}
+
 // Random results never break the bounds, and a site is never dead without a
 // probe time.
 func TestBoundsHold(t *testing.T) {
@@ -153,7 +216,7 @@ func TestBoundsHold(t *testing.T) {
 		c := New(cfg)
 		now := t0
 		for range rapid.IntRange(1, 200).Draw(t, "events") {
-			switch rapid.IntRange(0, 4).Draw(t, "event") {
+			switch rapid.IntRange(0, 7).Draw(t, "event") {
 			case 0, 1:
 				c.Success(now)
 			case 2:
@@ -162,6 +225,17 @@ func TestBoundsHold(t *testing.T) {
 				c.Neutral(now)
 			case 4:
 				now = now.Add(time.Duration(rapid.Int64Range(-1e9, 1e11).Draw(t, "step")))
+			case 5:
+				c.Crowded(now, rapid.IntRange(-1, 60).Draw(t, "open"), "crowded")
+			case 6:
+				c.Hurried(now, "hurried")
+			case 7:
+				if ok, again := c.Take(now); !ok && (!again.After(now) || again.Sub(now) > longPause+time.Minute+longest) {
+					t.Fatalf("again after %v", again.Sub(now))
+				}
+			}
+			if p := c.Pace(); p < 0 || p != p || p > 0 && p < under*slowest*0.99 {
+				t.Fatalf("pace %v", p)
 			}
 			a := c.Allowed(now)
 			if a < 0 || a > cfg.filled().Limit {
