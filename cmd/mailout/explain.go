@@ -139,6 +139,9 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	} else {
 		row("route", "%s, by %s", e.Route, e.Matched)
 		row("site", "%s", e.Site)
+		if e.RouterTrouble != "" {
+			row("router", "cannot be used %s", e.RouterTrouble)
+		}
 	}
 	for _, why := range e.PassedOver {
 		row("passed over", "%s", why)

@@ -31,6 +31,9 @@ type Explanation struct {
 	Next        string           `json:"next"`    // when mail for it is tried next; empty: at once, or there is none
 	// Failure is what mail for the address would get instead of a route.
 	Failure string `json:"failure,omitempty"`
+	// RouterTrouble is why the route's router cannot be used now; empty: nothing
+	// is known against it.
+	RouterTrouble string `json:"router_trouble,omitempty"`
 	// Daemon tells whether the running daemon was asked. Without it nothing is
 	// known of what was learnt, and of what waits.
 	Daemon bool           `json:"daemon"`

@@ -23,6 +23,7 @@ type Meters struct {
 	DNS      func() dns.Counts
 	Sessions func() transport.Counts
 	Memory   func() Memory
+	Routers  func() []Router
 	Warmup   func() []warmup.State
 	Sources  func() map[string]bool // which can be used, by address
 	Suppress func() suppress.Counts

@@ -62,6 +62,7 @@ type Daemon struct {
 	pickups  *pickups
 	sentinel *sentinel
 	control  *control.Controller
+	routers  *routers
 	events   *events.Hub
 
 	suppression suppression
@@ -178,13 +179,15 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.resolver = dns.New(dnsOpts)
 	d.warmup = d.newLedger(c)
 	d.standing = d.newStanding(c)
+	d.routers = newRouters(d.log, d.store, newRouterAlarms(d.log, d.noteRouter))
 	d.planner, err = route.New(route.Options{
-		Resolver: d.resolver, Settings: routeSettings(c), Logger: d.log, Secret: config.ReadSecret,
+		Resolver: d.resolver, Settings: d.routers.settings(context.Background(), c), Unresolved: d.routers.alarms.unresolved, Logger: d.log, Secret: config.ReadSecret,
 		Warming: d.warmup.Warming, Slowed: d.standing.Factor, Fallback: d.fallback,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	d.routers.alarms.keep(d.planner.Routers())
 	d.buildSuppression(c)
 	settings, err := carrierSettings(c)
 	if err != nil {
@@ -193,9 +196,11 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	before := readGuardState(filepath.Join(c.Spool, guardFile), d.log)
 	d.sentinel = newSentinel(c, d.log, before)
 	d.sources = newSources(c, d.log)
+	d.sentinel.examineAs(c, d.routers.current)
 	d.carrier = transport.New(transport.Options{
 		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt, ReturnPath: d.returnPath,
+		Routed: d.routers.alarms.routed,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {
@@ -281,6 +286,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.housekeeping.Wait()
 	}
 	d.stopAuthority()
+	if d.routers != nil {
+		d.routers.close()
+	}
 	if d.planner != nil {
 		d.planner.Close()
 	}
@@ -343,6 +351,7 @@ func (d *Daemon) startHousekeeping() {
 	d.housekeeping.Go(func() { d.watchStore(ctx, d.store.Failed()) })
 	d.housekeeping.Go(func() { d.watchCertificates(ctx) })
 	d.housekeeping.Go(func() { d.sources.watch(ctx) })
+	d.housekeeping.Go(func() { d.watchRouters(ctx) })
 	d.housekeeping.Go(func() { d.watchTables(ctx) })
 	d.housekeeping.Go(func() {
 		tick := time.NewTicker(pruneEvery)

@@ -41,7 +41,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 	d.mu.Lock()
 	c := d.mu.config
 	d.mu.Unlock()
-	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup}
+	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup, trouble: d.routers.alarms.why}
 	return e.explain(ctx, r)
 }
 
@@ -52,6 +52,7 @@ type explainer struct {
 	planner *route.Planner
 	queue   *queue.Queue
 	store   spool.Store
+	trouble func(router string) string // why it cannot be used
 	warmup  *warmup.Ledger
 }
 
@@ -93,6 +94,9 @@ func (e *explainer) route(out *admin.Explanation, r *mta.Route) {
 	out.Route, out.Matched, out.Site = "direct", r.Matched, r.Site
 	if r.Router != "" {
 		out.Route = r.Router
+		if e.trouble != nil {
+			out.RouterTrouble = e.trouble(r.Router)
+		}
 	}
 	for _, h := range r.Hosts {
 		host := admin.ExplainedHost{Name: h.Name, Preference: h.Preference, Addresses: []string{}, DNSSEC: dnssec(r, &h)}

@@ -55,7 +55,7 @@ func peers(p *config.Peers, host string) route.Peers {
 // examined is the router as the doctor looks at it: the first of its hosts.
 func examined(c *config.Config) doctor.Router {
 	r := &c.Router
-	out := doctor.Router{Host: r.Host, Port: r.Port, Use: r.Use.String(), TLS: r.TLS, Line: r.Line}
+	out := doctor.Router{Host: r.Host, Port: r.Port, Use: r.Use.String(), TLS: r.TLS, Line: r.Line, Ask: askRouter(c)}
 	first := true
 	r.EachPeer(r.Host, r.Port, func(p route.Peer) {
 		if !first || r.Host == "" {

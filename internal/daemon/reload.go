@@ -42,7 +42,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	routes, err := d.planner.Prepare(routeSettings(c))
+	routes, err := d.planner.Prepare(d.routers.settings(context.Background(), c))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -70,6 +70,8 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.standing.Reconfigure(c.Standing())
 	d.sources.configure(c)
 	routes.Apply()
+	d.routers.settle()
+	d.routers.alarms.keep(d.planner.Routers())
 	d.carrier.Reconfigure(settings)
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log

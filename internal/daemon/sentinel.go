@@ -44,6 +44,9 @@ type sentinel struct {
 	store   journalStore
 	file    string
 	before  guardState
+	// sign gives the credentials of [router] as they are now; nil: the doctor
+	// reads them itself.
+	sign func() (*mta.Credentials, *doctor.AuthTrouble)
 
 	mu struct {
 		sync.Mutex // one change of what is held at a time
@@ -92,6 +95,22 @@ func newSentinel(c *config.Config, log *slog.Logger, before guardState) *sentine
 		World: ThroughProxies(doctor.SystemWorld(s.learner.All), s.sources), Observer: s, Settings: watchSettings(c), Holds: before.Holds,
 	})
 	return s
+}
+
+// examineAs makes the examinations sign in with the credentials that the daemon
+// uses. It is called before start.
+func (s *sentinel) examineAs(c *config.Config, sign func() (*mta.Credentials, *doctor.AuthTrouble)) {
+	s.sign = sign
+	s.watch.Reconfigure(s.settings(c))
+}
+
+// settings are those of the watch.
+func (s *sentinel) settings(c *config.Config) doctor.WatchSettings {
+	w := watchSettings(c)
+	if s.sign != nil && w.Identity.Router.Ask != nil {
+		w.Identity.Router.Ask = s.sign
+	}
+	return w
 }
 
 func watchSettings(c *config.Config) doctor.WatchSettings {
@@ -148,7 +167,7 @@ func (s *sentinel) configure(c *config.Config) {
 	s.apply()
 	s.mu.Unlock()
 	s.keeper.Configure(c)
-	s.watch.Reconfigure(watchSettings(c))
+	s.watch.Reconfigure(s.settings(c))
 }
 
 // sources are those of the configuration.

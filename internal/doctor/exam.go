@@ -98,6 +98,9 @@ func (o *fact[V]) find(find func() V) {
 // Examine runs the checks side by side and returns within the time-out: what
 // has not ended by then is Unknown. ctx ends it earlier.
 func Examine(ctx context.Context, id Identity, world World, opts Options) *Report {
+	if ask := id.Router.Ask; ask != nil && !opts.Offline {
+		id.Router.Auth, id.Router.AuthTrouble = ask()
+	}
 	x := &exam{id: id, world: world, opts: opts}
 	r := x.examine(ctx)
 	r.stances = x.stances(r.Checks)

@@ -49,6 +49,9 @@ type Router struct {
 	// AuthTrouble is why there are no credentials though some are configured: a
 	// file that cannot be read, or that only the daemon may ask for a token.
 	AuthTrouble *AuthTrouble
+	// Ask, when set, gives Auth and AuthTrouble at each examination: they change
+	// with the files that they stand in.
+	Ask func() (*mta.Credentials, *AuthTrouble)
 	// NotLookedAt says what a router is whose name and session are not examined
 	// ("a socket of this machine"); empty: they are.
 	NotLookedAt string
