@@ -86,6 +86,7 @@ func allMetered(m meters) *Server {
 			Sessions: func() transport.Counts { return transport.Counts{Opened: 3} },
 			Memory:   func() Memory { return Memory{Limit: 1 << 30} },
 			Sources:  func() map[string]bool { return map[string]bool{"192.0.2.11": true, "192.0.2.12": false} },
+			Routers:  func() []Router { return []Router{{Name: "smart.example", Up: true}, {Name: "gone.example"}} },
 			Warmup: func() []warmup.State {
 				return []warmup.State{{Source: netip.MustParseAddr("192.0.2.11"), Provider: "google", Day: 3, Days: 30, Ceiling: 98, Sent: 12, Stopped: "3 complaints"}}
 			},
