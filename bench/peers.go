@@ -39,6 +39,7 @@ var allPeers = []peer{
 	{name: "haraka", title: "Haraka", part: 0.1, needs: base + "/haraka/node_modules/Haraka/package.json",
 		version: []string{"sh", "-c", "echo $(node -p \"require('" + base + "/haraka/node_modules/Haraka/package.json').version\") on Node.js $(node --version)"}},
 	{name: "nostore", title: "a relay that stores nothing", part: 1, limit: true},
+	{name: "shaped", title: "mailout, 1,000 [[shape]] rules", part: 1, onDemand: true, version: []string{base + "/bin/mailout", "version"}},
 	{name: "profiled", title: "mailout, profiled", part: 1, onDemand: true},
 }
 
