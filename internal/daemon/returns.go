@@ -19,7 +19,7 @@ const returnKeys = "returns.key"
 func (d *Daemon) buildReturns(c *config.Config, reports *submit.Reporter) (err error) {
 	d.returns, err = returns.New(returns.Options{
 		Keys: filepath.Join(c.Spool, returnKeys), Store: d.store, Queue: d.queue, Reporter: reports, List: d.suppression.list,
-		Settings: returnsSettings(c), Logger: d.log,
+		Settings: returnsSettings(c), Logger: d.log, Complained: d.complained,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: [returns]: %w", ErrConfig, err)

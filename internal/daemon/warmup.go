@@ -15,6 +15,7 @@ import (
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
+	"mailout/internal/shape"
 	"mailout/internal/smtp"
 	"mailout/internal/spool"
 	"mailout/internal/warmup"
@@ -55,6 +56,14 @@ type taught struct {
 func (t taught) Learn(r *mta.Route, d *mta.Delivery, a *mta.Attempt) queue.Lesson {
 	t.ledger.Learn(r, d, a)
 	return t.Planner.Learn(r, d, a)
+}
+
+// complained has the ledger know of a complaint about mail that was delivered.
+// What a router carried says nothing of our source.
+func (d *Daemon) complained(delivered *mta.Record) {
+	if !strings.HasPrefix(delivered.Site, "router:") {
+		d.warmup.Complained(delivered.Source, shape.Provider([]string{delivered.Host}))
+	}
 }
 
 // warmupStopped writes into the journal that bad signs stopped a source.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"mailout/internal/config"
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
+	"mailout/internal/spool/pebble"
 	"mailout/internal/warmup"
 )
 
@@ -81,6 +83,43 @@ func TestWarmupChecks(t *testing.T) {
 	future.Sources[1].Warmup.Start = time.Now().AddDate(1, 0, 0)
 	if got := WarmupChecks(future, nil, false); len(got) != 1 || got[0].Seen != "other: not begun" {
 		t.Errorf("without a daemon: %+v", got)
+	}
+}
+
+// TestComplaintsReachTheLedger: under the provider of the host that took the
+// mail, unless that was a router.
+func TestComplaintsReachTheLedger(t *testing.T) {
+	t.Parallel()
+	c := warmupConfig(t, "")
+	c.Sources[1].Warmup.Start = time.Now()
+	c.Warmups[0].Days = []int{100}
+	store, err := pebble.Open(t.Context(), pebble.Options{Dir: t.TempDir(), MinFree: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Daemon{warmup: warmup.New(warmup.Options{Notes: store, Settings: warmupSettings(c)})}
+	if err := d.warmup.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(d.warmup.Stop(t.Context()), store.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	young := c.Sources[1].IP
+	stopped := func() bool { s, ok := d.warmup.State(young, "google"); return ok && s.Stopped != "" }
+	for range 3 {
+		d.complained(&mta.Record{Source: young, Host: "gmail-smtp-in.l.google.com", Site: "router:gmail-smtp-in.l.google.com"})
+		d.complained(&mta.Record{Source: c.Sources[0].IP, Host: "gmail-smtp-in.l.google.com"})
+	}
+	if stopped() {
+		t.Error("stopped by complaints about other mail")
+	}
+	for range 2 {
+		d.complained(&mta.Record{Source: young, Host: "gmail-smtp-in.l.google.com", Site: "gmail-smtp-in.l.google.com"})
+	}
+	if !stopped() {
+		t.Error("not stopped")
 	}
 }
 
