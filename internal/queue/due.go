@@ -93,7 +93,7 @@ func (l *loop) undue(e *entry) {
 	l.unpace(e)
 }
 
-// unpace notes that an entry waits no longer for a rate of its sender.
+// unpace notes that an entry that was put back waits no longer for that.
 func (l *loop) unpace(e *entry) {
 	if e.paced {
 		e.paced = false
@@ -227,7 +227,13 @@ func (l *loop) berthDue(w *way) {
 	for !l.waits(w) {
 		e := w.due.pop()
 		l.unpace(e)
-		l.makeReady(e, l.choose(w, e))
+		b := l.choose(w, e)
+		if at := b.site.avoided.until; at > l.nowMS && w.several() {
+			l.paceAt = at // all are avoided: it waits for the one that ends first
+			l.pace(e)
+			continue
+		}
+		l.makeReady(e, b)
 	}
 	if !w.several() {
 		l.dispatch(w.berth.site)

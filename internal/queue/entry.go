@@ -45,7 +45,7 @@ type entry struct {
 	settling  bool // in flight, attempted, waiting for the disk
 	routed    bool // in flight, by a router
 	guest     bool // in flight for an order, as it was read from outside memory
-	paced     bool // waits for a rate of its sender
+	paced     bool // was put back: for a rate of its sender, or because all routes are avoided
 	// doing is the order being stored; order and reroute those that wait for the
 	// end of the flight.
 	doing, order, reroute *Order
@@ -83,7 +83,7 @@ type dest struct {
 
 	still  int // entries that have not started: due or ready
 	ready  int // of these, ready
-	paced  int // of those that are due, such as wait for a rate of their sender
+	paced  int // of those that are due, such as were put back
 	flying int // entries in flight. All in memory are still + flying.
 
 	// Outside memory. Every open delivery of the destination that is not in

@@ -129,6 +129,7 @@ func (l *loop) routed(w *way, plan *mta.Plan, since millis) {
 	w.plan, w.refusal, w.stop = planRouted, nil, nil
 	w.routeUntil = until
 	l.rechoose(w)
+	l.unpaceWay(w)
 }
 
 // life is until when a plan with this end counts; without an end for a while.
@@ -187,7 +188,6 @@ func (l *loop) replan() {
 		for w := &d.first; w != nil; w = w.next {
 			l.unplan(w)
 		}
-		l.unpaceAll(d)
 		l.sort(d)
 		l.advance(d)
 	}
@@ -196,6 +196,7 @@ func (l *loop) replan() {
 // unplan drops a way's plan; the caller advances its destination.
 func (l *loop) unplan(w *way) {
 	l.unreadyWay(w)
+	l.unpaceWay(w)
 	w.plan, w.routeUntil = planNone, 0
 	w.planAgain = w.planning
 }

@@ -30,8 +30,9 @@ type Planner interface {
 
 // Lesson is what an attempt taught. The zero Lesson is nothing.
 type Lesson struct {
-	// Avoid is until when the route's site is not used from the route's source:
-	// its mail takes other routes, and waits where there are none. Why says it.
+	// Avoid is until when the route's site is not used from the route's source
+	// while its plan has other routes; where all are avoided mail waits for the one
+	// whose avoidance ends first. Why says it.
 	Avoid time.Time
 	Why   string
 	// Replan says that routes to the site are to be made anew: another router or

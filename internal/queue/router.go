@@ -36,7 +36,7 @@ func (l *loop) routerAt(s *site) millis {
 	if probe := s.ctl.ProbeAt(); !probe.IsZero() {
 		at = max(at, ms(probe)+1)
 	}
-	return max(max(at, s.shutUntil()), l.nowMS+1)
+	return max(at, s.quota.until, l.nowMS+1)
 }
 
 // probeRouter makes one of the deliveries that wait for a sick router due, when

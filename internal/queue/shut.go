@@ -14,7 +14,9 @@ import (
 // avoided, that a source's quota is used up, and rates.
 //
 // Avoided and out of quota are a matter of the site and its source: mail that has
-// another route takes that. A rate is a matter of when: mail keeps its route and
+// another route takes that. Where all routes are avoided it waits for the one
+// whose avoidance ends first; a plan's only route goes on, because who makes the
+// plans has given nothing else; but a quota always holds. A rate is a matter of when: mail keeps its route and
 // waits, the whole site, one stream there, or one sender's mail. A sender's mail
 // goes back to what is due, each delivery with a time of its own at which there
 // is a token for it, so that the others of its destination pass it by.
@@ -55,8 +57,9 @@ func (b *berth) shutUntil() millis {
 	return at
 }
 
-// closedUntil is until when nothing is handed out.
-func (s *shuts) closedUntil() millis { return max(s.shutUntil(), s.rate.until, s.allRest) }
+// closedUntil is until when nothing is handed out. That the site is avoided is
+// no reason: mail without another route goes on.
+func (s *shuts) closedUntil() millis { return max(s.quota.until, s.rate.until, s.allRest) }
 
 // seedAvoid takes in what a plan that was asked for at since says of a route.
 func (l *loop) seedAvoid(s *site, route *mta.Route, since millis) {
@@ -124,7 +127,8 @@ func (l *loop) passOn() {
 		s := l.passing.pop()
 		s.passing = false
 		for b := range s.shared {
-			if l.rechoose(b.way) {
+			moved := l.unpaceWay(b.way)
+			if l.rechoose(b.way) || moved {
 				l.advance(b.way.dest)
 			}
 		}
@@ -349,7 +353,8 @@ func (l *loop) rests(s *site, st *stream, r *mta.Rate, b *bucket, until millis) 
 	return siteRests
 }
 
-// pace puts an entry back until there is a token of its sender's rate.
+// pace puts an entry back until paceAt: until there is a token of its sender's
+// rate, or a route that is not avoided.
 func (l *loop) pace(e *entry) {
 	w := e.way
 	e.phase, e.berth, e.due, e.paced = phaseDue, nil, l.paceAt, true
@@ -360,19 +365,19 @@ func (l *loop) pace(e *entry) {
 	}
 }
 
-// unpaceAll lets mail ask anew that waits for a rate of its sender.
-func (l *loop) unpaceAll(d *dest) {
-	if d.paced == 0 {
-		return
+// unpaceWay lets what was put back ask anew, and reports whether there was any.
+func (l *loop) unpaceWay(w *way) (any bool) {
+	if w.dest.paced == 0 {
+		return false
 	}
-	for w := &d.first; w != nil; w = w.next {
-		for _, e := range append([]*entry(nil), w.due...) {
-			if e.paced {
-				l.unpace(e)
-				l.hasten(e)
-			}
+	for _, e := range append([]*entry(nil), w.due...) {
+		if e.paced {
+			any = true
+			l.unpace(e)
+			l.hasten(e)
 		}
 	}
+	return any
 }
 
 // bucket gives a rate's bucket, new or old, with the rate of now.

@@ -218,6 +218,27 @@ func TestAllRoutesAvoided(t *testing.T) {
 	})
 }
 
+// A plan's only route goes on, whatever is said of it: who plans has given
+// nothing else.
+func TestOnlyRouteGoesOn(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.plan = func(_ string, r *mta.Route) (*mta.Plan, *mta.Attempt) {
+			r.AvoidUntil = time.Now().Add(time.Hour)
+			return mta.OnePlan(r), nil
+		}
+		w.learn = func(*mta.Route, *mta.Delivery, *mta.Attempt) Lesson { return Lesson{Avoid: time.Now().Add(time.Hour)} }
+		w.up()
+		for i := range 5 {
+			w.send(fmt.Sprintf("u%d@one.example", i))
+			w.wait(time.Second)
+		}
+		if w.store.count() != 0 {
+			t.Errorf("%d wait", w.store.count())
+		}
+	})
+}
+
 // A dead site is passed over while the plan has others, but for one probe at a
 // time, and has its mail back afterwards.
 func TestDeadSourceIsPassedOver(t *testing.T) {

@@ -48,8 +48,8 @@ type SiteState struct {
 	Pace        float64   `json:"pace,omitempty"` // messages a second that it was found to take; 0: no bound was found
 	Ready       int       `json:"ready"`
 	Probe       time.Time `json:"probe,omitzero"` // of a site that is not reachable
-	// Avoided is until when mail takes other routes than from this source, because
-	// of what the receiver said (AvoidWhy), and waits where there are none.
+	// Avoided is until when mail with other routes does not go there from this
+	// source, because of what the receiver said (AvoidWhy).
 	Avoided  time.Time `json:"avoided,omitzero"`
 	AvoidWhy string    `json:"avoid_why,omitempty"`
 	// Quota is until when the source, which is being warmed up, has nothing left
@@ -235,9 +235,6 @@ func (l *loop) whyReady(x *Explanation, s *site, st *stream) {
 	switch {
 	case l.storeDown():
 		x.Reason = "the spool cannot store outcomes; nothing new is started"
-	case s.avoided.until > l.nowMS:
-		x.Limit, x.Next = "avoided", time.UnixMilli(s.avoided.until).UTC()
-		x.Reason = s.avoidedWhy()
 	case s.quota.until > l.nowMS:
 		x.Limit, x.Next = "quota", time.UnixMilli(s.quota.until).UTC()
 		x.Reason = s.quota.why + ", until " + mta.FormatTime(x.Next)

@@ -50,9 +50,15 @@ func perWords(d time.Duration) string {
 	return d.String()
 }
 
-// whyPaced explains what waits for a rate of its sender, or of part of the
-// site's mail.
+// whyPaced explains what was put back: all routes are avoided, or it waits for a
+// rate of part of the mail.
 func (l *loop) whyPaced(x *Explanation, e *entry) {
+	if w := e.way; w.plan == planRouted && w.several() {
+		if b := l.leastShut(w, pairHash(e.d)); b.site.avoided.until > l.nowMS {
+			x.Site, x.Limit, x.Reason = b.site.name, "avoided", b.site.avoidedWhy()
+			return
+		}
+	}
 	x.Limit = "rate"
 	x.Reason = "waits for a rate of its own"
 	for b := &e.way.berth; b != nil && b.route != nil; b = b.next {

@@ -23,6 +23,7 @@ import (
 	"mailout/internal/retry"
 	"mailout/internal/route"
 	"mailout/internal/spool/pebble"
+	"mailout/internal/standing"
 	"mailout/internal/submit"
 	"mailout/internal/transport"
 	"mailout/internal/warmup"
@@ -49,6 +50,8 @@ type warming struct {
 	house  *house // the process now
 	handed int
 	alone  bool // there is no source that is warm
+	// around gives the planner more to heed; nil: nothing.
+	around func(h *house, p queue.Planner) queue.Planner
 }
 
 // house is one process.
@@ -56,6 +59,7 @@ type house struct {
 	store    *pebble.Store
 	resolver *dns.Resolver
 	ledger   *warmup.Ledger
+	standing *standing.Standing // nil: nobody learns how we stand
 	queue    *queue.Queue
 	intake   *submit.Intake
 	cut      struct {
@@ -66,6 +70,13 @@ type house struct {
 }
 
 func newWarming(t *testing.T, seed uint64, alone bool) *warming {
+	w := newSources(t, seed, alone)
+	w.boot()
+	return w
+}
+
+// newSources is the world before its first process.
+func newSources(t *testing.T, seed uint64, alone bool) *warming {
 	w := &warming{
 		t: t, rng: rand.New(rand.NewPCG(seed, 11)), start: time.Now(), dns: mtatest.NewDNS(), mem: vfs.NewCrashableMem(), alone: alone,
 		at: map[netip.Addr]*mtatest.MX{warmSource: mtatest.NewMX(mtatest.MXConfig{}), youngSource: mtatest.NewMX(mtatest.MXConfig{})},
@@ -73,7 +84,6 @@ func newWarming(t *testing.T, seed uint64, alone bool) *warming {
 	if err := w.dns.Add("far.example. MX 10 mx.far.example.\nmx.far.example. A 203.0.113.9"); err != nil {
 		t.Fatal(err)
 	}
-	w.boot()
 	return w
 }
 
@@ -103,8 +113,12 @@ func (w *warming) boot() {
 	})
 	fail()
 	reporter := &lateReporter{}
+	plans := queue.Planner(teaching{transport.NewPlanner(planner), h.ledger})
+	if w.around != nil {
+		plans = w.around(h, plans)
+	}
 	h.queue = queue.New(queue.Options{
-		Store: h.store, Planner: teaching{transport.NewPlanner(planner), h.ledger}, Quota: h.ledger, Reporter: reporter, Logger: quiet, Hostname: hostname,
+		Store: h.store, Planner: plans, Quota: h.ledger, Reporter: reporter, Logger: quiet, Hostname: hostname,
 		Carrier:   transport.New(transport.Options{Content: h.store, Dial: h.dialer(w)}),
 		Schedules: retry.Schedules{Default: retry.Schedule{Intervals: []time.Duration{10 * time.Minute}, Expire: 30 * 24 * time.Hour, DelayNotice: -1}},
 	})
@@ -112,6 +126,10 @@ func (w *warming) boot() {
 	reporter.Reporter = submit.NewReporter(h.intake)
 	err = h.ledger.Start(ctx)
 	fail()
+	if h.standing != nil {
+		err = h.standing.Start(ctx)
+		fail()
+	}
 	err = h.queue.Start(ctx)
 	fail()
 	w.house = h
@@ -167,6 +185,9 @@ func (w *warming) end(h *house) {
 	defer cancel()
 	_ = h.queue.Stop(ctx)
 	_ = h.ledger.Stop(ctx)
+	if h.standing != nil {
+		h.standing.Stop(ctx)
+	}
 	_ = h.resolver.Close()
 	if err := h.store.Close(); err != nil {
 		w.t.Error(err)
