@@ -18,6 +18,14 @@ func TestClassify(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("\nmoved\t-\t-\tno such user\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	own := filepath.Join(t.TempDir(), "mailout.toml")
+	if err := os.WriteFile(own, []byte("hostname = \"out.example.com\"\n[[classify]]\nclass = \"virus\"\ntext = \"such (user|thing)\"\nmx = [\"*.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(t.TempDir(), "mailout.toml")
+	if err := os.WriteFile(bad, []byte("hostname = \"out.example.com\"\n[[classify]]\nclass = \"virus\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range []struct {
 		name, in, out, errs string
 		args                []string
@@ -27,6 +35,11 @@ func TestClassify(t *testing.T) {
 		{"replies", "550 5.1.1 no such user\n452-4.2.2 mailbox full\r\nsomething\n\n", "user_unknown\tremove\nmailbox_full\tretry\nother\tunclear\nother\tunclear\n", "", nil, 0},
 		{"nothing", "", "", "", nil, 0},
 		{"own rules", "550 no such user\n", "user_moved\tremove\n", "", []string{"--rules", rules}, 0},
+		{"configured, another server", "550 no such user\n", "user_unknown\tremove\n", "", []string{"--config", own}, 0},
+		{"configured", "550 No such USER\n", "virus\tcontent\n", "", []string{"--config", own, "--mx", "mx.example"}, 0},
+		{"rules before configured", "550 no such user\n", "user_moved\tremove\n", "", []string{"--config", own, "--mx", "mx.example", "--rules", rules}, 0},
+		{"wrong configuration", "", "", "mailout: " + bad + ":3:9: [[classify]] class: stands without code, enhanced or text: it would fit every reply (write one of them)\n", []string{"--config", bad}, exitConfig},
+		{"no configuration", "", "", "mailout: open " + bad + "x: no such file or directory\n", []string{"--config", bad + "x"}, exitConfig},
 		{"wrong rules", "550 no such user\n", "", "mailout: " + wrong + ": line 2: \"moved\" is not a class\n", []string{"--rules", wrong}, exitData},
 	} {
 		t.Run(v.name, func(t *testing.T) {

@@ -158,6 +158,9 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 		row("source", "%s, as %s", source, e.Helo)
 		printSources(row, e)
 	}
+	for _, s := range e.Standing {
+		row("standing", "%s", standingWords(&s))
+	}
 	for _, l := range e.Limits {
 		row("limit", "%s = %d (%s)", l.Name, l.Value, l.Origin)
 	}

@@ -25,6 +25,8 @@ type queueCmd struct {
 	Retry   queueRetryCmd   `cmd:"" help:"Try mail now that waits for its time."`
 	Cancel  queueCancelCmd  `cmd:"" help:"End mail without delivery and without a report to its sender."`
 	Reroute queueRerouteCmd `cmd:"" help:"Send mail by another route; a destination also for all mail to come."`
+
+	Standing queueStandingCmd `cmd:"" help:"How we stand with receivers, learnt from their replies: suspensions, slowing, where the router stands in."`
 }
 
 type queueSummaryCmd struct {

@@ -29,6 +29,9 @@ type Explanation struct {
 	Limits      []ExplainedLimit `json:"limits"`
 	HeldBy      string           `json:"held_by"` // what holds the destination's mail; empty: nothing does
 	Next        string           `json:"next"`    // when mail for it is tried next; empty: at once, or there is none
+	// Standing is what replies taught of the site (of the direct one, where a
+	// router stands in) and holds now.
+	Standing []StandingEntry `json:"standing,omitempty"`
 	// Failure is what mail for the address would get instead of a route.
 	Failure string `json:"failure,omitempty"`
 	// RouterTrouble is why the route's router cannot be used now; empty: nothing

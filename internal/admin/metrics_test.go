@@ -79,7 +79,7 @@ func (m meters) doors() []Door {
 func allMetered(m meters) *Server {
 	w := &watchman{last: examined(), held: []Hold{{Hold: doctor.Hold{Local: netip.MustParseAddr("192.0.2.10"), Check: doctor.Check{ID: "address.record"}}}}}
 	return New(Options{
-		Store: &store{}, History: bookless{&store{}}, Queue: scheduler{}, Doctor: w, Events: m, Version: "v1.2.3", Logger: slog.New(slog.DiscardHandler),
+		Store: &store{}, History: bookless{&store{}}, Queue: scheduler{}, Doctor: w, Events: m, Standing: ledger{}, Version: "v1.2.3", Logger: slog.New(slog.DiscardHandler),
 		Meters: Meters{
 			Spool: m, Sites: m, Doors: m.doors,
 			DNS:      func() dns.Counts { return dns.Counts{Hosts: 1, Cached: 2} },
@@ -114,6 +114,7 @@ func TestMetricsOfAllParts(t *testing.T) {
 		`mailout_smtp_certificate_expiry_timestamp_seconds{listener="127.0.0.1:25"} 2e+09`,
 		`mailout_dns_lookups_total{source="cache"} 2`, `mailout_sessions_total{result="opened"} 3`,
 		`mailout_source_up{source="192.0.2.11"} 1`, `mailout_source_up{source="192.0.2.12"} 0`,
+		`mailout_standing_sites{kind="slowed"} 4`, `mailout_standing_changes_total{kind="suspension"} 7`, `mailout_standing_probes_total{result="refused"} 2`,
 		`mailout_warmup_ceiling{provider="google",source="192.0.2.11"} 98`, `mailout_warmup_stopped{provider="google",source="192.0.2.11"} 1`,
 		"process_start_time_seconds ", "go_goroutines ",
 	} {

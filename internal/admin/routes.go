@@ -35,6 +35,9 @@ func (s *Server) register(api huma.API) {
 	if s.opts.Control != nil {
 		s.controlRoutes(api)
 	}
+	if s.opts.Standing != nil {
+		s.standingRoutes(api)
+	}
 	if s.opts.Feed != nil {
 		s.eventRoutes(api)
 	}

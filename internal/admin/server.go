@@ -50,6 +50,8 @@ type Options struct {
 	Doctor Doctor
 	// Checks are findings that other parts have for /v1/doctor; nil: none.
 	Checks func() []doctor.Check
+	// Standing answers /v1/standing and tells metrics; nil: it is not part of the API.
+	Standing Standing
 	// Control carries out commands for queued mail; nil: it is not part of the API.
 	Control Controller
 	// Explain answers GET /v1/explain; nil: it is not part of the API.

@@ -232,6 +232,9 @@ func (l *loader) rulesWhole() {
 		if l.sound(full+".class", full+".code", full+".enhanced", full+".text") && len(a.Classes) == 0 && a.Code+a.Enhanced+a.Text == "" {
 			l.accuse("automation", "action", i, "stands without class, code, enhanced or text: it would follow every refusal (write one of them)")
 		}
+		if a.Action == standing.OtherSource && a.Site && l.sound(full+".action", full+".of") {
+			l.accuse("automation", "of", i, `"site" leaves no other source (write "source", or action = "suspend")`)
+		}
 		if l.sound(full+".for", full+".most") && a.Most < a.For {
 			l.accuse("automation", "most", i, quote(formatDuration(a.Most))+" is shorter than for ("+quote(formatDuration(a.For))+")")
 		}

@@ -15,6 +15,7 @@ import (
 	"mailout/internal/queue"
 	"mailout/internal/route"
 	"mailout/internal/spool"
+	"mailout/internal/standing"
 	"mailout/internal/transport"
 	"mailout/internal/warmup"
 )
@@ -41,7 +42,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 	d.mu.Lock()
 	c := d.mu.config
 	d.mu.Unlock()
-	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup, trouble: d.routers.alarms.why}
+	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup, standing: d.standing, trouble: d.routers.alarms.why}
 	return e.explain(ctx, r)
 }
 
@@ -54,6 +55,8 @@ type explainer struct {
 	store   spool.Store
 	trouble func(router string) string // why it cannot be used
 	warmup  *warmup.Ledger
+
+	standing *standing.Standing
 }
 
 func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin.Explanation, error) {

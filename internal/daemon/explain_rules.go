@@ -19,7 +19,7 @@ func (e *explainer) plan(ctx context.Context, out *admin.Explanation, r admin.Ex
 	out.PassedOver = []string{}
 	trace := e.planner.Trace(mail, dest)
 	out.PassedOver = append(out.PassedOver, trace.PassedOver...)
-	plan, failure := e.planner.PlanFor(ctx, dest, e.planner.Variant(mail, dest))
+	plan, failure := e.heeded(e.planner.PlanFor(ctx, dest, e.planner.Variant(mail, dest)))
 	switch {
 	case failure != nil:
 		out.Matched, out.Failure = trace.Matched, refusalWords(failure)
@@ -29,6 +29,7 @@ func (e *explainer) plan(ctx context.Context, out *admin.Explanation, r admin.Ex
 	default:
 		e.route(out, plan.Routes[0])
 		explainPool(out, plan)
+		e.stands(out, plan)
 	}
 	if strings.HasPrefix(trace.Matched, out.Matched+":") {
 		out.Matched = trace.Matched // with the line of a table

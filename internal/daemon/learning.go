@@ -177,6 +177,9 @@ func (d *Daemon) standingChanged(changes []standing.Change) {
 	}
 }
 
+// StandingCounts counts what was learnt.
+func (d *Daemon) StandingCounts() standing.Counts { return d.standing.Counts() }
+
 // Standing lists what holds for a site, or for all.
 func (d *Daemon) Standing(site string) []standing.Entry { return d.standing.Entries(site) }
 

@@ -197,6 +197,9 @@ func (l *lecture) apply(rule *Rule, r *mta.Result) {
 
 func (l *lecture) suspend(f *source, rule *Rule, key, why string) {
 	hard := rule.Action == Suspend
+	if !hard && len(l.route.Others) == 0 {
+		return // the source goes on: there is no other
+	}
 	if l.now.Before(f.until) && (f.hard || !hard) {
 		// It is so already: what was under way says it again.
 		l.avoid(f)
@@ -211,11 +214,8 @@ func (l *lecture) suspend(f *source, rule *Rule, key, why string) {
 	f.until, f.hard, f.why = l.now.Add(f.wait), hard, why
 	l.avoid(f)
 	l.s.keeper.mark(l.route.Site)
-	// A source without another goes on: that is no change.
-	if hard || len(l.route.Others) > 0 || key == "" {
-		l.s.counts.suspensions.Add(1)
-		l.tell(key, fmt.Sprintf("%s is not used until %s: %s", l.whence(key), mta.FormatTime(f.until), why), true)
-	}
+	l.s.counts.suspensions.Add(1)
+	l.tell(key, fmt.Sprintf("%s until %s: %s", l.rests(key, hard), mta.FormatTime(f.until), why), true)
 	l.out.Replan = l.out.Replan || hard
 }
 
@@ -225,12 +225,16 @@ func (l *lecture) avoid(f *source) {
 	}
 }
 
-// whence names a source for people.
-func (l *lecture) whence(key string) string {
-	if key == "" {
-		return "no source"
+// rests says what a suspension keeps from being done.
+func (l *lecture) rests(key string, hard bool) string {
+	site := l.route.Site
+	switch {
+	case !hard:
+		return "the source " + key + " is not used at " + site
+	case key == "":
+		return "nothing is sent to " + site
 	}
-	return "the source " + key
+	return "nothing is sent to " + site + " from " + key
 }
 
 func (l *lecture) slow(f *source, rule *Rule, key, why string) {

@@ -85,6 +85,7 @@ func (r Rule) filled() Rule {
 	}
 	r.For = min(max(r.For, MinFor), MaxFor)
 	r.Most = min(max(r.Most, r.For), MaxFor)
+	r.Site = r.Site && r.Action != OtherSource // another source of all there are is none
 	if r.Percent <= 0 || r.Percent > 100 {
 		r.Percent = DefaultPercent
 	}

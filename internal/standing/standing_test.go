@@ -378,7 +378,7 @@ func TestOtherSourceFirst(t *testing.T) {
 			} else {
 				w.sees("both refused", m, "e", true)
 			}
-			if told := w.heard(); len(told) < 2 || !strings.HasPrefix(told[0], "the source 192.0.2.1 is not used until ") {
+			if told := w.heard(); len(told) < 2 || !strings.HasPrefix(told[0], "the source 192.0.2.1 is not used at mx.example until ") {
 				t.Errorf("told: %q", told)
 			}
 		})
