@@ -22,7 +22,7 @@ func Identity(c *config.Config) doctor.Identity {
 		Hostname: c.Hostname, Sources: c.LocalSources(), IPv6: c.Delivery.IPv6, Port: c.Delivery.Port,
 		Router:  examined(c),
 		Servers: c.DNS.Servers, HostsFile: c.DNS.HostsFile,
-		Postmaster: c.Postmaster, Domains: i.Domains, TrustedCA: c.TLS.CAFile,
+		Postmaster: c.Postmaster, Domains: i.Domains, Returns: c.Returns.Domain, TrustedCA: c.TLS.CAFile,
 		PublicIP: i.PublicIP, Reflectors: i.Reflectors, Probes: i.Probes, BlockLists: i.BlockLists,
 		ExternalNames: i.ExternalNames, BogusName: i.BogusName,
 		Spool: c.Spool, SpoolFree: c.Limits.SpoolFree, MaxFiles: outgoingFiles + otherFiles,

@@ -26,8 +26,11 @@ type Identity struct {
 
 	Postmaster string   // mailbox
 	Domains    []string // sender domains: of From fields and return paths
-	DKIM       []DKIMKey
-	TrustedCA  string // PEM file of extra roots; empty: none
+	// Returns is the domain of the return paths that mail goes out with, when it
+	// is one of its own ([returns] domain); empty: it has those of Domains.
+	Returns   string
+	DKIM      []DKIMKey
+	TrustedCA string // PEM file of extra roots; empty: none
 
 	PublicIP   []netip.Addr // configured as visible; empty: to be found out
 	Reflectors []string     // "dns:NAME/TYPE@SERVER", "http://…", "https://…", "smtp:HOST[:PORT]"

@@ -114,7 +114,7 @@ func (x *exam) plan(ctx context.Context) *Plan {
 	} else {
 		x.planHosts(ctx, p)
 	}
-	for _, d := range x.domains() {
+	for _, d := range x.returnPaths() {
 		x.planSPF(ctx, p, d, false)
 	}
 	x.planKeys(ctx, p)
@@ -142,7 +142,7 @@ func (x *exam) planHosts(ctx context.Context, p *Plan) {
 		p.Records = append(p.Records, planAddresses(c, x.look(ctx, c.host, addressType(c.v6)), x.wholly(ctx, c))...)
 	}
 	for _, host := range x.hostnames() {
-		if host = strings.ToLower(host); smtp.HostnameProblem(host) == "" && !slices.Contains(x.domains(), host) {
+		if host = strings.ToLower(host); smtp.HostnameProblem(host) == "" && !slices.Contains(x.returnPaths(), host) {
 			x.planSPF(ctx, p, host, true)
 		}
 	}
@@ -281,7 +281,7 @@ func (x *exam) planPolicy(ctx context.Context, p *Plan, domain string) {
 // planBounces is an MX for domains of return paths that nothing can be sent
 // to; the others need no record.
 func (x *exam) planBounces(ctx context.Context, p *Plan) {
-	domains := x.domains()
+	domains := x.returnPaths()
 	if d := postmasterDomain(x.id.Postmaster); d != "" && !slices.Contains(domains, d) {
 		domains = append(domains, d)
 	}

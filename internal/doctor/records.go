@@ -257,7 +257,7 @@ func (x *exam) findWildcard(ctx context.Context, f *findings, domain string) {
 const maxBounceHosts = 2
 
 func bounceDomains(ctx context.Context, x *exam) []Check {
-	domains := x.domains()
+	domains := x.returnPaths()
 	if d := postmasterDomain(x.id.Postmaster); d != "" && !slices.Contains(domains, d) {
 		domains = append(domains, d)
 	}

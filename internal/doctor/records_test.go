@@ -66,6 +66,10 @@ func TestCheck_bounce_domain(t *testing.T) {
 		{name: "fail without addresses", records: mx[:2], want: Fail, seen: "no address", text: "Publish address records"},
 		{name: "fail, with the postmaster's server", records: mx, change: func(_ *fakeWorld, id *Identity) { id.Domains = []string{"news.widget.com"} }, subject: "news.widget.com", want: Fail,
 			record: "news.widget.com. IN MX 10 mx1.widget.com."},
+		{name: "fail, of the return paths", records: mx, change: func(_ *fakeWorld, id *Identity) {
+			id.Domains, id.Postmaster, id.Returns = nil, "", "bounces.widget.com"
+		}, subject: "bounces.widget.com", want: Fail,
+			record: "bounces.widget.com. IN MX 10 mailout.ofc.widget.com."},
 		{name: "unknown", change: deaf("widget.com.", wire.TypeMX), want: Unknown},
 		{name: "unknown when it does not greet", records: mx, change: silent, want: Unknown, seen: "554"},
 	})

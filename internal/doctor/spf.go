@@ -39,6 +39,16 @@ func (x *exam) domains() []string {
 	return out
 }
 
+// returnPaths are the domains of return paths: those that SPF is asked for, and
+// that bounces go to.
+func (x *exam) returnPaths() []string {
+	out := x.domains()
+	if d := x.id.Returns; d != "" && !slices.Contains(out, d) {
+		out = append(out, d)
+	}
+	return out
+}
+
 // sideBySide makes the checks of several things at the same time and keeps
 // their order.
 func sideBySide[T any](things []T, run func(T) []Check) []Check {
@@ -144,7 +154,7 @@ func (x *exam) visibleAddrs(ctx context.Context) []netip.Addr {
 }
 
 func spfRecords(ctx context.Context, x *exam) []Check {
-	return sideBySide(x.domains(), func(domain string) []Check {
+	return sideBySide(x.returnPaths(), func(domain string) []Check {
 		v := x.spfOf(ctx, domain, x.visibleAddrs(ctx), false)
 		c := Check{ID: "spf.record", Subject: domain, Asked: "TXT records of " + domain + ", and all that its SPF record includes", Why: whySPF}
 		x.judgeSPF(&c, v)
@@ -214,7 +224,7 @@ func (x *exam) spfFix(v spfView, text string) Fix {
 // address.
 func spfPass(ctx context.Context, x *exam) []Check {
 	known, unknown := x.visitors(ctx)
-	return sideBySide(x.domains(), func(domain string) []Check {
+	return sideBySide(x.returnPaths(), func(domain string) []Check {
 		v := x.spfOf(ctx, domain, x.visibleAddrs(ctx), false)
 		var out []Check
 		for _, w := range known {
@@ -290,7 +300,7 @@ func spfHost(ctx context.Context, x *exam) []Check {
 func (x *exam) judgeHost(ctx context.Context, c *Check, host string) {
 	addrs := x.wanted4or6(ctx, host)
 	v := x.spfOf(ctx, host, addrs, true)
-	if slices.Contains(x.domains(), v.domain) { // then one record is for both
+	if slices.Contains(x.returnPaths(), v.domain) { // then one record is for both
 		v = x.spfOf(ctx, host, x.visibleAddrs(ctx), false)
 	}
 	var results []string

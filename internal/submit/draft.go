@@ -50,7 +50,7 @@ type draft struct {
 	messageID string
 	utf8      bool
 	tags      []string // of the header, in their order
-	head      []byte // the completed header, when some recipients get no mail
+	head      []byte   // the completed header, when some recipients get no mail
 }
 
 // Write implements io.Writer. Its first error stays: later calls and Commit
