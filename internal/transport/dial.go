@@ -84,8 +84,11 @@ func (c *Carrier) dialOut(ctx, limited context.Context, t *mta.Target, remote ne
 		f.Cause, f.Text = mta.CauseIO, "connect to "+remote.String()+by+": "+host.Error()
 		return nil, f
 	default:
-		f.Cause = mta.CauseSource
-		f.Text = "the proxy of " + t.Source.IP.String() + by + ": " + smtpclient.Words(err)
+		words := smtpclient.Words(err)
+		if f.Cause == mta.CauseTimeout {
+			words = "no answer in time"
+		}
+		f.Cause, f.Text = mta.CauseSource, "the "+e.Kind.String()+" proxy "+e.Address+" of "+t.Source.IP.String()+": "+words
 		c.stuck(t.Source, f)
 		return nil, f
 	}
