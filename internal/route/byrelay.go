@@ -62,7 +62,7 @@ func (r *relay) limit(to *mta.Route) {
 		l.MessagesPerConnection, l.From.MessagesPerConnection = n, to.Matched
 	}
 	for _, rate := range r.limits.Rates {
-		rate.Bucket = "router " + to.Site
+		rate.Bucket, rate.Origin = "router "+to.Site, to.Matched
 		l.Rates = append(l.Rates[:len(l.Rates):len(l.Rates)], rate)
 	}
 }
