@@ -12,6 +12,7 @@ import (
 
 	"mailout/internal/admin"
 	"mailout/internal/config"
+	"mailout/internal/daemon"
 )
 
 type configCmd struct {
@@ -26,10 +27,13 @@ type configCmd struct {
 
 type configCheckCmd struct{}
 
-// Run prints nothing when the file is right.
+// Run prints nothing when the file is right, and the tables that it names.
 func (configCheckCmd) Run(g *globals) error {
-	_, err := loadConfig(g)
-	return err
+	c, err := loadConfig(g)
+	if err != nil {
+		return err
+	}
+	return configError(daemon.CheckTables(c))
 }
 
 type configShowCmd struct{}

@@ -356,6 +356,9 @@ func TestTexts(t *testing.T) {
 		}, []string{"61 addresses", "and 11 more"}},
 		{func(r *Report) { r.Recipients[0].Status = mta.Enhanced{Class: 5, Subject: 2, Detail: 2} }, []string{"mailbox is full"}},
 		{func(r *Report) { r.Recipients[0].Status = mta.Enhanced{Class: 5, Subject: 7, Detail: 26} }, []string{"by its own rules"}},
+		{func(r *Report) { // a rule of ours
+			r.Recipients[0].Status, r.Recipients[0].Reply, r.Recipients[0].Remote = mta.Enhanced{Class: 5, Subject: 7, Detail: 1}, mta.Reply{}, ""
+		}, []string{"No other server was asked"}},
 	} {
 		got := strings.Join(strings.Fields(say(tc.change)), " ")
 		for _, w := range tc.want {

@@ -109,6 +109,8 @@ func (rc *Recipient) describe(b *strings.Builder) {
 	switch {
 	case rc.Action == Failed && rc.Uncertain:
 		wrap(b, "    ", "A server took the whole message but its answer was lost: the message may have arrived. Please ask the recipient before you send it again.")
+	case rc.Action == Failed && rc.Reply.Code == 0 && rc.Remote == "" && rc.status().Subject == 7:
+		wrap(b, "    ", "No other server was asked. Please show this report to your postmaster if the message should have gone out.")
 	case rc.Action == Failed:
 		wrap(b, "    ", advice(rc.status()))
 	}

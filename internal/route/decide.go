@@ -20,7 +20,8 @@ type decision struct {
 // noted of its messages. For mail that was released from a hold it passes over
 // those that hold.
 func (c *compiled) decide(ctx context.Context, domain, stream string, list []noted, released bool) (d decision, failure *mta.Failure) {
-	var w walk
+	var lists room
+	w := walk{lists: lists[:0]}
 	c.index.begin(&w, domain, stream)
 	w.add(numbers(list))
 	for i, ok := w.next(); ok; i, ok = w.next() {

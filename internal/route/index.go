@@ -53,9 +53,11 @@ func put(into map[string][]int32, list []string, i int32) {
 // walk goes through lists of rules in the order of the rules.
 type walk struct {
 	lists [][]int32
-	room  [16][]int32
 	last  int32
 }
+
+// room is what a walk's lists stand in, mostly.
+type room [16][]int32
 
 func (w *walk) add(list []int32) {
 	if len(list) > 0 {
@@ -81,7 +83,7 @@ func (w *walk) next() (int32, bool) {
 
 // begin starts a walk through the rules that a destination meets.
 func (x *index) begin(w *walk, domain, stream string) {
-	w.lists, w.last = w.room[:0], -1
+	w.last = -1
 	w.add(x.all)
 	if len(x.domains) > 0 {
 		eachDomain(domain, func(key string) bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -62,7 +63,8 @@ type Planner struct {
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)
-	trouble    map[string]bool // services known to be in trouble; Refresh's
+	transport  http.RoundTripper // to services, in tests; nil: the network
+	trouble    map[string]bool   // services known to be in trouble; Refresh's
 }
 
 // New makes a planner. It fails when a rule or the router cannot be understood,
@@ -87,7 +89,7 @@ func New(o Options) (*Planner, error) {
 
 // compile prepares settings, with the tables that the planner has already.
 func (p *Planner) compile(s Settings) (*compiled, error) {
-	have := tables{secret: p.secret, roots: s.Roots}
+	have := tables{secret: p.secret, roots: s.Roots, transport: p.transport}
 	if before := p.settings.Load(); before != nil {
 		have.before = before.tables.now
 	}

@@ -275,7 +275,7 @@ func domainKey(pattern string) (string, error) {
 }
 
 // senderKeys reads patterns of return paths: "a@b", "@b" for everybody there,
-// "@.b" for everybody under it, "*" for everybody, "<>" for nobody.
+// ".b" for everybody under it, "*" for everybody, "<>" for nobody.
 func senderKeys(patterns []string) ([]string, error) {
 	out := make([]string, len(patterns))
 	for i, pattern := range patterns {
@@ -297,7 +297,7 @@ func senderKey(pattern string) (string, error) {
 		return "", fmt.Errorf("%q %w", pattern, err)
 	}
 	if rest, ok := strings.CutPrefix(p, "*@*"); ok {
-		return "@" + rest, nil
+		return rest, nil
 	}
 	if strings.HasPrefix(p, "*@") {
 		return p[1:], nil
@@ -354,7 +354,7 @@ func eachSender(sender string, f func(key string) bool) bool {
 		if dot < 0 {
 			break
 		}
-		if f("@" + rest[dot:]) {
+		if f(rest[dot:]) {
 			return true
 		}
 		rest = rest[dot+1:]

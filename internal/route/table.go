@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -76,6 +77,8 @@ type tables struct {
 	now    map[string]table
 	secret func(file string) (string, error)
 	roots  *x509.CertPool
+	// transport is for tests; nil: the network.
+	transport http.RoundTripper
 }
 
 func (t *tables) get(r *Rule) (table, error) {
@@ -136,7 +139,7 @@ func (t *tables) remote(of *Table) (table, error) {
 	if len(h.by) == 0 {
 		h.by = []Fact{ByDomain}
 	}
-	o := lookup.HTTPOptions[spec]{URL: of.Source, Roots: t.roots, Answer: readAnswer}
+	o := lookup.HTTPOptions[spec]{URL: of.Source, Roots: t.roots, Answer: readAnswer, Transport: t.transport}
 	if of.TokenFile != "" {
 		if t.secret == nil {
 			return nil, errors.New("table_token_file: secrets cannot be read here")
@@ -167,7 +170,7 @@ func (t *fileTable) note(m *mta.Message, conditions bool) (n noted, noting, cert
 	if !ok {
 		return n, false, false
 	}
-	return noted{mark: '=', text: s.String()}, true, true
+	return noted{mark: '=', text: s.String()}, true, s.action != ActionHold // see compiledRule.note
 }
 
 // get finds the narrowest pattern that something meets.

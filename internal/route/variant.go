@@ -64,7 +64,8 @@ func (c *compiled) variant(m *mta.Message, d mta.Destination) string {
 		return ""
 	}
 	var (
-		w     walk
+		lists room
+		w     = walk{lists: lists[:0]}
 		b     []byte
 		first = int32(-1) // noted alone so far, without text
 	)
