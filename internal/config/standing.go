@@ -218,6 +218,12 @@ func checkRunBy(s string) string {
 
 // rulesWhole: a rule about replies must ask for something.
 func (l *loader) rulesWhole() {
+	if n := len(l.cfg.Classify); n > bounce.MaxOwn {
+		l.accuse("classify", "class", bounce.MaxOwn, "is rule "+itoa(bounce.MaxOwn+1)+" of "+itoa(n)+" (at most "+itoa(bounce.MaxOwn)+" are possible)")
+	}
+	if n := len(l.cfg.Automations); n > standing.MaxRules {
+		l.accuse("automation", "action", standing.MaxRules, "is rule "+itoa(standing.MaxRules+1)+" of "+itoa(n)+" (at most "+itoa(standing.MaxRules)+" are possible)")
+	}
 	for i := range l.cfg.Classify {
 		r := &l.cfg.Classify[i]
 		full := findTable("classify").full(i)

@@ -141,8 +141,8 @@ func (d *Daemon) newStanding(c *config.Config) *standing.Standing {
 
 // fallback answers the planner: whether the router stands in for a site.
 func (d *Daemon) fallback(site string) route.Fallback {
-	on, why, since := d.standing.Fallback(site)
-	return route.Fallback{On: on, Why: why, Probe: !since.IsZero()}
+	on, why, _ := d.standing.Fallback(site)
+	return route.Fallback{On: on, Why: why, Probe: on}
 }
 
 // standingChanged tells what holds newly or no more, in the log and the journal.

@@ -82,10 +82,9 @@ type Standing struct {
 
 	mu struct {
 		sync.Mutex
-		sites  map[string]*site
-		young  *site  // the list of sites by their last use
-		old    *site  // its other end
-		closed string // why port 25 is closed for us altogether; empty: it is not
+		sites map[string]*site
+		young *site // the list of sites by their last use
+		old   *site // its other end
 	}
 }
 
@@ -352,31 +351,9 @@ func (s *Standing) Fallback(siteName string) (on bool, why string, since time.Ti
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.closed != "" && set.fallback.On.Port25 {
-		return true, s.mu.closed, time.Time{}
-	}
 	st := s.mu.sites[siteName]
 	if st == nil || !st.router.on {
 		return false, "", time.Time{}
 	}
 	return true, st.router.why, st.router.since
-}
-
-// Port25 tells that port 25 is closed to us altogether, and who says so; the
-// empty text says that it is not. It reports whether that is news.
-func (s *Standing) Port25(closed string) (news bool) {
-	s.mu.Lock()
-	news = (closed == "") != (s.mu.closed == "")
-	s.mu.closed = cut(closed, maxWhy)
-	s.mu.Unlock()
-	set := s.settings.Load()
-	if !news || set.fallback.Router == "" || !set.fallback.On.Port25 {
-		return false
-	}
-	words := "every site is tried directly again: port 25 is open"
-	if closed != "" {
-		words = "the router " + set.fallback.Router + " stands in for direct delivery to every site: " + cut(closed, maxWhy)
-	}
-	s.keeper.tell(Change{Time: s.now(), Words: words, Worse: closed != ""})
-	return true
 }

@@ -636,21 +636,6 @@ func TestManyAtOnce(t *testing.T) {
 	w.Stop(t.Context())
 }
 
-// TestPort25: who knows that port 25 is closed spares every site its own try.
-func TestPort25(t *testing.T) {
-	t.Parallel()
-	w := New(Options{Settings: Settings{Fallback: byRouter}})
-	if !w.Port25("the doctor says so") || w.Port25("again") {
-		t.Error("news is told wrongly")
-	}
-	if on, why, _ := w.Fallback("any.example"); !on || why != "again" {
-		t.Errorf("%t %q", on, why)
-	}
-	if w.Port25(""); func() bool { on, _, _ := w.Fallback("any.example"); return on }() {
-		t.Error("closed for ever")
-	}
-}
-
 // TestShippedRules: each can be read, names where it comes from, and fits the
 // reply that it is about.
 func TestShippedRules(t *testing.T) {
