@@ -19,6 +19,7 @@ var (
 
 	descSiteConnections = desc("mailout_site_connections", "Connections to the site; of the busiest sites only.", "site")
 	descSiteAllowed     = desc("mailout_site_connections_allowed", "Connections that the site may have now; 0 while it is unreachable; of the busiest sites only.", "site")
+	descSitePace        = desc("mailout_site_pace", "Messages a second that the site was found to take; 0 where no bound was found; of the busiest sites only.", "site")
 	descSiteReady       = desc("mailout_site_ready", "Deliveries that are due and wait for the site; of the busiest sites only.", "site")
 
 	descSessions    = desc("mailout_sessions_total", "Sessions with receiving hosts since the start: opened, or failed on the way to the first command.", "result")
@@ -32,7 +33,7 @@ type siteMetrics struct {
 }
 
 func newSiteMetrics(s SiteMeter) *siteMetrics {
-	return &siteMetrics{descs{descConnections, descWaiting, descUnreachable, descSiteConnections, descSiteAllowed, descSiteReady}, s}
+	return &siteMetrics{descs{descConnections, descWaiting, descUnreachable, descSiteConnections, descSiteAllowed, descSitePace, descSiteReady}, s}
 }
 
 // Collect implements prometheus.Collector.
@@ -52,6 +53,7 @@ func (m *siteMetrics) Collect(c chan<- prometheus.Metric) {
 	for _, s := range load.Busiest {
 		to.gauge(descSiteConnections, float64(s.Connections), s.Site)
 		to.gauge(descSiteAllowed, float64(s.Allowed), s.Site)
+		to.gauge(descSitePace, s.Pace, s.Site)
 		to.gauge(descSiteReady, float64(s.Ready), s.Site)
 	}
 }

@@ -22,6 +22,7 @@ type SiteLoad struct {
 	Site        string
 	Connections int
 	Allowed     int
+	Pace        float64 // messages a second that it was found to take; 0: no bound was found
 	Ready       int
 }
 
@@ -55,7 +56,7 @@ func (q *Queue) Load(ctx context.Context, n int) (Load, error) {
 		}
 		for i := range out.Busiest {
 			one := &out.Busiest[i]
-			one.Allowed = l.sites[one.Site].ctl.Allowed(l.now)
+			one.Allowed, one.Pace = l.sites[one.Site].ctl.Allowed(l.now), l.sites[one.Site].ctl.Pace()
 		}
 	})
 	if err != nil {
