@@ -383,3 +383,21 @@ func TestBothLimits(t *testing.T) {
 		}
 	}
 }
+
+// A receiver that refuses one in a hundred whatever comes is believed for
+// longer each time.
+func TestMoodsAreRemembered(t *testing.T) {
+	t.Parallel()
+	s := newSim(moody{share: 0.01}, 200*time.Millisecond, 1)
+	s.run(45 * time.Minute)
+	if p := s.c.pace; p == nil || p.deafFor < 2*deafTime {
+		t.Errorf("after 45 minutes: %s", s.c.Explain(s.now))
+	}
+	// Until it is the pace after all.
+	s.r = &tokens{rate: steady(5), burst: 5}
+	s.minutes = nil
+	s.run(90 * time.Minute)
+	if got := sum(s.minutes[60:]); got.share() >= 0.02 || float64(got.taken) < 0.9*5*60*30 {
+		t.Errorf("a limit after moods: %d taken, %.2f %% refused; %s", got.taken, 100*got.share(), s.c.Explain(s.now))
+	}
+}

@@ -172,9 +172,13 @@ func (p *pacer) tryOne(now time.Time) (bool, time.Time) {
 func (p *pacer) refused(now time.Time, complaint string, lately *recent) {
 	p.share += (1 - p.share) / 1000
 	p.complain = complaint
+	if now.Before(p.deaf) {
+		if p.share < tolerable {
+			return
+		}
+		p.deaf, p.deafFor = time.Time{}, 0 // it is the pace after all
+	}
 	switch {
-	case now.Before(p.deaf) && p.share < tolerable:
-		return
 	case p.paused:
 		p.refusedAgain(now)
 		return
@@ -305,7 +309,7 @@ func (p *pacer) notThePace(now time.Time) bool {
 	p.single, p.at, p.share = 0, 0, 0
 	p.deafFor = min(max(2*p.deafFor, deafTime), longDeaf)
 	p.deaf = now.Add(p.deafFor)
-	p.rate, p.limit, p.proven = 0, 0, 0
+	p.rate, p.limit, p.proven, p.waiting, p.cost = 0, 0, 0, false, 0
 	return true
 }
 
@@ -326,7 +330,7 @@ func (p *pacer) went(now time.Time) (gone bool) {
 	p.calm++
 	switch {
 	case p.rate == 0:
-		return !now.Before(p.deaf)
+		return false // what was learnt of its moods is kept
 	case p.climbing:
 		p.climb(now)
 		return p.rate > farBeyond*p.limit
