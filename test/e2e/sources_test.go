@@ -186,7 +186,7 @@ ip = "127.0.0.54"
 		t.Errorf("after %v: %+v", time.Since(began), delivered)
 	}
 	for _, r := range delivered {
-		if r["event"] == "deferred" {
+		if r["event"] == "deferred" && !strings.Contains(r.text("reason"), "another route is tried at once") {
 			t.Errorf("mail that another source took was put off: %+v", r)
 		}
 	}
