@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,12 +101,11 @@ func route(provider string, ips ...netip.Addr) *mta.Route {
 	return r
 }
 
-var serial uint32
+var serial atomic.Uint32
 
 // delivery makes one of its own, to n recipients.
 func delivery(stream string, n int) *mta.Delivery {
-	serial++
-	return &mta.Delivery{Message: &mta.Message{}, N: serial, Destination: mta.Destination{Domain: "example.com", Stream: stream}, Recipients: make([]mta.Recipient, n)}
+	return &mta.Delivery{Message: &mta.Message{}, N: serial.Add(1), Destination: mta.Destination{Domain: "example.com", Stream: stream}, Recipients: make([]mta.Recipient, n)}
 }
 
 // attempt gives every recipient of d one result.

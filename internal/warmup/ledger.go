@@ -148,7 +148,22 @@ func (l *Ledger) Warming(stream string, source netip.Addr, provider string) (mar
 	if priority == Never {
 		return nil, "it is being warmed up (" + s.Origin + "), and the stream " + stream + " is not for that"
 	}
+	l.prepare(source, provider)
 	return &mta.Warming{Provider: words(provider), Origin: s.Origin, Second: l.mu.anyFirst && priority != First}, ""
+}
+
+// prepare has the first reservation of the day made while mail is still being
+// planned.
+func (l *Ledger) prepare(source netip.Addr, provider string) {
+	if !l.mu.open {
+		return
+	}
+	now := l.now()
+	if a := l.account(source, provider, dayOf(now)); a != nil {
+		if r := a.record(now); r.stopped == "" {
+			l.reserve(a, r, l.ceiling(a, r.day), 1)
+		}
+	}
 }
 
 // account gives the account of a warming source, new when there is none; nil

@@ -31,7 +31,7 @@ type bad struct {
 // limits are the thresholds, worst first. docs/warmup.md says where they come
 // from.
 var limits = []bad{
-	{"replies that refuse our address", func(s *signs) int { return s.Blocked }, 3, 0.02, replies},
+	{"replies that refuse our address", func(s *signs) int { return s.Blocked }, 2, 0.02, replies},
 	{"replies that take the mail for spam", func(s *signs) int { return s.Spam }, 3, 0.02, replies},
 	{"complaints", func(s *signs) int { return s.Complained }, 2, 0.003, delivered},
 	{"addresses that do not exist", func(s *signs) int { return s.Unknown }, 5, 0.05, replies},

@@ -18,9 +18,9 @@ func TestBadSigns(t *testing.T) {
 		good   int // delivered before
 		bad    int // so many are too many
 	}{
-		{"blocked, few replies", replied(550, mta.ClassPermanent, "ip_blocked"), 0, 3},
-		{"blocked, put off", replied(421, mta.ClassTemporary, "ip_blocked"), 0, 3},
-		{"no PTR", replied(550, mta.ClassPermanent, "ptr_missing"), 10, 3},
+		{"blocked, few replies", replied(550, mta.ClassPermanent, "ip_blocked"), 0, 2},
+		{"blocked, put off", replied(421, mta.ClassTemporary, "ip_blocked"), 0, 2},
+		{"no PTR", replied(550, mta.ClassPermanent, "ptr_missing"), 10, 2},
 		{"blocked, many replies", replied(550, mta.ClassPermanent, "ip_blocked"), 490, 10},
 		{"spam", replied(554, mta.ClassPermanent, "spam_content"), 96, 3},
 		{"unknown", replied(550, mta.ClassPermanent, "user_unknown"), 10, 5},
@@ -117,7 +117,7 @@ func TestStepBack(t *testing.T) {
 		kill(n, l)
 		l = start(t, n.crash(), settings(plan(10, 20, 30, 40, 50, 60)))
 		defer func() { l.Stop(t.Context()) }()
-		if s, _ := l.State(newIP, "google"); s.Stopped == "" || !strings.Contains(s.String(), "stopped for today: 3 replies that refuse our address") {
+		if s, _ := l.State(newIP, "google"); s.Stopped == "" || !strings.Contains(s.String(), "stopped for today: 2 replies that refuse our address") {
 			t.Errorf("forgotten by a crash: %v", s)
 		}
 		time.Sleep(time.Until(day(5)))
