@@ -131,7 +131,7 @@ func TestExplain(t *testing.T) {
 	w := newExplained(t, 41)
 	w.start()
 	e, keys, _, status := w.explain("Known@NEAR.example")
-	for _, k := range []string{"recipient", "destination", "route", "matched", "site", "hosts", "tls", "source", "helo", "limits", "held_by", "next"} {
+	for _, k := range []string{"recipient", "destination", "route", "matched", "passed_over", "site", "hosts", "tls", "source", "helo", "limits", "held_by", "next"} {
 		if _, ok := keys[k]; !ok {
 			t.Errorf("%s is missing", k)
 		}

@@ -32,6 +32,28 @@ func TestExplainAnswers(t *testing.T) {
 			t.Errorf("%q: %d %s", bad, w.Code, w.Body)
 		}
 	}
+	get(s, "/v1/explain", url.Values{"address": {"a@example.net"}})
+	if m := asked.Mail; m.Sender != UnknownSender || m.Stream != "default" || m.User != "" || m.Tags != nil {
+		t.Errorf("%+v", m)
+	}
+	get(s, "/v1/explain", url.Values{"address": {"a@example.net"}, "sender": {"<B@Example.ORG>"}, "stream": {"news"}, "user": {"unix:root"}, "tag": {"a b", "c"}})
+	if m := asked.Mail; m.Sender != "B@example.org" || m.Stream != "news" || m.User != "unix:root" || len(m.Tags) != 2 || m.Tags[0] != "a b" {
+		t.Errorf("%+v", m)
+	}
+	get(s, "/v1/explain", url.Values{"address": {"a@example.net"}, "sender": {"<>"}})
+	if asked.Mail.Sender != "" {
+		t.Errorf("%+v", asked.Mail)
+	}
+	for field, bad := range map[string][]string{
+		"sender": {"a", "a@", "a b@example.net"}, "stream": {"a\x07b", strings.Repeat("x", 65)}, "user": {"\x1b", strings.Repeat("x", 201)}, "tag": {"\n", strings.Repeat("x", 65)},
+	} {
+		for _, value := range bad {
+			w := get(s, "/v1/explain", url.Values{"address": {"a@example.net"}, field: {value}})
+			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"field":"`+field+`"`) {
+				t.Errorf("%s %q: %d %s", field, value, w.Code, w.Body)
+			}
+		}
+	}
 	failure = errors.New("no")
 	if w := get(s, "/v1/explain", url.Values{"address": {"a@example.net"}}); w.Code != http.StatusInternalServerError {
 		t.Errorf("%d", w.Code)

@@ -320,8 +320,8 @@ func (l *loader) routeNames(i int, users map[string]bool) {
 	if r.Host == RouteRouter && l.cfg.Router.Host == "" && l.sound("router.host") {
 		l.accuse("route", "host", i, `"router" is named, and there is no [router] (write its host there)`)
 	}
-	if r.Pool != "" && r.Pool != DefaultPool && !slices.ContainsFunc(l.cfg.Pools, func(p Pool) bool { return p.Name == r.Pool }) {
-		l.accuse("route", "pool", i, "there is no [[pool]] with the name "+quote(r.Pool))
+	if why := l.noPool(r.Pool); why != "" {
+		l.accuse("route", "pool", i, why)
 	}
 	p, there := l.places[full+".users"]
 	if !there || !l.sound(full+".users") {

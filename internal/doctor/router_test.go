@@ -162,6 +162,11 @@ func TestCheck_router(t *testing.T) {
 			id.Routes = []Route{{Domains: []string{"a.example", "*.b.example"}, Host: "10.1.2.3", Port: 2525, Line: 3},
 				{Domains: []string{"1.example", "2.example", "3.example", "4.example", "5.example", "6.example", "7.example"}, Port: 25}}
 		}, "each recipient's domain; mail for a.example, *.b.example goes to 10.1.2.3:2525 (line 3); mail for 1.example, 2.example, 3.example, 4.example, 5.example, 2 more goes directly"},
+		"pass conditions": {func(id *Identity) {
+			id.Router = Router{}
+			id.Routes = []Route{{Of: "of tags urgent", Host: "10.1.2.3", Port: 25}, {Domains: []string{"a.example"}, Way: "is held", Line: 9}}
+		}, "; mail of tags urgent goes to 10.1.2.3:25; mail for a.example is held (line 9)"},
+		"pass many": {func(id *Identity) { id.Router, id.Routes = Router{}, make([]Route, 25) }, "; mail goes directly; and 5 more [[route]]"},
 	} {
 		t.Run(name, func(t *testing.T) { examineRouter(t, &fakeRouter{}, c.change, "router", Pass, c.want) })
 	}

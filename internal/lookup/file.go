@@ -132,6 +132,10 @@ func (f *File[T]) Refresh() (changed bool, err error) {
 
 // look is Refresh without its memory of errors.
 func (f *File[T]) look() (changed bool, err error) {
+	// Before it is opened: to open a pipe is to wait for who writes into it.
+	if info, err := os.Stat(f.options.Path); err == nil && !info.Mode().IsRegular() {
+		return false, fmt.Errorf("%s is no regular file", f.options.Path)
+	}
 	file, err := os.Open(f.options.Path)
 	if err != nil {
 		f.mu.looked, f.mu.tried = stamp{}, stamp{}
@@ -164,9 +168,6 @@ func stampOf(file *os.File) (stamp, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return stamp{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return stamp{}, fmt.Errorf("%s is no regular file", file.Name())
 	}
 	return stamp{size: info.Size(), time: info.ModTime(), file: info}, nil
 }
