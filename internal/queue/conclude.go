@@ -51,6 +51,7 @@ type drawing struct {
 	openRes []mta.Result
 	failed  ReportRequest
 	relayed ReportRequest
+	expired bool
 	out     concluded
 }
 
@@ -62,7 +63,7 @@ func conclude(c conclusion) concluded {
 	}
 	g := &drawing{conclusion: c}
 	g.out.settlement = &spool.Settlement{Delivery: c.d.Key(), Message: c.d.Message}
-	expired := c.schedule.Expired(c.now, c.arrived)
+	g.expired = c.schedule.Expired(c.now, c.arrived)
 	for i, rcpt := range c.d.Recipients {
 		res := g.result(i)
 		switch {
@@ -71,7 +72,7 @@ func conclude(c conclusion) concluded {
 		case res.Class == mta.ClassPermanent && c.trouble == nil:
 			g.record(failedEvent(res), rcpt, res)
 			g.report(&g.failed, mta.NotifyFailure, rcpt, res)
-		case expired && c.trouble == nil:
+		case g.expired && c.trouble == nil:
 			g.expire(rcpt, res)
 		default:
 			g.open = append(g.open, rcpt)
@@ -129,6 +130,9 @@ func goesElsewhere(r mta.Result) bool {
 // detour is a result that another route is to better: temporary, whatever it was.
 func (g *drawing) detour(r mta.Result) mta.Result {
 	r.Class = mta.ClassTemporary
+	if g.expired {
+		return r
+	}
 	say := "another route is tried at once"
 	if g.d.Row >= maxRow {
 		say = "other routes have been tried, the retry schedule follows"
