@@ -63,6 +63,7 @@ func (d *Daemon) apply(c *config.Config) error {
 		d.restoreAuthority(before)
 		return fmt.Errorf("%w: [returns]: %w", ErrConfig, err)
 	}
+	d.returns.Classify(readerOf(c))
 	if replaced != nil {
 		defer replaced.Stop()
 	}

@@ -18,7 +18,7 @@ const returnKeys = "returns.key"
 // the suppression list.
 func (d *Daemon) buildReturns(c *config.Config, reports *submit.Reporter) (err error) {
 	d.returns, err = returns.New(returns.Options{
-		Keys: filepath.Join(c.Spool, returnKeys), Store: d.store, Queue: d.queue, Reporter: reports, List: d.suppression.list,
+		Keys: filepath.Join(c.Spool, returnKeys), Store: d.store, Queue: d.queue, Reporter: reports, List: d.suppression.list, Classifier: readerOf(c),
 		Settings: returnsSettings(c), Logger: d.log, Complained: d.complained,
 	})
 	if err != nil {

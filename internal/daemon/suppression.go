@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailout/internal/bounce"
 	"mailout/internal/config"
 	"mailout/internal/dns"
 	"mailout/internal/mta"
@@ -22,7 +23,7 @@ type suppression struct {
 // buildSuppression makes the list; it needs store and resolver.
 func (d *Daemon) buildSuppression(c *config.Config) {
 	d.suppression.list = suppress.New(suppress.Options{
-		Notes: d.store, Gone: d.domainGone, Settings: suppressSettings(c), Logger: d.log,
+		Notes: d.store, Gone: d.domainGone, Classifier: readerOf(c), Settings: suppressSettings(c), Logger: d.log,
 	})
 	d.suppression.refuse.Store(c.Suppress.Answer == config.SuppressRefuse)
 }
@@ -31,6 +32,16 @@ func (d *Daemon) buildSuppression(c *config.Config) {
 func (s *suppression) configure(c *config.Config) {
 	s.list.Configure(suppressSettings(c))
 	s.refuse.Store(c.Suppress.Answer == config.SuppressRefuse)
+	s.list.Classify(readerOf(c))
+}
+
+// readerOf are the rules that replies are read by, the operator's before ours.
+func readerOf(c *config.Config) *bounce.Classifier {
+	classifier, err := c.Classifier()
+	if err != nil || classifier == nil { // the check of the configuration told of it
+		return bounce.New()
+	}
+	return classifier
 }
 
 func suppressSettings(c *config.Config) suppress.Settings {

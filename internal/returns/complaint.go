@@ -34,7 +34,15 @@ func (f *Office) complaint(ctx context.Context, back *dsn.Returned) error {
 			return f.complain(ctx, t, back)
 		}
 	}
-	l, err := f.byMessageID(ctx, back)
+	id, ok := messageOf(back)
+	if !ok {
+		f.unmatched(mta.ID{}, "a complaint holds no return path and no Message-ID of ours")
+		return nil
+	}
+	lane := f.lane(id)
+	lane.Lock()
+	defer lane.Unlock()
+	l, err := f.byMessageID(ctx, id, back)
 	if err != nil {
 		return err
 	}
@@ -45,23 +53,29 @@ func (f *Office) complaint(ctx context.Context, back *dsn.Returned) error {
 	return f.complained(ctx, l, l.recipients[0], back)
 }
 
-// byMessageID finds a message of one recipient by a Message-ID that was made here.
-func (f *Office) byMessageID(ctx context.Context, back *dsn.Returned) (*letter, error) {
+// messageIDOf is the Message-ID of the message that a report returns.
+func messageIDOf(back *dsn.Returned) string {
 	if back.Original == nil {
-		return nil, nil
+		return ""
 	}
 	field, ok := back.Original.Get("Message-ID")
 	if !ok {
-		return nil, nil
+		return ""
 	}
-	messageID := strings.TrimSpace(field.Text())
-	text, _, _ := strings.Cut(strings.TrimPrefix(messageID, "<"), "@")
+	return strings.TrimSpace(field.Text())
+}
+
+// messageOf is the message that a Message-ID of ours names.
+func messageOf(back *dsn.Returned) (mta.ID, bool) {
+	text, _, _ := strings.Cut(strings.TrimPrefix(messageIDOf(back), "<"), "@")
 	id, err := mta.ParseID(text)
-	if err != nil {
-		return nil, nil
-	}
+	return id, err == nil && !id.IsZero()
+}
+
+// byMessageID finds a message of one recipient by a Message-ID that was made here.
+func (f *Office) byMessageID(ctx context.Context, id mta.ID, back *dsn.Returned) (*letter, error) {
 	l, err := f.letter(ctx, id)
-	if err != nil || l == nil || len(l.recipients) != 1 || l.recipients[0].accepted.MessageID != messageID {
+	if err != nil || l == nil || len(l.recipients) != 1 || l.recipients[0].accepted.MessageID != messageIDOf(back) {
 		return nil, err
 	}
 	return l, nil
@@ -69,6 +83,9 @@ func (f *Office) byMessageID(ctx context.Context, back *dsn.Returned) (*letter, 
 
 // complain does what follows from a complaint about a message that a tag names.
 func (f *Office) complain(ctx context.Context, t *tag, back *dsn.Returned) error {
+	lane := f.lane(t.id)
+	lane.Lock()
+	defer lane.Unlock()
 	l, err := f.letter(ctx, t.id)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 
+	"mailout/internal/dsn"
 	"mailout/internal/mta"
 	"mailout/internal/submit"
 )
@@ -70,8 +71,9 @@ func (d *draft) Commit(ctx context.Context) (mta.ID, error) {
 	if d.failed != nil {
 		return mta.ID{}, d.failed
 	}
+	back := dsn.ReadReturn(d.head)
 	for i := range d.request.Recipients {
-		if err := d.office.take(context.WithoutCancel(ctx), d.request, d.request.Recipients[i].Address, d.head); err != nil {
+		if err := d.office.take(context.WithoutCancel(ctx), d.request.Recipients[i].Address, back); err != nil {
 			d.office.counts.trouble.Add(1)
 			return mta.ID{}, &submit.Refusal{Reply: refusals.later, Err: err}
 		}

@@ -72,6 +72,7 @@ type Office struct {
 	log      *slog.Logger
 	now      func() time.Time
 	keys     atomic.Pointer[keyRing] // nil: not read, for there is no domain
+	reader   atomic.Pointer[bounce.Classifier]
 	settings atomic.Pointer[Settings]
 	counts   counters
 	memory   atomic.Int64  // octets that drafts hold
@@ -81,6 +82,7 @@ type Office struct {
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
 	making  sync.Mutex // of keys
+	lanes   [64]sync.Mutex
 }
 
 // The bounds of the door.
@@ -106,8 +108,12 @@ func New(o Options) (*Office, error) {
 	f := &Office{
 		opts: o, log: o.Logger, now: o.Now, pace: rate.NewLimiter(perSecond, burst), unread: rate.Sometimes{First: 3, Interval: time.Minute},
 	}
+	f.reader.Store(o.Classifier)
 	return f, f.Configure(o.Settings)
 }
+
+// Classify replaces the rules that reports are read by.
+func (f *Office) Classify(c *bounce.Classifier) { f.reader.Store(c) }
 
 // Configure replaces the settings. On an error those before stay.
 func (f *Office) Configure(s Settings) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"strings"
+	"sync"
 	"time"
 
 	"mailout/internal/bounce"
@@ -14,13 +15,11 @@ import (
 	"mailout/internal/queue"
 	"mailout/internal/smtp"
 	"mailout/internal/spool"
-	"mailout/internal/submit"
 	"mailout/internal/suppress"
 )
 
-// take reads what came to one address, and does what follows from it.
-func (f *Office) take(ctx context.Context, r *submit.Request, address string, content []byte) error {
-	back := dsn.ReadReturn(content)
+// take does what follows from what came to one address.
+func (f *Office) take(ctx context.Context, address string, back *dsn.Returned) error {
 	t := f.find(address)
 	if t == nil {
 		return f.complaint(ctx, back)
@@ -121,8 +120,15 @@ func canonical(address string) string {
 	return address
 }
 
+// lane gives the lock under which a message's journal is read and written here:
+// of two copies of a report the second finds what the first wrote.
+func (f *Office) lane(id mta.ID) *sync.Mutex { return &f.lanes[int(id[len(id)-1])%len(f.lanes)] }
+
 // failure does what follows from a bounce.
 func (f *Office) failure(ctx context.Context, t *tag, back *dsn.Returned) error {
+	lane := f.lane(t.id)
+	lane.Lock()
+	defer lane.Unlock()
 	l, err := f.letter(ctx, t.id)
 	if err != nil {
 		return err
@@ -194,7 +200,7 @@ func (f *Office) read(r *dsn.Refusal, reporter string) said {
 	if s.status.Class != 5 {
 		s.status = mta.Enhanced{Class: 5}
 	}
-	s.class = f.opts.Classifier.Classify(bounce.Reply{Code: r.Code, Enhanced: r.Status.String(), Text: r.Text})
+	s.class = f.reader.Load().Classify(bounce.Reply{Code: r.Code, Enhanced: r.Status.String(), Text: r.Text})
 	s.reply = mta.Reply{Code: r.Code, Text: r.Text}
 	if r.Code != 0 { // the text begins with the codes as a rule
 		rest := strings.TrimPrefix(strings.TrimLeft(r.Text, " "), s.reply.String()[:3])

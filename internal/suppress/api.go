@@ -208,7 +208,7 @@ type addInput struct {
 type addOutput struct{ Body Added }
 
 // maxBody bounds a request: a batch of the longest entries.
-const maxBody = 2 << 20
+const maxBody = 8 << 20
 
 func (l *List) answerAdd(w http.ResponseWriter, r *http.Request) {
 	var in addInput

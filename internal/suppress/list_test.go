@@ -28,6 +28,7 @@ type notes struct {
 	of     map[string][]byte
 	broken error
 	reads  int
+	taken  func() // called when a snapshot has been taken; may be nil
 }
 
 func newNotes() *notes { return &notes{of: map[string][]byte{}} }
@@ -46,6 +47,9 @@ func (n *notes) Notes(_ context.Context, prefix, after string, f func(string, []
 	n.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if n.taken != nil {
+		n.taken()
 	}
 	for _, name := range slices.Sorted(maps.Keys(snapshot)) {
 		if strings.HasPrefix(name, prefix) && name > after && !f(name, snapshot[name]) {
@@ -416,6 +420,50 @@ func TestFilterMissesNobody(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFilterBesideAReading: what is added when the snapshot has been taken, and
+// what is being written while it is, are in the filter that the reading makes.
+func TestFilterBesideAReading(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Settings{})
+	w.tidy(t.Context())
+	n := 0
+	w.notes.taken = func() {
+		n++
+		w.must(w.Add(t.Context(), Entry{Address: fmt.Sprintf("x%d@example.com", n)}))
+	}
+	w.tidy(t.Context())
+	w.notes.taken = nil
+	for i := range n {
+		if !w.listed(fmt.Sprintf("x%d@example.com", i+1), "default") {
+			t.Errorf("x%d is missed", i+1)
+		}
+	}
+	if n == 0 {
+		t.Error("nothing was added")
+	}
+}
+
+// TestNeverByOtherRefusals: however often a full mailbox, a policy, a reputation
+// or a content is told, nobody is listed for it.
+func TestNeverByOtherRefusals(t *testing.T) {
+	t.Parallel()
+	for _, r := range []mta.Result{
+		refused(552, mta.Enhanced{Class: 5, Subject: 2, Detail: 2}, "Mailbox full"), refused(550, e571, "Message refused by policy"),
+		refused(554, e571, "Service unavailable; client host blocked using Spamhaus"), refused(554, mta.Enhanced{Class: 5, Subject: 6}, "looks like spam"),
+		refused(550, mta.Enhanced{Class: 5, Subject: 7, Detail: 26}, "DMARC failed"), refused(550, mta.Enhanced{}, "go away"),
+		refused(550, mta.Enhanced{Class: 5, Subject: 1, Detail: 2}, "No such domain"),
+	} {
+		w := newWorld(t, Settings{})
+		for range 20 {
+			w.learn(r)
+			w.at = w.at.Add(25 * time.Hour)
+		}
+		if w.listed("ann@example.com", "news") || len(w.notes.of) > 0 {
+			t.Errorf("%v: %v", r.Reply, w.notes.of)
+		}
+	}
 }
 
 // TestFilterSaves: for an address that is not listed the store is not asked.

@@ -13,6 +13,10 @@ import (
 // sweepEvery is how often what has expired is removed.
 const sweepEvery = time.Hour
 
+// maxSweep is how many entries that have expired are removed at a time; the others
+// wait for the next.
+const maxSweep = 100_000
+
 // Start begins to read the list and to write what is learned. The end of ctx
 // does not stop it, Stop does.
 func (l *List) Start(ctx context.Context) {
@@ -139,7 +143,9 @@ func (l *List) tidy(ctx context.Context) {
 	err := l.each(ctx, func(name string, value []byte) {
 		address, expired, reason := l.read(name, value, now)
 		if expired {
-			old = append(old, name)
+			if len(old) < maxSweep {
+				old = append(old, name)
+			}
 			return
 		}
 		f.add(address)

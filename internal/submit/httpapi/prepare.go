@@ -229,7 +229,7 @@ var fields = map[string]string{"recipient": "to", "sender": "return_path", "head
 
 func refused(r *submit.Refusal) *rest.Problem {
 	p := *rest.ProblemOf(r)
-	if r.Reply.Enhanced == notAllowed {
+	if r.Reply.Enhanced == notAllowed && r.Field != "recipient" { // for a recipient nobody has to ask for permission
 		p.Status, p.Title = http.StatusForbidden, ""
 	}
 	if name, known := fields[p.Field]; known {
