@@ -15,7 +15,8 @@ import (
 // one host name, so that the addresses of a host can be tried in turn whatever
 // their family. Sources are paired in their order, the first IPv4 with the first
 // IPv6 one of the same name; in a pool with one source of each family these two
-// are a pair whatever their names.
+// are a pair whatever their names. A pair of which one source is being warmed up
+// goes apart until it is warm.
 //
 // Of the members those are left out that cannot send: whose source is down (not
 // on this machine), that no address of the hosts fits, whose warm-up is not for
@@ -186,6 +187,12 @@ func (s *spreading) member(base *mta.Route, m *member) {
 		r.Sources = up
 	}
 	if len(up) == 0 {
+		return
+	}
+	if s.p.apart(&r, s.stream) {
+		for i := range up {
+			s.member(base, &member{sources: up[i : i+1], weight: m.weight})
+		}
 		return
 	}
 	if len(r.Targets(nil)) == 0 {

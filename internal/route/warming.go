@@ -29,3 +29,19 @@ func (p *Planner) warm(r *mta.Route, stream string) (why string) {
 	}
 	return ""
 }
+
+// apart reports that of a route's two sources one is being warmed up and the
+// other is not. They are no pair then: the ceilings of the new one would hold for
+// all mail.
+func (p *Planner) apart(r *mta.Route, stream string) bool {
+	if p.warming == nil || r.Router != "" || len(r.Sources) != 2 {
+		return false
+	}
+	cold := 0
+	for _, s := range r.Sources {
+		if mark, why := p.warming(stream, s.IP, r.Provider); mark != nil || why != "" {
+			cold++
+		}
+	}
+	return cold == 1
+}

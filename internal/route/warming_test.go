@@ -55,4 +55,25 @@ func TestWarming(t *testing.T) {
 		len(plan.LeftOut) != 1 || plan.LeftOut[0].Why != "not for cold" {
 		t.Errorf("%+v, %v", plan, failure)
 	}
+
+	six := netip.MustParseAddr("2001:db8::1")
+	both := *base
+	both.IPv6 = true
+	both.Hosts = []mta.Host{{Name: "h.test", Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8:1::1")}}}
+	for _, c := range []struct {
+		four  netip.Addr
+		marks []bool
+	}{{old, []bool{false}}, {young, []bool{true, false}}} { // the IPv6 source is warm
+		s := spreading{p: p, stream: "default"}
+		s.member(&both, &member{sources: []mta.Source{{IP: c.four}, {IP: six}}, weight: 3})
+		plan, failure := s.plan(&both)
+		if failure != nil || len(plan.Routes) != len(c.marks) {
+			t.Fatalf("%s: %+v, %v", c.four, plan, failure)
+		}
+		for i, mark := range c.marks {
+			if r := plan.Routes[i]; (r.Warming != nil) != mark || len(r.Sources) != 3-len(c.marks) || r.Weight != 3 {
+				t.Errorf("%s: route %d: %+v", c.four, i, r)
+			}
+		}
+	}
 }

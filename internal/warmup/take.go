@@ -1,6 +1,7 @@
 package warmup
 
 import (
+	"maps"
 	"time"
 
 	"mailout/internal/mta"
@@ -102,7 +103,13 @@ func (l *Ledger) use(f flight, key mta.DeliveryKey, now time.Time) {
 		}
 		l.reserve(a, r, l.ceiling(a, r.day), 1)
 	}
-	if f.accounts[0] != nil && len(l.mu.flights) < maxFlights {
+	if f.accounts[0] == nil {
+		return
+	}
+	if len(l.mu.flights) >= maxFlights { // some never landed: those of days ago
+		maps.DeleteFunc(l.mu.flights, func(_ mta.DeliveryKey, old flight) bool { return old.day < f.day-1 })
+	}
+	if len(l.mu.flights) < maxFlights {
 		l.mu.flights[key] = f
 	}
 }
