@@ -105,13 +105,7 @@ func quotedHeader(text string) *header.Header {
 
 var headerStart = regexp.MustCompile(`(?im)^(?:return-path|received|from|to|date|subject|message-id|mime-version|dkim-signature|x-[a-z-]+):[ \t]`)
 
-func addressesOf(text string) []string {
-	var out []string
-	for _, a := range anAddress.FindAllString(text, maxFailed) {
-		out = append(out, a)
-	}
-	return out
-}
+func addressesOf(text string) []string { return anAddress.FindAllString(text, maxFailed) }
 
 // passages splits a report into what is said of each recipient: from a line that
 // begins with its address to the next such line. A report without such lines is
