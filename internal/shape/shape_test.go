@@ -253,3 +253,72 @@ func TestBoundsHold(t *testing.T) {
 		}
 	})
 }
+
+// paced gives a controller with a pace, by two complaints.
+func paced() (c *Controller, now time.Time) {
+	c, now = New(Config{}), t0
+	for range 2 {
+		for range 40 {
+			if ok, again := c.Take(now); !ok {
+				now = again
+				continue
+			}
+			now = now.Add(100 * time.Millisecond)
+			c.Success(now)
+		}
+		c.Hurried(now, "slow down")
+	}
+	_, now = c.Take(now)
+	c.Take(now)
+	c.Success(now)
+	return c, now
+}
+
+// Who sends less than the pace learns nothing of faster ones.
+func TestPaceGrowsOnlyWhileItBinds(t *testing.T) {
+	t.Parallel()
+	c, now := paced()
+	was := c.Pace()
+	for range 3000 {
+		now = now.Add(time.Second)
+		if ok, _ := c.Take(now); !ok {
+			t.Fatal("one a second")
+		}
+		c.Success(now)
+	}
+	if c.Pace() != was || was < 2 {
+		t.Errorf("%v, then %v", was, c.Pace())
+	}
+}
+
+// Time without mail is not time in which a site took little.
+func TestIdleTimeIsNotMeasured(t *testing.T) {
+	t.Parallel()
+	c, now := paced()
+	was := c.Pace()
+	now = now.Add(3 * time.Hour)
+	for n := 0; n < 30; {
+		ok, again := c.Take(now)
+		if !ok {
+			now = again
+			continue
+		}
+		c.Success(now)
+		n++
+	}
+	c.Hurried(now, "slow down")
+	if c.Pace() < was/2 {
+		t.Errorf("%v, then %v", was, c.Pace())
+	}
+}
+
+// Tries that gain nothing become rare.
+func TestHoldGrows(t *testing.T) {
+	t.Parallel()
+	s := newSim(&tokens{rate: steady(20), burst: 20}, 50*time.Millisecond, 3)
+	s.run(2 * time.Hour)
+	early, late := sum(s.minutes[5:20]), sum(s.minutes[100:115])
+	if late.refused > early.refused || late.refused > 40 || s.c.pace.hold < 2*firstHold {
+		t.Errorf("%d refused in a quarter of an hour, later %d; hold %v", early.refused, late.refused, s.c.pace.hold)
+	}
+}
