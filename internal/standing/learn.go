@@ -37,7 +37,8 @@ type Lesson struct {
 // said of another.
 func general() []Rule {
 	return []Rule{
-		Rule{Name: "our address is blocked", Classes: []bounce.Class{bounce.IPBlocked}, Action: OtherSource}.filled(),
+		Rule{Name: "our address is blocked", Classes: []bounce.Class{bounce.IPBlocked}, Code: "5", Action: OtherSource}.filled(),
+		Rule{Name: "our address is blocked for now", Classes: []bounce.Class{bounce.IPBlocked}, Enhanced: "x.7.*", Action: OtherSource}.filled(),
 		Rule{Name: "our address has no reverse DNS", Classes: []bounce.Class{bounce.PTRMissing}, Action: OtherSource}.filled(),
 	}
 }

@@ -281,6 +281,9 @@ func TestTriggers(t *testing.T) {
 	t.Parallel()
 	ptr := blocked
 	ptr.Bounce, ptr.Class = string(bounce.PTRMissing), mta.ClassTemporary
+	busy421, deferred421 := blocked, blocked
+	busy421.Class, busy421.Reply = mta.ClassTemporary, mta.Reply{Code: 421}
+	deferred421.Class, deferred421.Reply = mta.ClassTemporary, mta.Reply{Code: 421, Enhanced: mta.Enhanced{Class: 4, Subject: 7}}
 	for name, v := range map[string]struct {
 		on     Triggers
 		route  *mta.Route
@@ -291,6 +294,8 @@ func TestTriggers(t *testing.T) {
 		router bool
 	}{
 		"blocked":              {on: Triggers{Blocked: true}, with: []mta.Result{blocked}, marks: "e", router: true},
+		"a bare 421":           {on: byRouter.On, with: []mta.Result{busy421}, marks: "-"},
+		"421 for our sake":     {on: byRouter.On, with: []mta.Result{deferred421}, marks: "e", router: true},
 		"blocked, not asked":   {on: Triggers{PTR: true}, with: []mta.Result{blocked}, marks: "-"},
 		"ptr, for now":         {on: Triggers{PTR: true}, with: []mta.Result{ptr}, marks: "e", router: true},
 		"nobody there":         {on: byRouter.On, with: []mta.Result{unknown}, marks: "-"},

@@ -82,7 +82,8 @@ func (t *Triggers) blames(r *mta.Result) Trigger {
 	}
 	switch bounce.Class(r.Bounce) {
 	case bounce.IPBlocked:
-		if t.Blocked {
+		// A bare 421 or 4xx is too often just a busy host.
+		if t.Blocked && (r.Reply.Code >= 500 || r.Reply.Enhanced.Subject == 7) {
 			return Blocked
 		}
 	case bounce.PTRMissing:

@@ -30,12 +30,12 @@ const (
 // Entries lists what holds now, by site and source; of one site, or of all with
 // an empty name.
 func (s *Standing) Entries(name string) []Entry {
-	now := s.now()
+	now, router := s.now(), s.settings.Load().fallback.Router != ""
 	var out []Entry
 	s.mu.Lock()
 	for _, st := range s.mu.sites {
 		if name == "" || st.name == name {
-			out = st.entries(out, now)
+			out = st.entries(out, now, router)
 		}
 	}
 	s.mu.Unlock()
@@ -52,8 +52,9 @@ func (s *Standing) Entries(name string) []Entry {
 	return out
 }
 
-func (st *site) entries(out []Entry, now time.Time) []Entry {
-	if r := &st.router; r.on {
+// entries appends what holds; router tells whether there is one to stand in.
+func (st *site) entries(out []Entry, now time.Time, router bool) []Entry {
+	if r := &st.router; r.on && router {
 		out = append(out, Entry{Site: st.name, Kind: KindFallback, Why: r.why, Since: r.since, Until: r.next})
 	}
 	for key, f := range st.from {
@@ -83,7 +84,7 @@ func (s *Standing) Clear(name, by string) int {
 		if name != "" && st.name != name {
 			continue
 		}
-		held := st.entries(nil, now)
+		held := st.entries(nil, now, true)
 		n += len(held)
 		s.forget(st)
 		if len(held) > 0 {
@@ -118,12 +119,12 @@ type Counts struct {
 
 // Counts counts.
 func (s *Standing) Counts() (c Counts) {
-	now := s.now()
+	now, router := s.now(), s.settings.Load().fallback.Router != ""
 	s.mu.Lock()
 	c.Sites = len(s.mu.sites)
 	var list []Entry
 	for _, st := range s.mu.sites {
-		for _, e := range st.entries(list[:0], now) {
+		for _, e := range st.entries(list[:0], now, router) {
 			switch e.Kind {
 			case KindFallback:
 				c.Fallbacks++
