@@ -38,6 +38,7 @@ type FileOptions[T any] struct {
 // concurrent use.
 type File[T any] struct {
 	options FileOptions[T]
+	lines   int                         // MaxLines; less in tests
 	now     atomic.Pointer[contents[T]] // nil: nothing was ever read
 
 	mu struct {
@@ -76,7 +77,7 @@ type LineError struct {
 func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Text) }
 
 // NewFile makes a table of which nothing is read yet.
-func NewFile[T any](o FileOptions[T]) *File[T] { return &File[T]{options: o} }
+func NewFile[T any](o FileOptions[T]) *File[T] { return &File[T]{options: o, lines: MaxLines} }
 
 // Get gives the value of a key and the line that it stands on. Before anything
 // was read it finds nothing: ask Err.
@@ -182,8 +183,8 @@ func (f *File[T]) read(r io.Reader) (*contents[T], error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil && n > MaxLines {
-			err = fmt.Errorf("more than %d lines", MaxLines)
+		if err == nil && n > f.lines {
+			err = fmt.Errorf("more than %d lines", f.lines)
 		}
 		if err == nil {
 			err = f.add(c, known, text, n)

@@ -220,8 +220,18 @@ func TestFileIsBounded(t *testing.T) {
 	if _, err := texts(path).Refresh(); err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf(":%d: more than %d different values", MaxValues+1, MaxValues)) {
 		t.Error(err)
 	}
-	write(t, path, strings.Repeat("\n", MaxLines+1))
-	if _, err := texts(path).Refresh(); err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf("more than %d lines", MaxLines)) {
+	few := texts(path)
+	if few.lines != MaxLines {
+		t.Error(few.lines)
+	}
+	few.lines = 100
+	write(t, path, strings.Repeat("\n", 100))
+	if _, err := few.Refresh(); err != nil {
+		t.Error(err)
+	}
+	few = texts(path)
+	few.lines = 99
+	if _, err := few.Refresh(); err == nil || !strings.HasSuffix(err.Error(), ":100: more than 99 lines") {
 		t.Error(err)
 	}
 }
