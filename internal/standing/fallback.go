@@ -142,10 +142,9 @@ func (l *lecture) probed(st *site, why string) {
 	l.s.counts.probesFailed.Add(1)
 	if why != "" {
 		r.why = cut(why, maxWhy)
-		r.wait = min(2*r.wait, l.set.fallback.ProbeMax)
+		r.wait *= 2
 	}
-	r.wait = max(r.wait, l.set.fallback.Probe)
-	r.wait = min(r.wait, l.set.fallback.ProbeMax)
+	r.wait = min(max(r.wait, l.set.fallback.Probe), l.set.fallback.ProbeMax)
 	r.next = l.now.Add(r.wait)
 	l.s.keeper.mark(st.name)
 	l.out.Replan = true
