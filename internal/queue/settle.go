@@ -18,12 +18,13 @@ type outcome struct {
 	built   bool
 	gone    bool // the store did not have the delivery any more
 
-	lesson  *Lesson // nil: nothing
-	mood    mood
-	verdict mta.Result // why, when the mood is not good
-	took    time.Duration
-	refused bool // the result of a failed plan
-	attempt bool
+	elsewhere bool    // as out has it; out is the worker's until it is settled
+	lesson    *Lesson // nil: nothing
+	mood      mood
+	verdict   mta.Result // why, when the mood is not good
+	took      time.Duration
+	refused   bool // the result of a failed plan
+	attempt   bool
 
 	command   *command // whose order this is; nil for others
 	holdBatch bool     // of a destination that is held
@@ -45,7 +46,7 @@ func (q *Queue) conclude(e *entry, a *mta.Attempt, blame mta.Last) *outcome {
 	}
 	c.schedule = set.schedule(e.d.Message, c.arrived)
 	o := &outcome{e: e, from: c, out: conclude(c), attempt: a != nil}
-	o.records = len(o.out.settlement.Records)
+	o.records, o.elsewhere = len(o.out.settlement.Records), o.out.elsewhere
 	if a != nil {
 		o.mood, o.verdict = judge(a)
 		if !a.Start.IsZero() {

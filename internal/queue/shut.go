@@ -160,7 +160,7 @@ func (l *loop) apply(s *site, w *way, o *outcome) {
 			return
 		}
 	}
-	if !o.out.elsewhere || w.gone || w.plan != planRouted {
+	if !o.elsewhere || w.gone || w.plan != planRouted {
 		return
 	}
 	for b := &w.berth; b != nil; b = b.next {
