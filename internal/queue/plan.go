@@ -119,6 +119,9 @@ func (l *loop) routed(w *way, plan *mta.Plan, since millis) {
 			s.dests++
 		}
 		s.share(b, len(plan.Routes) > 1)
+		if s.wasShut {
+			l.rearm(s) // the end of that concerns those who share it
+		}
 		b.route = route
 		until = min(until, l.life(route.Expires))
 		b = b.next

@@ -198,6 +198,12 @@ func TestPaceAndTopOfASite(t *testing.T) {
 	})
 }
 
+func (w *world) pages() int {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	return w.store.mu.pages
+}
+
 // A rate by sender holds up that sender's mail alone, also inside one
 // destination, without reading the spool again and again; and what waits for it
 // expires as other mail.
@@ -231,7 +237,7 @@ func TestRateOfASender(t *testing.T) {
 		if err != nil || x.Limit != "rate" || !strings.Contains(x.Reason, "of the sender busy@out.example") || x.Next.Before(time.Now()) {
 			t.Errorf("why: %+v, %v", x, err)
 		}
-		pages := w.store.mu.pages
+		pages := w.pages()
 		w.wait(4*time.Minute + 30*time.Second)
 		if n := len(w.begins()); n < 25 || n > 31 {
 			t.Errorf("%d begun", n)
@@ -239,17 +245,17 @@ func TestRateOfASender(t *testing.T) {
 		if n := within(w.begins(), time.Minute); n > 7 {
 			t.Errorf("%d in a minute", n)
 		}
-		if n := w.store.mu.pages - pages; n > 5 {
+		if n := w.pages() - pages; n > 5 {
 			t.Errorf("%d pages were read", n)
 		}
 		for i := range 200 { // more than fit into memory
 			send("busy@out.example", fmt.Sprintf("c%d@one.example", i))
 		}
 		w.wait(10 * time.Minute)
-		if n := w.store.mu.pages - pages; n > 100 {
+		if n := w.pages() - pages; n > 100 {
 			t.Errorf("%d pages were read", n)
 		}
-		rate.Count = 6000
+		w.change(func() { rate.Count = 6000 })
 		w.q.Replan()
 		w.wait(time.Minute)
 		if w.store.count() != 0 {
@@ -357,7 +363,7 @@ func TestQuotaOverflows(t *testing.T) {
 				if err != nil || x.Limit != "quota" || !strings.Contains(x.Reason, "192.0.2.1 may send to google") || !strings.Contains(x.Reason, "[[source]] 1") {
 					t.Errorf("why: %+v, %v", x, err)
 				}
-				w.opts.Quota.(*ceilings).left["192.0.2.1"] = 100
+				_ = w.q.ask(context.Background(), func(*loop) { w.opts.Quota.(*ceilings).left["192.0.2.1"] = 100 })
 				w.wait(2*time.Hour + time.Minute)
 				if w.store.count() != 0 {
 					t.Errorf("%d left when there was a new day", w.store.count())

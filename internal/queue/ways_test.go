@@ -129,7 +129,7 @@ func TestMailMovesFromARefusedSource(t *testing.T) {
 		if err != nil || !slices.ContainsFunc(sites, func(s SiteState) bool { return s.AvoidWhy == "blocked" && s.Avoided.After(time.Now()) }) {
 			t.Errorf("sites %+v, %v", sites, err)
 		}
-		refused = false
+		w.change(func() { refused = false })
 		w.wait(time.Hour)
 		w.mu.Lock()
 		clear(w.mu.via)
@@ -172,7 +172,7 @@ func TestReadyMailLeavesAnAvoidedSite(t *testing.T) {
 			w.send(fmt.Sprintf("u%d@one.example", i))
 		}
 		w.wait(45 * time.Second)
-		until = time.Now().Add(5 * time.Hour)
+		w.change(func() { until = time.Now().Add(5 * time.Hour) })
 		w.send("next@two.example") // planned now
 		w.wait(time.Minute)
 		if n := w.store.count(); n != 1 {
@@ -258,13 +258,15 @@ func TestDeadSourceIsPassedOver(t *testing.T) {
 			w.send(fmt.Sprintf("u%d@one.example", i))
 			w.wait(500 * time.Millisecond)
 		}
-		if probes < 4 || probes > 12 {
-			t.Errorf("%d attempts at a dead site in five minutes", probes)
-		}
+		w.change(func() {
+			if probes < 4 || probes > 12 {
+				t.Errorf("%d attempts at a dead site in five minutes", probes)
+			}
+			dead = false
+		})
 		if late := 600 - len(w.store.events(mta.EventDelivered)); late > 12 {
 			t.Errorf("%d of 600 wait", late)
 		}
-		dead = false
 		w.wait(10 * time.Minute)
 		w.mu.Lock()
 		clear(w.mu.via)
@@ -308,101 +310,61 @@ func TestWaitingMailMovesToWhatOpens(t *testing.T) {
 	})
 }
 
-// Routes that send a delivery to and fro do not keep it going: after 16 turns it
-// waits as the schedule says, and begins anew. It is never bounced for that.
-func TestElsewhereIsBounded(t *testing.T) {
-	t.Parallel()
-	for _, routes := range []int{1, 2, 3} {
-		t.Run(fmt.Sprint(routes), func(t *testing.T) {
-			t.Parallel()
-			run(t, func(w *world) {
-				w.pool(routes)
-				w.over = func(_ *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
-					if d.Message.Kind == mta.KindBounce {
-						return good(d), 0
-					}
-					return each(d, blocked()), 10 * time.Millisecond
-				}
-				w.up()
-				w.send("u@one.example")
-				w.wait(4 * time.Minute)
-				turns := w.attempts("u@one.example")
-				if len(turns) != maxRow+1 {
-					t.Fatalf("%d attempts without a wait: %v", len(turns), turns)
-				}
-				used := map[string]int{}
-				for _, s := range w.sources("u@one.example") {
-					used[s]++
-				}
-				for s, n := range used {
-					if len(used) != routes || n < maxRow/routes {
-						t.Errorf("%s was tried %d times of %v", s, n, used)
-					}
-				}
-				w.wait(4 * time.Minute)
-				if n := len(w.attempts("u@one.example")); n != 2*(maxRow+1) {
-					t.Errorf("%d attempts after the first interval", n)
-				}
-				w.wait(4 * time.Hour)
-				if n := len(w.attempts("u@one.example")); n != 6*(maxRow+1) { // 5m, 20m, 50m, 110m, 230m
-					t.Errorf("%d attempts in four hours: detours count in the schedule", n)
-				}
-				if !strings.Contains(w.store.events(mta.EventDeferred)[maxRow].Reason, "retry schedule follows") {
-					t.Errorf("reason %q", w.store.events(mta.EventDeferred)[maxRow].Reason)
-				}
-				w.wait(6 * 24 * time.Hour)
-				if len(w.store.events(mta.EventFailed)) != 0 || len(w.store.events(mta.EventExpired)) != 1 {
-					t.Errorf("%d failed, %d expired", len(w.store.events(mta.EventFailed)), len(w.store.events(mta.EventExpired)))
-				}
-			})
-		})
-	}
-}
-
-// A turn elsewhere is durable: after a crash the delivery is due at once, and
-// its turns count on.
-func TestElsewhereIsDurable(t *testing.T) {
+// Mail that waits at a dead site goes by another at the moment at which that is
+// not avoided any more.
+func TestEndOfAvoidanceIsNoticed(t *testing.T) {
 	t.Parallel()
 	run(t, func(w *world) {
-		w.pool(2)
-		w.over = func(_ *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
-			return each(d, blocked()), 100 * time.Millisecond
+		until := time.Now().Add(100 * time.Second)
+		w.plan = func(_ string, r *mta.Route) (*mta.Plan, *mta.Attempt) {
+			p := poolOf(r, 2)
+			p.Routes[0].AvoidUntil = until
+			return p, nil
+		}
+		w.over = func(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
+			if via(r) == "192.0.2.2" {
+				return each(d, unreachable()), 0
+			}
+			return good(d), 0
 		}
 		w.up()
-		d := w.send("u@one.example")
-		w.wait(1050 * time.Millisecond)
-		if err := w.q.Stop(context.Background()); err != nil {
-			t.Fatal(err)
+		for i := range 40 {
+			w.send(fmt.Sprintf("u%d@one.example", i))
 		}
-		kept := w.store.get(d.Key())
-		if kept == nil || kept.Row == 0 || kept.Due.After(time.Now()) || int(kept.Detours) != kept.Attempts {
-			t.Fatalf("stored as %+v", kept)
+		w.wait(90 * time.Second)
+		if n := len(w.store.events(mta.EventDelivered)); n != 0 {
+			t.Errorf("%d delivered by the source that is avoided", n)
 		}
-		w.up()
-		w.wait(4 * time.Minute)
-		if n := len(w.attempts("u@one.example")); n != maxRow+1 {
-			t.Errorf("%d attempts without a wait", n)
+		w.wait(15 * time.Second)
+		if n := len(w.store.events(mta.EventDelivered)); n < 25 {
+			t.Errorf("%d of 40 delivered when the other source may be used", n)
 		}
+		w.wait(10 * time.Hour)
 	})
 }
 
-// One whose content may have arrived is not tried sooner, and what was delivered
-// is delivered, whatever Elsewhere says.
-func TestElsewhereLeavesTheUncertainAndTheDelivered(t *testing.T) {
+// What was put back because all routes were avoided goes at once when a new plan
+// lifts that.
+func TestAvoidanceIsLifted(t *testing.T) {
 	t.Parallel()
 	run(t, func(w *world) {
-		w.pool(2)
-		w.over = func(_ *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
-			return []mta.Result{
-				{Class: mta.ClassDelivered, Elsewhere: true},
-				{Class: mta.ClassUncertain, Scope: mta.ScopeHost, Reason: "reply lost", Elsewhere: true},
-			}[:len(d.Recipients)], 0
+		w.site = func(string) string { return "shared" }
+		until := time.Now().Add(5 * time.Hour)
+		w.plan = func(_ string, r *mta.Route) (*mta.Plan, *mta.Attempt) {
+			p := poolOf(r, 2)
+			p.Routes[0].AvoidUntil, p.Routes[1].AvoidUntil = until, until
+			return p, nil
 		}
 		w.up()
-		w.send("a@one.example", "b@one.example")
+		for i := range 20 {
+			w.send(fmt.Sprintf("u%d@one.example", i))
+		}
 		w.wait(time.Minute)
-		if n := len(w.attempts("b@one.example")); n != 1 {
-			t.Errorf("%d attempts", n)
+		w.change(func() { until = time.Time{} })
+		w.send("u@two.example")
+		w.wait(time.Second)
+		if n := len(w.store.events(mta.EventDelivered)); n != 21 {
+			t.Errorf("%d of 21 delivered", n)
 		}
 	})
 }
@@ -498,8 +460,10 @@ func TestVariantsArePlannedApart(t *testing.T) {
 				t.Errorf("%s took %v", c.to, got)
 			}
 		}
-		open = true
-		w.variant = func(*mta.Message) string { return "all" }
+		w.change(func() {
+			open = true
+			w.variant = func(*mta.Message) string { return "all" }
+		})
 		w.q.Replan()
 		w.wait(6 * time.Minute)
 		if got := w.sources("b7@one.example"); !slices.Equal(got, []string{"for-all"}) {

@@ -41,6 +41,9 @@ type world struct {
 	routeTTL time.Duration
 	// attempt gives what happens to each recipient, and how long it takes.
 	attempt func(d *mta.Delivery) ([]mta.Result, time.Duration)
+	// script is held while what follows is called, so that tests may change what
+	// it goes by (change).
+	script sync.Mutex
 	// over is attempt where the route counts.
 	over func(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration)
 	// variant, plan and learn are the planner's; by default all mail has one way
@@ -157,6 +160,8 @@ func (w *world) Variant(m *mta.Message, _ mta.Destination) string {
 	if w.variant == nil {
 		return ""
 	}
+	w.script.Lock()
+	defer w.script.Unlock()
 	return w.variant(m)
 }
 
@@ -165,6 +170,8 @@ func (w *world) Learn(r *mta.Route, d *mta.Delivery, a *mta.Attempt) Lesson {
 	if w.learn == nil {
 		return Lesson{}
 	}
+	w.script.Lock()
+	defer w.script.Unlock()
 	return w.learn(r, d, a)
 }
 
@@ -172,6 +179,8 @@ func (w *world) Learn(r *mta.Route, d *mta.Delivery, a *mta.Attempt) Lesson {
 func (w *world) Plan(ctx context.Context, dest mta.Destination, variant string) (*mta.Plan, *mta.Attempt) {
 	r, refusal := w.route(ctx, dest, variant)
 	if r != nil && w.plan != nil {
+		w.script.Lock()
+		defer w.script.Unlock()
 		return w.plan(variant, r)
 	}
 	return onePlan(r, refusal)
@@ -270,6 +279,8 @@ func (w *world) outcome(route *mta.Route, d *mta.Delivery) ([]mta.Result, time.D
 
 func (w *world) results(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
 	if w.over != nil {
+		w.script.Lock()
+		defer w.script.Unlock()
 		return w.over(r, d)
 	}
 	if w.attempt == nil {
@@ -351,6 +362,13 @@ func (w *world) attempts(rcpt string) []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]time.Duration(nil), w.mu.times[rcpt]...)
+}
+
+// change changes, or reads, what the world's functions go by.
+func (w *world) change(f func()) {
+	w.script.Lock()
+	defer w.script.Unlock()
+	f()
 }
 
 // via names what tells a plan's routes apart.
