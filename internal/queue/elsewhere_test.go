@@ -108,3 +108,73 @@ func TestElsewhereLeavesTheUncertainAndTheDelivered(t *testing.T) {
 		}
 	})
 }
+
+// Where the plan has no other route a new one is asked for, without waiting for
+// the end of the old.
+func TestElsewhereAsksForANewPlan(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		refused := false
+		w.plan = func(v string, r *mta.Route) (*mta.Plan, *mta.Attempt) {
+			if refused {
+				return byRouter(v, r)
+			}
+			return mta.OnePlan(r), nil
+		}
+		w.over = func(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
+			if r.Router == "" {
+				refused = true
+				return each(d, blocked()), 0
+			}
+			return good(d), 0
+		}
+		w.up()
+		w.send("u@one.example")
+		w.wait(time.Second)
+		if got := w.sources("u@one.example"); len(got) != 2 || got[1] != "relay.example" {
+			t.Errorf("it took %q", got)
+		}
+	})
+}
+
+// What an attempt taught counts more than a plan that was asked for before.
+func TestLessonsOutweighOlderPlans(t *testing.T) {
+	t.Parallel()
+	run(t, func(w *world) {
+		w.site = func(string) string { return "shared" }
+		w.pool(2)
+		w.lookUp = func(domain string) time.Duration {
+			if domain == "slow.example" {
+				return 20 * time.Second
+			}
+			return 0
+		}
+		w.over = func(r *mta.Route, d *mta.Delivery) ([]mta.Result, time.Duration) {
+			if via(r) == "192.0.2.1" {
+				return each(d, blocked()), 0
+			}
+			return good(d), 0
+		}
+		w.learn = func(_ *mta.Route, _ *mta.Delivery, a *mta.Attempt) (k Lesson) {
+			if a.Results[0].Elsewhere {
+				k.Avoid = time.Now().Add(time.Hour)
+			}
+			return k
+		}
+		w.up()
+		w.send("v@slow.example") // its plan is under way, and knows nothing
+		w.wait(time.Second)
+		for i := range 10 {
+			w.send(fmt.Sprintf("a%d@one.example", i))
+		}
+		w.wait(30 * time.Second)
+		before := len(w.store.events(mta.EventDeferred))
+		for i := range 40 {
+			w.send(fmt.Sprintf("b%d@one.example", i))
+		}
+		w.wait(10 * time.Second)
+		if n := len(w.store.events(mta.EventDeferred)); before == 0 || n != before {
+			t.Errorf("%d refused before the older plan came, %d after", before, n-before)
+		}
+	})
+}
