@@ -71,7 +71,7 @@ type Planner struct {
 // naming all that is wrong. A table that cannot be read is told in the log, and
 // mail that it may know waits.
 func New(o Options) (*Planner, error) {
-	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, slowed: o.Slowed, fallback: o.Fallback, trouble: map[string]bool{}}
+	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, slowed: o.Slowed, fallback: o.Fallback, trouble: map[string]bool{}, unresolved: o.Unresolved}
 	if p.interfaces == nil {
 		p.interfaces = systemAddresses
 	}

@@ -10,8 +10,8 @@ import (
 	"mailout/internal/doctor"
 )
 
-// withoutAuth is what this version cannot do with a router.
-const withoutAuth = "This version uses a router without a user name and password: one that knows this machine by its address."
+// withoutAuth is what is not asked for.
+const withoutAuth = "Here it is used without a user name and password; where it wants them, write username and password_file below [router] afterwards."
 
 func (s *setup) routerStep(ctx context.Context) error {
 	s.say("Without a mail router (smart host, relay), mail goes straight to the recipients' own servers, and you see what they answer. A router is needed where port 25 is closed or a provider insists on its own. %s", withoutAuth)
