@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -83,6 +84,9 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Text }
 
+// errClosed is what a closed source says: it is nobody's trouble.
+var errClosed = fmt.Errorf("the credentials are not used any more: %w", context.Canceled)
+
 // Source gives tokens. It is safe for concurrent use.
 type Source struct {
 	opt  Options
@@ -98,8 +102,8 @@ type Source struct {
 		err     error     // of the last request
 		failed  time.Time
 		flight  *flight // the request under way; nil: none
-		refresh string        // the token in use
-		unkept  bool          // Keep has not taken it yet
+		refresh string  // the token in use
+		unkept  bool    // Keep has not taken it yet
 		closed  bool
 	}
 }
@@ -147,7 +151,8 @@ func NewClient(roots *x509.CertPool) *http.Client {
 
 // Token gives an access token, waiting for one as long as ctx lasts. refused says
 // that the last one was not taken; it is renewed then, unless it was just got.
-// Errors are *Error, or ctx's.
+// Errors are *Error, or
+// ctx's, or one that is context.Canceled after Close.
 func (s *Source) Token(ctx context.Context, refused bool) (string, error) {
 	f := s.now(refused)
 	select {
@@ -179,7 +184,7 @@ func (s *Source) now(refused bool) *flight {
 	case s.mu.err != nil && now.Sub(s.mu.failed) < failureTime:
 		return landed("", s.mu.err)
 	case s.mu.closed:
-		return landed("", &Error{Text: "mailout is stopping"})
+		return landed("", errClosed)
 	}
 	f := &flight{done: make(chan struct{})}
 	s.mu.flight = f
@@ -279,7 +284,7 @@ func (s *Source) failure(err error, refresh string) error {
 	var refusal *oauth2.RetrieveError
 	if !errors.As(err, &refusal) {
 		if s.ctx.Err() != nil {
-			return &Error{Text: "mailout is stopping"}
+			return errClosed
 		}
 		var outer *url.Error
 		if errors.As(err, &outer) {

@@ -93,7 +93,11 @@ func (s *Session) authenticate(ctx context.Context, name string, c *mta.Credenti
 				f.Text = strings.TrimPrefix(f.Text+"; and no other access token: "+smtp.Harmless(err.Error()), "; ")
 				return f
 			}
-			return &mta.Failure{Stage: mta.StageAuth, Cause: mta.CauseRouter, Text: "no access token: " + smtp.Harmless(err.Error()), Err: err}
+			cause := mta.CauseRouter
+			if errors.Is(err, context.Canceled) { // by us
+				cause = mta.CauseLocal
+			}
+			return &mta.Failure{Stage: mta.StageAuth, Cause: cause, Text: "no access token: " + smtp.Harmless(err.Error()), Err: err}
 		}
 		x, err := s.newMechanism(name, c, token)
 		if err != nil {

@@ -291,7 +291,7 @@ func TestScramForbiddenPassword(t *testing.T) {
 func tokens(asked *[]bool, fail error) *mta.Credentials {
 	return &mta.Credentials{Username: "me=you,all@example.com", Token: func(_ context.Context, refused bool) (string, error) {
 		*asked = append(*asked, refused)
-		if fail != nil && (refused || len(*asked) > 1 || fail == errFirst) {
+		if fail != nil && (refused || len(*asked) > 1 || fail == errFirst || fail == errGone) {
 			return "", fail
 		}
 		if refused {
@@ -300,6 +300,8 @@ func tokens(asked *[]bool, fail error) *mta.Credentials {
 		return "ya29.first-token", nil
 	}}
 }
+
+var errGone = fmt.Errorf("changed: %w", context.Canceled)
 
 var errFirst = errors.New("the token server says invalid_grant")
 
@@ -331,6 +333,7 @@ func TestTokens(t *testing.T) {
 		{name: "oauthbearer refused", offered: OAuthBearer, script: refusal("C: AUTH OAUTHBEARER "+bearer("ya29.first-token"), "AQ==") + "\n" + refusal("C: AUTH OAUTHBEARER "+bearer("ya29.second"), "AQ=="), asked: "[false true]", cause: mta.CauseReply, says: "invalid_token"},
 		{name: "for a while", offered: XOAuth2, script: "C: AUTH XOAUTH2 " + xoauth("ya29.first-token") + "\nS: 454 4.7.0 later", asked: "[false]", cause: mta.CauseReply},
 		{name: "no token", offered: XOAuth2, fail: errFirst, asked: "[false]", cause: mta.CauseRouter, says: "invalid_grant"},
+		{name: "given up", offered: XOAuth2, fail: errGone, asked: "[false]", cause: mta.CauseLocal},
 		{name: "no second token", offered: XOAuth2, script: first, fail: errors.New("none left"), asked: "[false true]", cause: mta.CauseReply, says: "no other access token: none left"},
 		{name: "passwords only", offered: "PLAIN LOGIN SCRAM-SHA-256", asked: "[]", cause: mta.CauseNeed, says: "OAUTHBEARER, XOAUTH2"},
 		{name: "challenged again and again", offered: XOAuth2, script: "C: AUTH XOAUTH2 *\nS: 334 " + b64(oops) + "\nC: \nS: 334 " + b64(oops), asked: "[false]", cause: mta.CauseProtocol},
