@@ -69,6 +69,13 @@ func (m *machine) watched(c *config.Config, log *slog.Logger) *sources {
 // set changes what is so.
 func (m *machine) set(gone, deaf bool) { m.Lock(); m.gone, m.deaf = gone, deaf; m.Unlock() }
 
+// seen gives how often plans were made anew, and what the planner was told last.
+func (m *machine) seen() (replans, down int) {
+	m.Lock()
+	defer m.Unlock()
+	return m.replans, len(m.down[len(m.down)-1])
+}
+
 // TestSourcesComeAndGo: what cannot be used is left out, told once, and back by
 // itself; a connection that failed tells it at once.
 func TestSourcesComeAndGo(t *testing.T) {
@@ -95,8 +102,9 @@ func TestSourcesComeAndGo(t *testing.T) {
 		<-time.After(sourcesEvery)
 		expect("both are gone", false, false)
 		<-time.After(10 * sourcesEveryDown)
-		if n := strings.Count(log.String(), "left out"); n != 2 || m.replans != 1 {
-			t.Errorf("told %d times, %d replans:\n%s", n, m.replans, &log)
+		replans, _ := m.seen()
+		if n := strings.Count(log.String(), "left out"); n != 2 || replans != 1 {
+			t.Errorf("told %d times, %d replans:\n%s", n, replans, &log)
 		}
 		m.set(false, false)
 		<-time.After(sourcesEveryDown)
@@ -105,10 +113,10 @@ func TestSourcesComeAndGo(t *testing.T) {
 			t.Errorf("told %d times:\n%s", n, &log)
 		}
 
-		before := m.replans
+		before, _ := m.seen()
 		m.set(true, false)
 		s.stuck(mta.Source{IP: netip.MustParseAddr("192.0.2.10"), Hostname: "another.name"}, &mta.Failure{Text: "not here"})
-		if m.replans == before {
+		if now, _ := m.seen(); now == before {
 			t.Error("nothing is planned anew at once")
 		}
 		expect("a connection failed", false, true)
@@ -116,8 +124,11 @@ func TestSourcesComeAndGo(t *testing.T) {
 		<-time.After(sourcesEveryDown)
 		expect("back again", true, true)
 		s.stuck(mta.Source{IP: netip.MustParseAddr("192.0.2.99")}, &mta.Failure{Text: "whose?"})
-		if _, there := s.up()["192.0.2.99"]; there || len(m.down[len(m.down)-1]) != 0 {
+		if _, there := s.up()["192.0.2.99"]; there {
 			t.Error("a source that is not configured counts")
+		}
+		if _, down := m.seen(); down != 0 {
+			t.Errorf("%d are down", down)
 		}
 
 		m.set(true, false)
