@@ -104,5 +104,5 @@ type Warming struct {
 	// Second says that mail of this stream comes after that of others: what it is
 	// refused, theirs may still have.
 	Second bool
-	Origin   string // the configuration line
+	Origin string // the configuration line
 }
