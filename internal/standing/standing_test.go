@@ -3,6 +3,7 @@ package standing
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mailout/internal/bounce"
@@ -25,7 +26,7 @@ func TestRouterStandsIn(t *testing.T) {
 			t.Error("routes are not made anew")
 		}
 		p := probe("192.0.2.1")
-		if again, ok := w.Take(p, time.Now()); ok || again.Sub(time.Now()) != 10*time.Minute {
+		if again, ok := w.Take(p, time.Now()); ok || time.Until(again) != 10*time.Minute {
 			t.Errorf("a probe at once: %v %v", again, ok)
 		}
 		_, m = w.learn(d, 0, took) // under way before
@@ -36,20 +37,20 @@ func TestRouterStandsIn(t *testing.T) {
 		if _, ok := w.Take(p, time.Now()); !ok {
 			t.Fatal("no probe when it is due")
 		}
-		if again, ok := w.Take(p, time.Now()); ok || again.Sub(time.Now()) != probeLife {
+		if again, ok := w.Take(p, time.Now()); ok || time.Until(again) != probeLife {
 			t.Errorf("two deliveries probe at once (%v)", again)
 		}
 		l, m = w.learn(p, 0, blocked)
 		w.sees("probe refused", m, "e", true)
-		if again, ok := w.Take(p, time.Now()); ok || again.Sub(time.Now()) != 20*time.Minute || !l.Replan {
-			t.Errorf("after a refused probe: %v %v", again.Sub(time.Now()), ok)
+		if again, ok := w.Take(p, time.Now()); ok || time.Until(again) != 20*time.Minute || !l.Replan {
+			t.Errorf("after a refused probe: %v %v", time.Until(again), ok)
 		}
 		time.Sleep(20 * time.Minute)
 		w.Take(p, time.Now())
 		_, m = w.learn(p, 0, unknown) // the receiver's word on the recipient is the answer
 		w.sees("probe to nobody", m, "-", true)
-		if again, _ := w.Take(p, time.Now()); again.Sub(time.Now()) != 20*time.Minute {
-			t.Errorf("a probe that tells nothing changes the distance: %v", again.Sub(time.Now()))
+		if again, _ := w.Take(p, time.Now()); time.Until(again) != 20*time.Minute {
+			t.Errorf("a probe that tells nothing changes the distance: %v", time.Until(again))
 		}
 		time.Sleep(20 * time.Minute)
 		w.Take(p, time.Now())
@@ -63,8 +64,8 @@ func TestRouterStandsIn(t *testing.T) {
 			t.Error("direct delivery is still counted")
 		}
 		_, _ = w.learn(d, 0, blocked) // too early: the distance is remembered
-		if again, _ := w.Take(p, time.Now()); again.Sub(time.Now()) != 40*time.Minute {
-			t.Errorf("the distance after coming back too early is %v", again.Sub(time.Now()))
+		if again, _ := w.Take(p, time.Now()); time.Until(again) != 40*time.Minute {
+			t.Errorf("the distance after coming back too early is %v", time.Until(again))
 		}
 		told := w.heard()
 		if len(told) != 3 || !strings.HasPrefix(told[0], "the router smart.example stands in for direct delivery to mx.example: mx.example refused us: 554 blocked") || !strings.HasPrefix(told[1], "mx.example is reached directly again") {
@@ -354,4 +355,9 @@ func TestRouterRefuses(t *testing.T) {
 			t.Errorf("a router in its own right: %q", a.Results[0].Reason)
 		}
 	})
+}
+
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"mailout/internal/bounce"
@@ -165,9 +164,4 @@ func (w *world) sees(what string, marks, want string, router bool) {
 	if marks != want || on != router {
 		w.Errorf("%s: marked %q, want %q; router %t (%s)", what, marks, want, on, why)
 	}
-}
-
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
 }
