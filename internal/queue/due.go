@@ -98,6 +98,10 @@ func (l *loop) unpace(e *entry) {
 	if e.paced {
 		e.paced = false
 		e.way.dest.paced--
+		if e.rate != nil {
+			e.rate.waiting--
+			e.rate = nil
+		}
 	}
 }
 
@@ -230,7 +234,7 @@ func (l *loop) berthDue(w *way) {
 		b := l.choose(w, e)
 		if at := b.site.avoided.until; at > l.nowMS && w.several() {
 			l.paceAt = at // all are avoided: it waits for the one that ends first
-			l.pace(e)
+			l.pace(e, nil)
 			continue
 		}
 		l.makeReady(e, b)

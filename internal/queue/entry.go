@@ -42,10 +42,11 @@ type entry struct {
 	phase phase
 	// announced says that intake's Add was seen, so none is to come.
 	announced bool
-	settling  bool // in flight, attempted, waiting for the disk
-	routed    bool // in flight, by a router
-	guest     bool // in flight for an order, as it was read from outside memory
-	paced     bool // was put back: for a rate of its sender, or because all routes are avoided
+	settling  bool    // in flight, attempted, waiting for the disk
+	routed    bool    // in flight, by a router
+	guest     bool    // in flight for an order, as it was read from outside memory
+	paced     bool    // was put back: for a rate of its sender, or because all routes are avoided
+	rate      *bucket // what it was put back for; nil: routes that are avoided
 	// doing is the order being stored; order and reroute those that wait for the
 	// end of the flight.
 	doing, order, reroute *Order

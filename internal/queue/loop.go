@@ -69,6 +69,7 @@ type loop struct {
 	buckets map[bucketKey]*bucket // of rates
 	took    []taken               // may's, kept for the next
 	paceAt  millis                // until when the sender of may's delivery rests
+	paceFor *bucket               // what for
 	passing ring[*site]           // for passOn
 
 	unrouted  ring[*way] // their routers could not be found

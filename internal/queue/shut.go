@@ -207,8 +207,10 @@ type bucket struct {
 	shape.Bucket
 	count int
 	per   time.Duration
-	// promised is the time for which the latest delivery was told to come back.
+	// promised is the time for which the latest delivery was told to come back, of
+	// waiting that were.
 	promised millis
+	waiting  int
 }
 
 // taken is a token that may be given back.
@@ -342,8 +344,7 @@ func quotaWhy(route *mta.Route) string {
 func (l *loop) rests(s *site, st *stream, r *mta.Rate, b *bucket, until millis) verdict {
 	switch {
 	case r.BySender, r.Apart:
-		b.promised = max(until, b.promised+max(int64(r.Per)/int64(max(r.Count, 1))/int64(time.Millisecond), 1))
-		l.paceAt = b.promised
+		l.paceAt, l.paceFor = b.promise(until), b
 		return senderRests
 	case r.ByStream:
 		st.rested = rest{until, *r}
@@ -353,10 +354,22 @@ func (l *loop) rests(s *site, st *stream, r *mta.Rate, b *bucket, until millis) 
 	return siteRests
 }
 
+// promise gives the time for which one more delivery is told to come back, with
+// the next token there at until: behind those that wait, but not behind times for
+// which nobody waits any more.
+func (b *bucket) promise(until millis) millis {
+	step := max(int64(b.per)/int64(max(b.count, 1))/int64(time.Millisecond), 1)
+	b.promised = max(until, min(b.promised+step, until+int64(b.waiting)*step))
+	return b.promised
+}
+
 // pace puts an entry back until paceAt: until there is a token of its sender's
-// rate, or a route that is not avoided.
-func (l *loop) pace(e *entry) {
+// rate, or a route that is not avoided (rate is nil).
+func (l *loop) pace(e *entry, rate *bucket) {
 	w := e.way
+	if e.rate = rate; rate != nil {
+		rate.waiting++
+	}
 	e.phase, e.berth, e.due, e.paced = phaseDue, nil, l.paceAt, true
 	w.due.push(e)
 	w.dest.paced++
@@ -373,6 +386,9 @@ func (l *loop) unpaceWay(w *way) (any bool) {
 	for _, e := range append([]*entry(nil), w.due...) {
 		if e.paced {
 			any = true
+			if e.rate != nil {
+				e.rate.promised = 0 // its time is free again
+			}
 			l.unpace(e)
 			l.hasten(e)
 		}

@@ -324,7 +324,7 @@ func (l *loop) nextOf(s *site, st *stream) *entry {
 		case mayGo:
 			return e
 		case senderRests:
-			l.pace(e)
+			l.pace(e, l.paceFor)
 		default:
 			return nil
 		}
