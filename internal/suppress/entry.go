@@ -214,4 +214,5 @@ type doubt struct {
 	Count int       `json:"n"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
+	Back  bool      `json:"back,omitempty"` // some of it came after mail had been handed over
 }

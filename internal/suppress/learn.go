@@ -34,6 +34,12 @@ type Evidence struct {
 	Reason  Reason
 	Reply   bounce.Reply
 	Message mta.ID
+	// Back says that it came after mail had been handed over: that mail is handed
+	// over again is no sign that it arrives.
+	Back bool
+	// Unsure says that others than the recipient's side could have said it: it has
+	// to be heard several times, whatever it is.
+	Unsure bool
 }
 
 // Learn takes in what an attempt came to: recipients that were refused for good
@@ -101,6 +107,14 @@ type ruling struct {
 
 // rule judges evidence; it may ask DNS.
 func (l *List) rule(ctx context.Context, ev *Evidence) ruling {
+	r := l.ruleSure(ctx, ev)
+	if ev.Unsure && r.sureness == sure {
+		r.sureness = unsure
+	}
+	return r
+}
+
+func (l *List) ruleSure(ctx context.Context, ev *Evidence) ruling {
 	if ev.Reason != Dead {
 		return ruling{sureness: sure}
 	}
@@ -123,7 +137,7 @@ func (l *List) weigh(ctx context.Context, ev *Evidence, r ruling, changes map[st
 	}
 	key, now, set := fold(ev.Address), stamp(l.now()), l.settings.Load()
 	if r.sureness == unsure {
-		enough, err := l.doubted(ctx, key, now, set, changes)
+		enough, err := l.doubted(ctx, key, ev.Back, now, set, changes)
 		if err != nil || !enough {
 			return nil, err
 		}
@@ -162,18 +176,22 @@ func (l *List) current(ctx context.Context, name string, changes map[string][]by
 }
 
 // confirmed is an entry for which there is new evidence. One of a person's will
-// is not made weaker by what a server says.
+// is not made weaker by what a server says, nor any shorter; what the owner wants
+// outlasts an entry that ends.
 func confirmed(before, now *Entry) *Entry {
 	e := *before
 	e.Hits, e.Last = before.Hits+1, now.Last
-	if before.Reason == Dead {
+	if before.Reason == Dead || now.Reason != Dead && !before.Expires.IsZero() {
 		e.Reason, e.Class, e.Reply, e.Message, e.Expires = now.Reason, now.Class, now.Reply, now.Message, now.Expires
+	}
+	if now.Reason == Dead && (before.Expires.IsZero() || before.Expires.After(e.Expires)) {
+		e.Expires = before.Expires
 	}
 	return &e
 }
 
 // doubted counts an unclear reply, and reports whether there were enough.
-func (l *List) doubted(ctx context.Context, key string, now time.Time, set *Settings, changes map[string][]byte) (bool, error) {
+func (l *List) doubted(ctx context.Context, key string, back bool, now time.Time, set *Settings, changes map[string][]byte) (bool, error) {
 	name := doubtName(key)
 	value := changes[name]
 	if value == nil {
@@ -192,6 +210,7 @@ func (l *List) doubted(ctx context.Context, key string, now time.Time, set *Sett
 	case now.Sub(d.Last) >= apart:
 		d.Count, d.Last = d.Count+1, now
 	}
+	d.Back = d.Back || back
 	if d.Count >= set.Unsure {
 		changes[name] = nil
 		return true, nil

@@ -167,13 +167,15 @@ func (l *List) get(ctx context.Context, name string) (*Entry, error) {
 
 // mark puts an address into the filters. It is called before and after an entry
 // is written, so that no filter can miss it: one that was begun before the entry
-// was visible is marked by the second call.
+// was visible is marked by the second call. The one being read is looked for
+// first: when it has just taken the other's place, it is found there.
 func (l *List) mark(address string) {
+	loading := l.loading.Load()
 	if f := l.filter.Load(); f != nil {
 		f.add(address)
 	}
-	if f := l.loading.Load(); f != nil {
-		f.add(address)
+	if loading != nil {
+		loading.add(address)
 	}
 }
 

@@ -111,18 +111,22 @@ func (l *List) take(ctx context.Context, first heard) {
 	}
 }
 
-// cleared forgets what was unclear about an address that mail has reached.
+// cleared forgets what was unclear about an address that mail has reached. What
+// came back from servers that had taken mail stays: they take it again each time.
 func (l *List) cleared(ctx context.Context, key string, changes map[string][]byte) error {
 	name := doubtName(key)
-	if changes[name] != nil {
-		changes[name] = nil
-		return nil
+	value := changes[name]
+	if value == nil {
+		var err error
+		if value, err = l.opts.Notes.Note(ctx, name); err != nil || value == nil {
+			return err
+		}
 	}
-	value, err := l.opts.Notes.Note(ctx, name)
-	if err == nil && value != nil {
+	var d doubt
+	if json.Unmarshal(value, &d) != nil || !d.Back {
 		changes[name] = nil
 	}
-	return err
+	return nil
 }
 
 // tidy reads the whole list: it makes the filter anew, counts, and removes what
