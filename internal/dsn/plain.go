@@ -37,8 +37,8 @@ var quoted = regexp.MustCompile(`(?im)^[\s>*-]*(?:-{2,}.*(?:copy of|original mes
 
 // plain reads a message that is no delivery status notification.
 func (r *Returned) plain(w *walker) {
-	subject, from := words(w.top, "Subject"), words(w.top, "From")
-	failed := addressesOf(words(w.top, "X-Failed-Recipients"))
+	subject, from := words(w.top, "Subject", maxWords), words(w.top, "From", maxWords)
+	failed := addressesOf(words(w.top, "X-Failed-Recipients", maxText))
 	text := w.text.String()
 	qmail := strings.Contains(text, "This is the qmail-send program") || strings.HasPrefix(strings.TrimSpace(text), "Hi. This is the")
 	mailer := mailers.MatchString(" "+from) || mailerNames.MatchString(from)

@@ -67,8 +67,10 @@ type FeedbackFields struct {
 // The bounds of ReadReturn.
 const (
 	maxText    = 32 << 10 // octets of text that are looked at
-	maxSaid    = 1000     // octets of what is said of a recipient
-	maxFailed  = 1000     // recipients of one report
+	maxMarkup  = 4 * maxText
+	maxWords   = 4 << 10 // octets of a Subject or From that are looked at
+	maxSaid    = 1000    // octets of what is said of a recipient
+	maxFailed  = 1000    // recipients of one report
 	maxAddress = 320
 )
 
@@ -178,7 +180,7 @@ func reporter(h *header.Header) string {
 	if !ok {
 		return ""
 	}
-	a := anAddress.FindString(f.Text())
+	a := anAddress.FindString(head(f.Text(), maxWords))
 	return a[strings.LastIndexByte(a, '@')+1:]
 }
 
@@ -218,6 +220,7 @@ func (w *walker) entity(content []byte, depth int) {
 	case strings.HasPrefix(kind, "text/") && w.text.Len() < maxText:
 		b := decode(h, body)
 		if kind == "text/html" {
+			b = b[:min(len(b), maxMarkup)]
 			b = tags.ReplaceAll(b, []byte(" "))
 		}
 		w.text.WriteString(utf8Text(b[:min(len(b), maxText-w.text.Len())], params["charset"]))
@@ -281,14 +284,18 @@ func (w *walker) report(body []byte) {
 
 var decoder = mime.WordDecoder{}
 
-// words gives a field as people read it.
-func words(h *header.Header, name string) string {
+// words gives the beginning of a field as people read it: what is searched for
+// words costs a microsecond an octet.
+func words(h *header.Header, name string, max int) string {
 	f, ok := h.Get(name)
 	if !ok {
 		return ""
 	}
-	if text, err := decoder.DecodeHeader(f.Text()); err == nil {
+	raw := head(f.Text(), max)
+	if text, err := decoder.DecodeHeader(raw); err == nil {
 		return text
 	}
-	return f.Text()
+	return raw
 }
+
+func head(s string, n int) string { return s[:min(len(s), n)] }

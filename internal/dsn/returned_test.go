@@ -102,3 +102,23 @@ func FuzzReadReturn(f *testing.F) {
 		}
 	})
 }
+
+// TestReadReturnSearchesBeginnings: a header of a megabyte, which anybody may
+// send, is not searched for words to its end.
+func TestReadReturnSearchesBeginnings(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		content string
+		want    Outcome
+	}{
+		"a subject":     {"From: MAILER-DAEMON@example.com\r\nSubject: x Undelivered\r\n\r\nsee below\r\n", Failure},
+		"a long one":    {"From: MAILER-DAEMON@example.com\r\nSubject: " + strings.Repeat("x ", maxWords) + "Undelivered\r\n\r\nsee below\r\n", Nothing},
+		"a long From":   {"From: " + strings.Repeat("x ", maxWords) + "MAILER-DAEMON@example.com\r\nSubject: Undelivered\r\n\r\nsee below\r\n", Nothing},
+		"markup":        {"From: MAILER-DAEMON@example.com\r\nContent-Type: text/html\r\n\r\n" + strings.Repeat("<p>", 9_000) + "user unknown\r\n", Failure},
+		"a lot of that": {"From: MAILER-DAEMON@example.com\r\nContent-Type: text/html\r\n\r\n" + strings.Repeat("<p>", maxMarkup) + "user unknown\r\n", Nothing},
+	} {
+		if r := ReadReturn([]byte(c.content)); r.Outcome != c.want || len(r.Reporter) > maxWords {
+			t.Errorf("%s: %s from %.80q", name, r.Outcome, r.Reporter)
+		}
+	}
+}
