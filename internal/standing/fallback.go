@@ -2,6 +2,7 @@ package standing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func (l *lecture) closed(st *site) string {
 	if st.missed < 2 && last != 0 && l.now.UnixNano()-last < int64(reachedLately) {
 		return l.stalled(st)
 	}
-	return "no host of " + l.route.Site + " can be connected to at port " + fmt.Sprint(l.route.Port) + ": " + l.a.Results[0].Reason
+	return "no host of " + l.route.Site + " can be connected to at port " + fmt.Sprint(l.route.Port) + ": " + l.a.Results[slices.IndexFunc(l.a.Results, asked)].Reason
 }
 
 // stalled says why a site is the router's that took nothing for a time, while
@@ -170,6 +171,9 @@ func (s *Standing) Take(route *mta.Route, now time.Time) (again time.Time, ok bo
 	}
 	r := &st.router
 	if end := r.probing.Add(probeLife); !r.probing.IsZero() && now.Before(end) {
+		if soon := now.Add(max(r.wait, time.Second)); soon.Before(end) {
+			end = soon // no probe comes sooner, whatever this one comes to
+		}
 		return end, false
 	}
 	if now.Before(r.next) {

@@ -50,6 +50,12 @@ func (s *Standing) Learn(route *mta.Route, d *mta.Delivery, a *mta.Attempt) Less
 		s.learnRouter(route, d, a)
 		return Lesson{}
 	}
+	if !slices.ContainsFunc(a.Results, asked) {
+		if route.Probe {
+			s.GiveBack(route) // the next delivery finds out
+		}
+		return Lesson{}
+	}
 	now := s.now()
 	if answered(a) {
 		s.reached.Store(now.UnixNano())

@@ -97,12 +97,16 @@ func (t *Triggers) blames(r *mta.Result) Trigger {
 // unreachable reports an attempt that found no host of the site to connect to.
 func unreachable(a *mta.Attempt) bool {
 	for i := range a.Results {
-		if r := &a.Results[i]; r.Class != mta.ClassTemporary || r.Reply.Code != 0 || r.Scope != mta.ScopeHost {
+		if r := &a.Results[i]; asked(*r) && (r.Class != mta.ClassTemporary || r.Reply.Code != 0 || r.Scope != mta.ScopeHost) {
 			return false
 		}
 	}
 	return len(a.Tries) > 0 && !slices.ContainsFunc(a.Tries, func(t mta.Try) bool { return t.Stage != mta.StageConnect })
 }
+
+// asked reports that somebody was, or was to be, asked for a recipient: one who
+// gets no mail (package suppress) says nothing of the site.
+func asked(r mta.Result) bool { return !r.Suppressed }
 
 // stuck reports a result that is no progress for the site's or our sake: not a
 // full mailbox, nor trouble of this machine.
