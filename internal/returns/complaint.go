@@ -50,7 +50,7 @@ func (f *Office) complaint(ctx context.Context, back *dsn.Returned) error {
 		f.unmatched(mta.ID{}, "a complaint holds no return path and no Message-ID of ours")
 		return nil
 	}
-	return f.complained(ctx, l, l.recipients[0], back)
+	return f.complained(ctx, l, l.recipients[0], back, false)
 }
 
 // messageIDOf is the Message-ID of the message that a report returns.
@@ -100,16 +100,19 @@ func (f *Office) complain(ctx context.Context, t *tag, back *dsn.Returned) error
 			names = append(names, strings.TrimSpace(field.Text()))
 		}
 	}
-	p := named(l.of(t), names)
+	all, alone := l.of(t)
+	p := named(all, names)
 	if p == nil {
 		f.unmatched(t.id, "the complaint does not say whose it is")
 		return nil
 	}
-	return f.complained(ctx, l, p, back)
+	return f.complained(ctx, l, p, back, !alone)
 }
 
-// complained writes a complaint into the journal and onto the list.
-func (f *Office) complained(ctx context.Context, l *letter, p *recipient, back *dsn.Returned) error {
+// complained writes a complaint into the journal and onto the list: at once, but
+// when the return path is shared, which other recipients have seen too (see
+// learn).
+func (f *Office) complained(ctx context.Context, l *letter, p *recipient, back *dsn.Returned, shared bool) error {
 	kind := back.Feedback.Type
 	switch kind {
 	case "not-spam":
@@ -135,7 +138,10 @@ func (f *Office) complained(ctx context.Context, l *letter, p *recipient, back *
 			f.opts.Complained(p.handed)
 		}
 	}
-	ev := suppress.Evidence{Address: p.accepted.Recipient, Stream: p.accepted.Stream, Reason: suppress.Complained, Message: l.id}
+	if shared && p.complained {
+		return nil
+	}
+	ev := suppress.Evidence{Address: p.accepted.Recipient, Stream: p.accepted.Stream, Reason: suppress.Complained, Message: l.id, Back: true, Unsure: shared}
 	ev.Reply.Text = words(kind, back.Reporter)
 	if kind == "opt-out" || kind == "opt-out-list" {
 		ev.Reason = suppress.Unsubscribed

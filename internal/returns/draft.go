@@ -3,6 +3,7 @@ package returns
 import (
 	"context"
 	"crypto/rand"
+	"strings"
 
 	"mailout/internal/dsn"
 	"mailout/internal/mta"
@@ -71,9 +72,12 @@ func (d *draft) Commit(ctx context.Context) (mta.ID, error) {
 	if d.failed != nil {
 		return mta.ID{}, d.failed
 	}
-	back := dsn.ReadReturn(d.head)
-	for i := range d.request.Recipients {
-		if err := d.office.take(context.WithoutCancel(ctx), d.request.Recipients[i].Address, back); err != nil {
+	back, err := d.office.open(ctx, d.head)
+	if err != nil {
+		return mta.ID{}, &submit.Refusal{Reply: refusals.later, Err: err}
+	}
+	for _, address := range d.addresses() {
+		if err := d.office.take(context.WithoutCancel(ctx), address, back); err != nil {
 			d.office.counts.trouble.Add(1)
 			return mta.ID{}, &submit.Refusal{Reply: refusals.later, Err: err}
 		}
@@ -83,4 +87,30 @@ func (d *draft) Commit(ctx context.Context) (mta.ID, error) {
 		return mta.ID{}, err
 	}
 	return mta.NewID(d.office.now(), bits), nil
+}
+
+// addresses are those that the message came to: each once, since case makes no
+// other address here.
+func (d *draft) addresses() []string {
+	out := make([]string, 0, len(d.request.Recipients))
+	seen := make(map[string]bool, len(d.request.Recipients))
+	for i := range d.request.Recipients {
+		if a := strings.ToLower(d.request.Recipients[i].Address); !seen[a] {
+			seen[a] = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// open reads a message that came back, a few at a time: reading one takes many
+// times its memory, and a processor for as long as its writer likes to make it.
+func (f *Office) open(ctx context.Context, head []byte) (*dsn.Returned, error) {
+	select {
+	case f.readers <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-f.readers }()
+	return dsn.ReadReturn(head), nil
 }

@@ -76,6 +76,7 @@ type Office struct {
 	settings atomic.Pointer[Settings]
 	counts   counters
 	memory   atomic.Int64  // octets that drafts hold
+	readers  chan struct{} // messages being read
 	pace     *rate.Limiter // of what is looked at
 	unread   rate.Sometimes
 
@@ -87,10 +88,11 @@ type Office struct {
 
 // The bounds of the door.
 const (
-	maxHead   = 1 << 20  // octets of one message that are looked at; the rest is read and dropped
-	maxMemory = 64 << 20 // octets of all of them
-	perSecond = 100      // messages that are looked at, with burst
-	burst     = 500
+	maxHead    = 1 << 20  // octets of one message that are looked at; the rest is read and dropped
+	maxMemory  = 64 << 20 // octets of all of them
+	maxReaders = 2        // messages read at a time
+	perSecond  = 100      // messages that are looked at, with burst
+	burst      = 500
 )
 
 // New makes an office. With a domain the keys are read, or made; the error says
@@ -106,7 +108,7 @@ func New(o Options) (*Office, error) {
 		o.Classifier = bounce.New()
 	}
 	f := &Office{
-		opts: o, log: o.Logger, now: o.Now, pace: rate.NewLimiter(perSecond, burst), unread: rate.Sometimes{First: 3, Interval: time.Minute},
+		opts: o, log: o.Logger, now: o.Now, pace: rate.NewLimiter(perSecond, burst), readers: make(chan struct{}, maxReaders), unread: rate.Sometimes{First: 3, Interval: time.Minute},
 	}
 	f.reader.Store(o.Classifier)
 	return f, f.Configure(o.Settings)
@@ -173,7 +175,9 @@ func (f *Office) Stop() {
 
 // ReturnPath gives the return path for some recipients of a delivery: one of
 // ours, or the message's. A transaction with several recipients gets one that
-// speaks of the domain; the report says then of which of them.
+// speaks of the domain; the report says then of which of them. Who asked for a
+// report of success gets it from the next host, which sends it to the return
+// path: that stays.
 func (f *Office) ReturnPath(d *mta.Delivery, route *mta.Route, rcpts []mta.Recipient) string {
 	s, ring := f.settings.Load(), f.keys.Load()
 	m := d.Message
@@ -195,6 +199,9 @@ func (f *Office) ReturnPath(d *mta.Delivery, route *mta.Route, rcpts []mta.Recip
 		w = k.domain(domainOf(rcpts[0].Address))
 	}
 	for i := range rcpts {
+		if rcpts[i].Notify.Wants(mta.NotifySuccess) {
+			return sender
+		}
 		quiet = quiet && !rcpts[i].Notify.Wants(mta.NotifyFailure)
 	}
 	return k.local(m.ID, w, quiet) + "@" + s.Domain

@@ -214,7 +214,7 @@ func TestATagSpeaksOfItsRecipient(t *testing.T) {
 	if err := d.send(d.path("ann@example.com"), forged); err != nil {
 		t.Fatal(err)
 	}
-	if got := d.new(); got != "bounced ann@example.com 550 5.1.1 user_unknown" || d.evidence[0].Address != "ann@example.com" {
+	if got := d.new(); got != "bounced ann@example.com 550 5.1.1 user_unknown" || len(d.evidence) > 0 {
 		t.Error(got, d.evidence)
 	}
 }

@@ -84,25 +84,27 @@ func (f *Office) letter(ctx context.Context, id mta.ID) (*letter, error) {
 	return l, nil
 }
 
-// of gives the recipients that a tag speaks of.
-func (l *letter) of(t *tag) []*recipient {
-	var all []*recipient
+// of gives the recipients that a tag speaks of. alone: it was made for that one,
+// so that nobody else has seen it.
+func (l *letter) of(t *tag) (all []*recipient, alone bool) {
 	for _, p := range l.recipients {
 		switch yes, alone := t.speaksOf(p.accepted.Recipient); {
 		case alone:
-			return []*recipient{p}
+			return []*recipient{p}, true
 		case yes:
 			all = append(all, p)
 		}
 	}
-	return all
+	return all, false
 }
 
-// named finds among recipients the one that a report names.
+// named finds among recipients the one that a report names; or the only one, who
+// may be known by other names where the report was made.
 func named(all []*recipient, names []string) *recipient {
 	for _, name := range names {
+		name = canonical(name)
 		for _, p := range all {
-			if strings.EqualFold(p.accepted.Recipient, canonical(name)) {
+			if strings.EqualFold(p.accepted.Recipient, name) {
 				return p
 			}
 		}
@@ -137,14 +139,21 @@ func (f *Office) failure(ctx context.Context, t *tag, back *dsn.Returned) error 
 		f.unmatched(t.id, "the journal does not know the message any more")
 		return nil
 	}
-	all := l.of(t)
+	all, alone := l.of(t)
 	var cases []hit
 	for i := range back.Failed {
-		p := named(all, back.Failed[i].Addresses)
-		if p == nil || taken(cases, p) {
+		r := &back.Failed[i]
+		p := named(all, r.Addresses)
+		if p == nil {
 			continue
 		}
-		cases = append(cases, hit{p, f.read(&back.Failed[i], back.Reporter)})
+		own := p.isCalled(r.Addresses)
+		switch c := caseOf(cases, p); {
+		case c == nil:
+			cases = append(cases, hit{p, f.read(r, back.Reporter), own, !alone})
+		case own && !c.own: // said of the recipient, and not of somebody behind it
+			c.said, c.own = f.read(r, back.Reporter), true
+		}
 	}
 	if len(cases) == 0 {
 		f.unmatched(t.id, "the report names none of its recipients")
@@ -170,17 +179,33 @@ func (f *Office) failure(ctx context.Context, t *tag, back *dsn.Returned) error 
 
 // hit is a recipient with what was said of it.
 type hit struct {
-	p    *recipient
-	said said
+	p      *recipient
+	said   said
+	own    bool // it was said of the recipient, and not of an address behind it
+	shared bool // other recipients have seen the return path too
 }
 
-func taken(cases []hit, p *recipient) bool {
-	for _, c := range cases {
-		if c.p == p {
+func caseOf(cases []hit, p *recipient) *hit {
+	for i := range cases {
+		if cases[i].p == p {
+			return &cases[i]
+		}
+	}
+	return nil
+}
+
+// isCalled reports whether names may be those of the recipient: none at all, or
+// one with the same local part. A member of a list, or the target of a forward,
+// has another, and that it is dead says nothing of the list.
+func (p *recipient) isCalled(names []string) bool {
+	own, _, _ := strings.Cut(p.accepted.Recipient, "@")
+	for _, name := range names {
+		local, _, _ := strings.Cut(name, "@")
+		if strings.EqualFold(local, own) {
 			return true
 		}
 	}
-	return false
+	return len(names) == 0
 }
 
 // said is what a report says of one recipient.
@@ -338,11 +363,16 @@ func original(h *header.Header, messageID string) []byte {
 	return b.Bytes()
 }
 
-// learn lets the suppression list know of dead addresses.
+// learn lets the suppression list know of dead addresses. What came to a return
+// path that several recipients have seen is not sure, for each of them could have
+// sent it; and it counts once a message.
 func (f *Office) learn(ctx context.Context, l *letter, cases []hit) {
 	for _, c := range cases {
+		if !c.own || c.shared && c.p.back {
+			continue
+		}
 		_, err := f.opts.List.Report(ctx, suppress.Evidence{
-			Address: c.p.accepted.Recipient, Stream: c.p.accepted.Stream, Reason: suppress.Dead, Message: l.id,
+			Address: c.p.accepted.Recipient, Stream: c.p.accepted.Stream, Reason: suppress.Dead, Message: l.id, Back: true, Unsure: c.shared,
 			Reply: bounce.Reply{Code: c.said.reply.Code, Enhanced: enhanced(c.said), Text: c.said.reply.Text},
 		})
 		if err != nil {
