@@ -292,7 +292,7 @@ func TestDefaults(t *testing.T) {
 			LineLength: 2048, Commands: 10000, Errors: 20, CommandTimeout: 5 * time.Minute, DataTimeout: 3 * time.Minute, MessageTimeout: time.Hour, SpoolFree: 100 << 20,
 		},
 		Journal:  Journal{Keep: 720 * time.Hour},
-		Suppress: Suppress{Learn: true, Dead: 90 * day, Domain: day, Unsure: 3, UnsureWithin: 14 * day},
+		Suppress: Suppress{Learn: true, Dead: 90 * day, Domain: day, Sure: 2, Unsure: 3, UnsureWithin: 14 * day},
 		Returns:  Returns{Forward: true, Streams: []string{}, Users: []string{}, Complaints: []string{}, Valid: 60 * day},
 		Events:   Events{RotateSize: 100e6, RotateAge: 24 * time.Hour, Keep: 30, KeepSize: 10e9, Events: []mta.Event{}, Streams: []string{}},
 		Identity: defaultIdentity,

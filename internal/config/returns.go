@@ -14,7 +14,8 @@ type Suppress struct {
 	Learn        bool          // from replies and from what comes back
 	Dead         time.Duration // how long a dead address stays listed
 	Domain       time.Duration // and one whose domain is gone
-	Unsure       int           // days on which an unclear reply must come
+	Sure         int           // days on which a clear reply must come
+	Unsure       int           // and an unclear one
 	UnsureWithin time.Duration
 }
 
@@ -61,8 +62,10 @@ func suppressTable() *table {
 			is(`"90d"`, "How long an address that was found dead stays listed."),
 		newKey("domain", duration(time.Minute, year, "1d"), func(c *Config, _ int) *time.Duration { return &at(c).Domain }).
 			is(`"1d"`, "How long one stays whose domain does not exist."),
+		newKey("sure", integer[int](1, 100), func(c *Config, _ int) *int { return &at(c).Sure }).
+			is(`2`, "On how many days an address must be said to be dead by a clear reply (such as `550 5.1.1 User unknown`); with `1` it is listed at once."),
 		newKey("unsure", integer[int](1, 100), func(c *Config, _ int) *int { return &at(c).Unsure }).
-			is(`3`, "On how many days an address must be said to be dead when the replies are not clear."),
+			is(`3`, "The same when the replies are not clear."),
 		newKey("unsure_within", duration(time.Hour, year, "14d"), func(c *Config, _ int) *time.Duration { return &at(c).UnsureWithin }).
 			is(`"14d"`, "Within what time these days must lie."),
 	}}

@@ -47,7 +47,7 @@ func readerOf(c *config.Config) *bounce.Classifier {
 func suppressSettings(c *config.Config) suppress.Settings {
 	s := suppress.Settings{
 		Off: !c.Suppress.Learn, Dead: c.Suppress.Dead, Domain: c.Suppress.Domain,
-		Unsure: c.Suppress.Unsure, UnsureWithin: c.Suppress.UnsureWithin, Streams: map[string][]suppress.Reason{},
+		Sure: c.Suppress.Sure, Unsure: c.Suppress.Unsure, UnsureWithin: c.Suppress.UnsureWithin, Streams: map[string][]suppress.Reason{},
 	}
 	for _, one := range c.Streams {
 		s.Streams[one.Name] = one.Suppress

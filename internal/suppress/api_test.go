@@ -20,7 +20,7 @@ func serve(w *world) http.Handler {
 
 func TestAPI(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	mux := serve(w)
 	ask := func(method, target, body string) (int, string) {
 		t.Helper()
@@ -69,7 +69,7 @@ func TestAPI(t *testing.T) {
 
 func TestAPIPages(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	for _, a := range []string{"a", "b", "c"} {
 		w.must(w.Add(t.Context(), Entry{Address: a + "@example.com"}))
 	}
@@ -98,7 +98,7 @@ func TestAPIPages(t *testing.T) {
 // TestScope: only users with the scope suppress, or admin, may.
 func TestScope(t *testing.T) {
 	t.Parallel()
-	mux := serve(newWorld(t, Settings{}))
+	mux := serve(newWorld(t, Settings{Sure: 1}))
 	for scope, want := range map[account.Scope]int{
 		account.ScopeSuppress: 200, account.ScopeAdmin: 200, account.ScopeSend: 403, account.ScopeRead: 403, account.ScopeControl: 403,
 	} {

@@ -16,7 +16,7 @@ import (
 func TestFilterMissesNobody(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
-		w := newWorld(t, Settings{})
+		w := newWorld(t, Settings{Sure: 1})
 		n := rapid.IntRange(1, 50).Draw(r, "n")
 		before := rapid.IntRange(0, n).Draw(r, "before")
 		add := func(i int) { w.must(w.Add(t.Context(), Entry{Address: fmt.Sprintf("x%d@example.com", i)})) }
@@ -44,7 +44,7 @@ func TestFilterMissesNobody(t *testing.T) {
 // what is being written while it is, are in the filter that the reading makes.
 func TestFilterBesideAReading(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	w.tidy(t.Context())
 	n := 0
 	w.notes.taken = func() {
@@ -73,7 +73,7 @@ func TestNeverByOtherRefusals(t *testing.T) {
 		refused(550, mta.Enhanced{Class: 5, Subject: 7, Detail: 26}, "DMARC failed"), refused(550, mta.Enhanced{}, "go away"),
 		refused(550, mta.Enhanced{Class: 5, Subject: 1, Detail: 2}, "No such domain"),
 	} {
-		w := newWorld(t, Settings{})
+		w := newWorld(t, Settings{Sure: 1})
 		for range 20 {
 			w.learn(r)
 			w.at = w.at.Add(25 * time.Hour)
@@ -87,7 +87,7 @@ func TestNeverByOtherRefusals(t *testing.T) {
 // TestFilterSaves: for an address that is not listed the store is not asked.
 func TestFilterSaves(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	for i := range 1000 {
 		w.notes.of[entryName(fmt.Sprintf("x%d@example.com", i), "")] = []byte(`{"reason":"dead"}`)
 	}

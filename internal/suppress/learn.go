@@ -136,12 +136,6 @@ func (l *List) weigh(ctx context.Context, ev *Evidence, r ruling, changes map[st
 		return nil, nil
 	}
 	key, now, set := fold(ev.Address), stamp(l.now()), l.settings.Load()
-	if r.sureness == unsure {
-		enough, err := l.doubted(ctx, key, ev.Back, now, set, changes)
-		if err != nil || !enough {
-			return nil, err
-		}
-	}
 	e := &Entry{Address: key, Reason: ev.Reason, Class: string(r.class), Reply: said(ev.Reply), Message: ev.Message, Since: now, Hits: 1, Last: now}
 	switch {
 	case ev.Reason == Unsubscribed:
@@ -155,7 +149,14 @@ func (l *List) weigh(ctx context.Context, ev *Evidence, r ruling, changes map[st
 	if err != nil {
 		return nil, err
 	}
-	if before != nil && before.active(now) {
+	listed := before != nil && before.active(now)
+	if times := set.times(ev, r); times > 1 && !(listed && r.sureness == sure) {
+		enough, err := l.doubted(ctx, key, times, ev.Back, now, set, changes)
+		if err != nil || !enough {
+			return nil, err
+		}
+	}
+	if listed {
 		e = confirmed(before, e)
 	} else {
 		l.counts.learned(e.Reason)
@@ -165,6 +166,17 @@ func (l *List) weigh(ctx context.Context, ev *Evidence, r ruling, changes map[st
 		changes[e.name()] = value
 	}
 	return e, err
+}
+
+// times is on how many days something has to be said before it counts.
+func (s *Settings) times(ev *Evidence, r ruling) int {
+	switch {
+	case r.sureness == unsure:
+		return s.Unsure
+	case ev.Reason == Dead:
+		return s.Sure
+	}
+	return 1
 }
 
 // current reads an entry as it is with the changes so far.
@@ -190,8 +202,8 @@ func confirmed(before, now *Entry) *Entry {
 	return &e
 }
 
-// doubted counts an unclear reply, and reports whether there were enough.
-func (l *List) doubted(ctx context.Context, key string, back bool, now time.Time, set *Settings, changes map[string][]byte) (bool, error) {
+// doubted counts a reply, and reports whether there were enough.
+func (l *List) doubted(ctx context.Context, key string, enough int, back bool, now time.Time, set *Settings, changes map[string][]byte) (bool, error) {
 	name := doubtName(key)
 	value := changes[name]
 	if value == nil {
@@ -211,7 +223,7 @@ func (l *List) doubted(ctx context.Context, key string, back bool, now time.Time
 		d.Count, d.Last = d.Count+1, now
 	}
 	d.Back = d.Back || back
-	if d.Count >= set.Unsure {
+	if d.Count >= enough {
 		changes[name] = nil
 		return true, nil
 	}

@@ -12,7 +12,7 @@ import (
 // takes it each time; that clears nothing.
 func TestWhatComesBackOnSeveralDays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	w.tidy(t.Context())
 	for i := range 3 {
 		if w.listed("ann@example.com", "news") {
@@ -36,7 +36,7 @@ func TestUnsureEvidence(t *testing.T) {
 		{Reason: Complained},
 		{Reason: Dead, Reply: bounce.Reply{Code: 550, Enhanced: "5.1.1", Text: "User unknown"}},
 	} {
-		w := newWorld(t, Settings{})
+		w := newWorld(t, Settings{Sure: 1})
 		ev.Address, ev.Unsure, ev.Back = "ann@example.com", true, true
 		for i := range 3 {
 			if w.listed(ev.Address, "news") {
@@ -73,7 +73,7 @@ func TestConfirmedKeepsTheLongerTime(t *testing.T) {
 		"by hand, then dead":           {Entry{Reason: Manual}, 10, deadNow, 9},
 		"by hand for good, complained": {Entry{Reason: Manual}, 0, Evidence{Reason: Complained}, 1000},
 	} {
-		w := newWorld(t, Settings{})
+		w := newWorld(t, Settings{Sure: 1})
 		w.gone["example.com"] = true
 		c.before.Address, c.ev.Address = "ann@example.com", "ann@example.com"
 		if c.days > 0 {
@@ -86,5 +86,35 @@ func TestConfirmedKeepsTheLongerTime(t *testing.T) {
 		if w.at = w.at.Add(time.Duration(c.listed) * day); !w.listed("ann@example.com", "news") {
 			t.Errorf("%s: not listed any more after %d days", name, c.listed)
 		}
+	}
+}
+
+// TestClearRepliesOnTwoDays: an address is not given up for a single reply, and
+// not for several of one day.
+func TestClearRepliesOnTwoDays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Settings{})
+	refuse := func() {
+		t.Helper()
+		ev := Evidence{Address: "ann@example.com", Reason: Dead, Reply: bounce.Reply{Code: 550, Enhanced: "5.1.1", Text: "User unknown"}}
+		if _, err := w.Report(t.Context(), ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		refuse()
+		w.at = w.at.Add(time.Hour)
+		if w.listed("ann@example.com", "news") {
+			t.Fatal("listed on the first day")
+		}
+	}
+	w.at = w.at.Add(24 * time.Hour)
+	refuse()
+	if !w.listed("ann@example.com", "news") {
+		t.Fatal("not listed on the second day")
+	}
+	refuse()
+	if e := w.Find(t.Context(), "ann@example.com", "news"); e == nil || e.Hits != 2 {
+		t.Errorf("one more reply: %+v", e)
 	}
 }

@@ -23,7 +23,8 @@ type Settings struct {
 	Off          bool          // nothing is learned; what is listed counts
 	Dead         time.Duration // how long a dead address stays listed; default DefaultDead
 	Domain       time.Duration // and one whose domain is gone; default DefaultDomain
-	Unsure       int           // days on which an unclear reply must come; default DefaultUnsure
+	Sure         int           // days on which a clear reply must come; default DefaultSure
+	Unsure       int           // and an unclear one; default DefaultUnsure
 	UnsureWithin time.Duration // within this time; default DefaultUnsureWithin
 	// Streams gives, for the streams named, the reasons that count there; for
 	// others every reason does.
@@ -34,11 +35,12 @@ type Settings struct {
 const (
 	DefaultDead         = 90 * 24 * time.Hour
 	DefaultDomain       = 24 * time.Hour
+	DefaultSure         = 2
 	DefaultUnsure       = 3
 	DefaultUnsureWithin = 14 * 24 * time.Hour
 )
 
-// apart is how far apart two unclear replies must be to count as of two days.
+// apart is how far apart two replies must be to count as of two days.
 const apart = 20 * time.Hour
 
 // Options are what a List is built of.
@@ -98,6 +100,9 @@ func (l *List) Configure(s Settings) {
 	}
 	if s.Domain <= 0 {
 		s.Domain = DefaultDomain
+	}
+	if s.Sure <= 0 {
+		s.Sure = DefaultSure
 	}
 	if s.Unsure <= 0 {
 		s.Unsure = DefaultUnsure

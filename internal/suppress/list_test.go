@@ -108,7 +108,7 @@ func (w *world) listed(address, stream string) bool {
 
 func TestFind(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{Streams: map[string][]Reason{"invoices": {Dead, Complained}}})
+	w := newWorld(t, Settings{Sure: 1, Streams: map[string][]Reason{"invoices": {Dead, Complained}}})
 	w.must(w.Add(t.Context(),
 		Entry{Address: "Ann@EXAMPLE.com", Reason: Dead},
 		Entry{Address: "bob@example.com", Stream: "news", Reason: Unsubscribed},
@@ -140,7 +140,7 @@ func TestFind(t *testing.T) {
 // TestTroubleOfOursSuppressesNobody: a store that fails makes addresses unlisted.
 func TestTroubleOfOursSuppressesNobody(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	w.must(w.Add(t.Context(), Entry{Address: "ann@example.com"}))
 	w.notes.broken = errors.New("disk")
 	if w.listed("ann@example.com", "default") || w.Counts().Errors == 0 {
@@ -207,13 +207,13 @@ func TestWhatReceiversSay(t *testing.T) {
 		"listed before":      {mta.Result{Class: mta.ClassPermanent, Scope: mta.ScopeRecipient, Suppressed: true, Reply: mta.Reply{Code: 550, Enhanced: e511, Text: "User unknown"}}, false},
 		"another class":      {mta.Result{Class: mta.ClassPermanent, Scope: mta.ScopeRecipient, Bounce: "policy", Reply: mta.Reply{Code: 550, Enhanced: e511, Text: "User unknown"}}, false},
 	} {
-		w := newWorld(t, Settings{})
+		w := newWorld(t, Settings{Sure: 1})
 		w.learn(c.result)
 		if got := w.listed("ann@example.com", "other"); got != c.want {
 			t.Errorf("%s: listed %v", name, got)
 		}
 	}
-	w := newWorld(t, Settings{Off: true})
+	w := newWorld(t, Settings{Sure: 1, Off: true})
 	w.learn(refused(550, e511, "User unknown"))
 	if w.listed("ann@example.com", "news") {
 		t.Error("learned though it is off")
@@ -237,7 +237,7 @@ func TestUnclearRepliesOnSeveralDays(t *testing.T) {
 		"within two weeks":   {[]time.Duration{0, 6 * day, 7 * day}, true},
 		"and again later on": {[]time.Duration{0, 20 * day, day, day}, true},
 	} {
-		w := newWorld(t, Settings{})
+		w := newWorld(t, Settings{Sure: 1})
 		for _, d := range c.after {
 			w.at = w.at.Add(d)
 			w.learn(unclear)
@@ -246,7 +246,7 @@ func TestUnclearRepliesOnSeveralDays(t *testing.T) {
 			t.Errorf("%s: listed %v", name, got)
 		}
 	}
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	w.tidy(t.Context())
 	for i := range 5 {
 		w.learn(unclear)
@@ -262,7 +262,7 @@ func TestUnclearRepliesOnSeveralDays(t *testing.T) {
 
 func TestExpiry(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{Dead: 48 * time.Hour, Domain: time.Hour})
+	w := newWorld(t, Settings{Sure: 1, Dead: 48 * time.Hour, Domain: time.Hour})
 	w.gone["example.com"] = true
 	w.learn(refused(550, mta.Enhanced{Class: 5, Subject: 1, Detail: 2}, "No such domain"))
 	if !w.listed("ann@example.com", "news") {
@@ -295,7 +295,7 @@ func TestExpiry(t *testing.T) {
 // TestComplaintsStay: neither time nor a server's reply takes one back.
 func TestComplaintsStay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	for _, ev := range []Evidence{
 		{Address: "ann@example.com", Stream: "news", Reason: Complained},
 		{Address: "ann@example.com", Stream: "news", Reason: Dead, Reply: bounce.Reply{Code: 550, Enhanced: "5.1.1", Text: "User unknown"}},
@@ -313,7 +313,7 @@ func TestComplaintsStay(t *testing.T) {
 
 func TestAddRefuses(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	for field, e := range map[string]Entry{
 		"address": {Address: "nobody"}, "reason": {Address: "a@example.com", Reason: "because"},
 		"stream": {Address: "a@example.com", Stream: "a b"}, "expires": {Address: "a@example.com", Expires: w.at},
@@ -337,7 +337,7 @@ func TestAddRefuses(t *testing.T) {
 
 func TestPages(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	var want []string
 	for i := range 25 {
 		e := Entry{Address: fmt.Sprintf("a%02d@example.com", i), Stream: []string{"", "news"}[i%2], Reason: Reasons[i%3]}
@@ -378,7 +378,7 @@ func TestPages(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Settings{})
+	w := newWorld(t, Settings{Sure: 1})
 	w.must(w.Add(t.Context(), Entry{Address: "ann@example.com"}, Entry{Address: "ann@example.com", Stream: "news"}, Entry{Address: "ann@example.co"}))
 	w.learn(refused(550, mta.Enhanced{}, "No such user here"))
 	if n, err := w.Remove(t.Context(), "Ann@example.com", "", false); n != 1 || err != nil || !w.listed("ann@example.com", "news") || w.listed("ann@example.com", "other") {
@@ -398,7 +398,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := newNotes()
-		l := New(Options{Notes: n, Settings: Settings{Dead: 30 * time.Minute}})
+		l := New(Options{Notes: n, Settings: Settings{Sure: 1, Dead: 30 * time.Minute}})
 		l.Start(t.Context())
 		d := &mta.Delivery{Message: &mta.Message{Stream: "news"}, Recipients: []mta.Recipient{{Address: "ann@example.com"}}}
 		a := &mta.Attempt{Results: []mta.Result{refused(550, e511, "User unknown")}}

@@ -92,7 +92,7 @@ func TestWhatComesBack(t *testing.T) {
 	w := newWorld(t)
 	later := w.mx(mtatest.MXConfig{}, "later.example")
 	home := w.mx(mtatest.MXConfig{}, "sender.example")
-	d, door := w.returning("")
+	d, door := w.returning("[suppress]\nsure = 1\n")
 	id := d.submit("app@sender.example", []string{"Gone@later.example"}, "Subject: hello\r\n\r\nhi\r\n")
 	d.waitEvent(id, "delivered")
 	path := later.Messages()[0].From
@@ -152,7 +152,7 @@ func TestWhatComesBack(t *testing.T) {
 	}
 
 	// Refused, when that is configured; and free again, when it is taken off.
-	d.replace("[returns]", "[suppress]\nanswer = \"refuse\"\n\n[returns]")
+	d.replace("sure = 1", "sure = 1\nanswer = \"refuse\"")
 	d.must("config", "reload")
 	out, err := d.client().Send("app@sender.example", []string{"gone@later.example"}, []byte("Subject: x\r\n\r\n"))
 	if err != nil || len(out.Rcpts) != 1 || out.Rcpts[0].Code != 550 || !strings.Contains(out.Rcpts[0].String(), "suppression list") {
@@ -208,7 +208,7 @@ func TestDeadAddressesAreLearned(t *testing.T) {
 		{Stage: mtatest.StageRcpt, Match: "blocked@*", Action: mtatest.Action{Reply: "550 5.7.1 Blocked by policy"}},
 	}}, "receiver.example")
 	w.mx(mtatest.MXConfig{}, "sender.example")
-	d := w.daemon("").start()
+	d := w.daemon("[suppress]\nsure = 1\n").start()
 	for _, who := range []string{"dead", "full", "blocked"} {
 		d.waitEvent(d.submit("app@sender.example", []string{who + "@receiver.example"}, "Subject: x\r\n\r\nx\r\n"), "failed")
 	}

@@ -14,6 +14,9 @@ import (
 func TestPostfixSendsBackLater(t *testing.T) {
 	needLab(t)
 	m, err := startMailout("returns", "127.0.1.8:2527", `
+[suppress]
+sure = 1
+
 [returns]
 domain = "bounces.origin.test"
 
