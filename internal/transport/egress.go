@@ -56,8 +56,8 @@ func (e hostError) Error() string { return string(e) }
 
 // through connects to a host by the source's proxy. The error is a hostError, a
 // time-out after the request was sent (asked), or about the proxy.
-func (o *Options) through(ctx context.Context, e *mta.Egress, source netip.Addr, remote netip.AddrPort) (conn net.Conn, asked bool, err error) {
-	conn, err = o.dialProxy(ctx, e.Address)
+func (o *Options) through(ctx context.Context, e *mta.Egress, source netip.Addr, remote netip.AddrPort) (_ net.Conn, asked bool, err error) {
+	conn, err := o.dialProxy(ctx, e.Address)
 	if err != nil {
 		return nil, false, err
 	}
