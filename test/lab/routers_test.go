@@ -133,7 +133,7 @@ func TestRealRouters(t *testing.T) {
 			if c.mechanism != "" {
 				signIn += fmt.Sprintf("mechanisms = [%q]\n", c.mechanism)
 			}
-			m, err := startMailout(name, fmt.Sprintf("127.0.1.8:%d", 2600+i), fmt.Sprintf("[tls]\nca_file = %q\n[router]\nhost = %q\nport = %d\nusername = %q\n%s", state("pki", "ca.pem"), c.host, c.port, user, signIn))
+			m, err := startMailout(name, fmt.Sprintf("127.0.1.8:%d", 2700+i), fmt.Sprintf("[tls]\nca_file = %q\n[router]\nhost = %q\nport = %d\nusername = %q\n%s", state("pki", "ca.pem"), c.host, c.port, user, signIn))
 			if err != nil {
 				t.Fatal(err)
 			}
