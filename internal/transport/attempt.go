@@ -251,10 +251,12 @@ func (at *attempt) carry(reused bool) (again bool) {
 			w.drop()
 			return true
 		}
-		if o.Broken != nil || s.Broken() {
+		if o.Broken != nil {
 			return false
 		}
-		if w.spent(at.route) {
+		// A session can end with a transaction that it answered in full. At least
+		// one recipient was settled.
+		if s.Broken() || w.spent(at.route) {
 			return at.asksMore()
 		}
 		// A receiver that takes few messages a session says so to the next

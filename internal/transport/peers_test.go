@@ -52,6 +52,10 @@ func lmtpStore(conn net.Conn) {
 			say("250-store\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES")
 		case "RCPT":
 			local, _, _ := strings.Cut(line[strings.IndexByte(line, '<')+1:], "@")
+			if strings.HasPrefix(local, "no") {
+				say("450 4.2.1 not now")
+				continue
+			}
 			to = append(to, local)
 			say("250 2.1.5 ok")
 		case "DATA":
@@ -130,4 +134,17 @@ func TestSourceNotHere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneAfterAnother: a mailbox server that takes one recipient a message, and
+// asks for the message of one whom it refused, whose session has to end then: the
+// others are asked for all the same.
+func TestOneAfterAnother(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.route.Protocol, w.route.Router, w.route.TLS = mta.LMTP, "store", mta.TLSNone
+		w.route.Limits = mta.Limits{RecipientsPerMessage: 1}
+		w.serve("store", lmtpStore, "192.0.2.1")
+		w.want(w.deliver(w.mail("no@example.net", "a@example.net", "no2@example.net", "b@example.net"))[0],
+			"temporary recipient 4.2.1, delivered 2.0.0, temporary recipient 4.2.1, delivered 2.0.0 @store; store rcpt; store final; store rcpt; store final")
+	})
 }
