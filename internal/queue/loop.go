@@ -72,6 +72,9 @@ type loop struct {
 	paceFor *bucket               // what for
 	passing ring[*site]           // for passOn
 
+	replanned map[string]replan // sites whose routes were made anew
+	replans   uint64            // how often that was
+
 	unrouted  ring[*way] // their routers could not be found
 	lookAt    millis     // when some of them are planned again
 	lookedAll millis
@@ -107,6 +110,7 @@ func newLoop(q *Queue) *loop {
 		unannounced: make(map[mta.DeliveryKey]struct{}),
 		planning:    make(map[*way]millis),
 		buckets:     make(map[bucketKey]*bucket),
+		replanned:   make(map[string]replan),
 		paging:      make(map[*dest]millis),
 		streams:     make(map[string]string),
 	}

@@ -29,12 +29,12 @@ func (l *loop) startPlan(w *way) {
 	w.planning, w.planAgain = true, false
 	l.planning[w] = l.nowMS
 	l.young.push(planned{w, l.nowMS})
-	q, key, variant, epoch, since := l.q, w.dest.key, w.variant, l.epoch, l.nowMS
+	q, key, variant, asked := l.q, w.dest.key, w.variant, asked{l.epoch, l.replans, l.nowMS}
 	l.help(func() func(*loop) {
 		plan, refusal := q.plan(key, variant)
 		return func(l *loop) {
 			l.endPlan(w)
-			l.onPlanned(w, plan, refusal, epoch, since)
+			l.onPlanned(w, plan, refusal, asked)
 		}
 	})
 }
@@ -64,8 +64,15 @@ func (q *Queue) ownTrouble(start time.Time, reason string) *mta.Attempt {
 	}}}
 }
 
-// onPlanned takes in a plan that was asked for at since.
-func (l *loop) onPlanned(w *way, plan *mta.Plan, refusal *mta.Attempt, epoch int, since millis) {
+// asked is when a plan was asked for: in which epoch and turn, and the time.
+type asked struct {
+	epoch int
+	turn  uint64
+	since millis
+}
+
+// onPlanned takes in a plan.
+func (l *loop) onPlanned(w *way, plan *mta.Plan, refusal *mta.Attempt, asked asked) {
 	if w.gone {
 		return
 	}
@@ -75,7 +82,7 @@ func (l *loop) onPlanned(w *way, plan *mta.Plan, refusal *mta.Attempt, epoch int
 	}
 	switch {
 	case l.stopping: // a look-up that the stop cut short says nothing
-	case epoch != l.epoch || w.planAgain:
+	case asked.epoch != l.epoch || w.planAgain || plan != nil && l.outdated(plan, asked.turn):
 		l.wantPlan(w) // what it was asked has changed meanwhile
 	case refusal != nil:
 		l.unroute(w)
@@ -90,7 +97,7 @@ func (l *loop) onPlanned(w *way, plan *mta.Plan, refusal *mta.Attempt, epoch int
 		w.plan, w.stop = planStopped, plan.Stop
 		w.routeUntil = l.life(plan.Expires)
 	default:
-		l.routed(w, plan, since)
+		l.routed(w, plan, asked.since)
 	}
 	l.advance(d)
 }

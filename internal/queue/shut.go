@@ -42,6 +42,9 @@ type shuts struct {
 	rate    rest
 	allRest millis // all streams with something ready rest until then
 	wasShut bool   // has been avoided or out of quota since mail was last passed on
+	// streamsAt is when the first of the streams that are out of quota is so no
+	// more; 0: none is.
+	streamsAt millis
 }
 
 // shutUntil is until when mail with another route takes that.
@@ -97,6 +100,21 @@ func (l *loop) reopen(s *site) {
 		s.wasShut = false
 		l.pass(s)
 	}
+	if s.streamsAt == 0 || s.streamsAt > l.nowMS {
+		return
+	}
+	s.streamsAt = 0
+	for _, st := range s.byStream {
+		s.outOfQuota(st, l.nowMS)
+	}
+	l.pass(s)
+}
+
+// outOfQuota notes when a stream is out of quota no more.
+func (s *shuts) outOfQuota(st *stream, now millis) {
+	if at := st.quota.until; at > now && (s.streamsAt == 0 || at < s.streamsAt) {
+		s.streamsAt = at
+	}
 }
 
 // openAt is when something of what keeps a site from taking mail ends.
@@ -104,6 +122,9 @@ func (l *loop) openAt(s *site) millis {
 	at := never
 	if until := s.shutUntil(); until > l.nowMS && len(s.shared) > 0 {
 		at = until
+	}
+	if s.streamsAt > l.nowMS && len(s.shared) > 0 {
+		at = min(at, s.streamsAt)
 	}
 	if until := s.closedUntil(); until > l.nowMS && s.ready > 0 {
 		at = min(at, until)
@@ -172,13 +193,45 @@ func (l *loop) apply(s *site, w *way, o *outcome) {
 	l.advance(w.dest)
 }
 
+// replan is when a site's routes were last made anew, for the plans that were
+// under way then.
+type replan struct {
+	turn uint64
+	at   millis
+}
+
+// keepReplanned is how many are remembered before those are dropped that no plan
+// under way is older than.
+const keepReplanned = 1000
+
+// outdated reports that routes of a plan have been made anew since it was asked
+// for. Other plans count: mail to a slow name server must not be planned again
+// and again for the sake of what others say.
+func (l *loop) outdated(p *mta.Plan, turn uint64) bool {
+	for _, r := range p.Routes {
+		if l.replanned[r.Site].turn > turn || r.Instead != "" && l.replanned[r.Instead].turn > turn {
+			return true
+		}
+	}
+	return false
+}
+
 // replanSite plans every way anew that has a berth at a site of that name, from
 // whatever source.
 func (l *loop) replanSite(name string) {
+	l.replans++
+	l.replanned[name] = replan{l.replans, l.nowMS}
+	if len(l.replanned) > keepReplanned {
+		oldest := l.nowMS
+		for _, at := range l.planning {
+			oldest = min(oldest, at)
+		}
+		maps.DeleteFunc(l.replanned, func(_ string, r replan) bool { return r.at < oldest })
+	}
 	for _, d := range l.dests {
 		changed := false
 		for w := &d.first; w != nil; w = w.next {
-			if w.goesTo(name) || w.planning && w.plan != planRouted {
+			if w.goesTo(name) {
 				l.unplan(w)
 				changed = true
 			}
@@ -278,6 +331,7 @@ func (l *loop) mayPay(s *site, st *stream, e *entry, route *mta.Route) verdict {
 		}
 		if route.Warming.Second {
 			st.quota = shut{until, quotaWhy(route)}
+			s.outOfQuota(st, l.nowMS)
 			l.pass(s)
 			return streamRests
 		}
