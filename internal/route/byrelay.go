@@ -196,7 +196,7 @@ func (q *plan) relayHost(ctx context.Context, to *relay, h *mta.Host, at listeni
 	if h.Addresses == nil {
 		a, err := q.addresses(ctx, h.Name)
 		if err != nil {
-			h.Failure = fail(mta.CauseRouter, err, "router %s: %v", to.text, err)
+			h.Failure = fail(mta.CauseRouter, err, "router %s does not resolve: %v", to.text, err)
 			if err.Temporary() {
 				return q.now.Add(partialLife)
 			}
