@@ -95,3 +95,22 @@ func request(addresses ...string) *submit.Request {
 	}
 	return r
 }
+
+// TestLongNames: a reporter writes as much as it likes; a record keeps what a name
+// may have.
+func TestLongNames(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 200_000)
+	for name, report := range map[string]string{
+		"remote":   strings.Replace(sample(t, "postfix"), "Remote-MTA: dns; ", "Remote-MTA: dns; "+long, 1),
+		"reporter": strings.Replace(strings.Replace(sample(t, "postfix"), "Remote-MTA:", "X-No:", 1), "Reporting-MTA: dns; ", "Reporting-MTA: dns; "+long, 1),
+	} {
+		d := newDesk(t)
+		if err := d.send(d.path("ann@example.com"), report); err != nil {
+			t.Fatal(err)
+		}
+		if r := d.journal[6]; len(r.Reason) > 400 || len(d.reports[0].Host) > 300 || !strings.Contains(r.Reason, "xxx") {
+			t.Errorf("%s: a reason of %d octets, a host of %d", name, len(r.Reason), len(d.reports[0].Host))
+		}
+	}
+}

@@ -221,7 +221,7 @@ func (f *Office) read(r *dsn.Refusal, reporter string) said {
 	if s.from == "" {
 		s.from = reporter
 	}
-	s.from = smtp.Harmless(s.from)
+	s.from = clean(s.from, 255)
 	if s.status.Class != 5 {
 		s.status = mta.Enhanced{Class: 5}
 	}
