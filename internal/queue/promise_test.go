@@ -2,10 +2,12 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"mailout/internal/mta"
+	"mailout/internal/shape"
 )
 
 // bySender gives every route a rate of ten a minute for each sender.
@@ -78,4 +80,49 @@ func TestCancelledMailFreesItsSendersRate(t *testing.T) {
 			t.Errorf("%d left", n)
 		}
 	})
+}
+
+// No token is lost because deliveries come back a little late, and the next ones
+// therefore a little before their token is there.
+func TestLateTimersLoseNoTurns(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []mta.Rate{
+		{Count: 30, Per: time.Minute}, {Count: 10, Per: time.Minute}, {Count: 1000, Per: time.Hour}, {Count: 20, Per: time.Second},
+	} {
+		t.Run(fmt.Sprint(rate.Count, rate.Per), func(t *testing.T) {
+			t.Parallel()
+			start := time.UnixMilli(1_000_000_000_000)
+			b := &bucket{Bucket: *shape.NewBucket(rate.Count, rate.Per, start), count: rate.Count, per: rate.Per}
+			due := make([]millis, 10*rate.Count)
+			for i := range due {
+				due[i] = start.UnixMilli()
+			}
+			end := start.Add(5 * rate.Per).UnixMilli()
+			passed, asked := 0, 0
+			for {
+				slices.Sort(due)
+				if len(due) == 0 || due[0] > end {
+					break
+				}
+				late := time.Duration(asked%7) * rate.Per / time.Duration(500*rate.Count) // up to 1.2 % of a step
+				now := time.UnixMilli(due[0]).Add(late)
+				ok, again := b.Take(now)
+				asked++
+				if ok {
+					passed++
+					due = due[1:]
+					b.waiting = max(b.waiting-1, 0)
+					continue
+				}
+				b.waiting = len(due) - 1
+				due[0] = b.promise(max(again.UnixMilli(), now.UnixMilli()) + 1)
+			}
+			if least := 5 * rate.Count * 95 / 100; passed < least {
+				t.Errorf("%d passed, want %d at least", passed, least)
+			}
+			if most := 30 * rate.Count; asked > most {
+				t.Errorf("%d asked for %d", asked, passed)
+			}
+		})
+	}
 }

@@ -261,9 +261,10 @@ type bucket struct {
 	count int
 	per   time.Duration
 	// promised is the time for which the latest delivery was told to come back, of
-	// waiting that were.
+	// waiting that were. One of them waits for the token that is there at head.
 	promised millis
 	waiting  int
+	head     millis
 }
 
 // taken is a token that may be given back.
@@ -409,9 +410,16 @@ func (l *loop) rests(s *site, st *stream, r *mta.Rate, b *bucket, until millis) 
 }
 
 // promise gives the time for which one more delivery is told to come back, with
-// the next token there at until: behind those that wait, but not behind times for
-// which nobody waits any more.
+// the next token there at until: that, when nobody waits for it (who came back a
+// moment before it keeps the turn, or the token would be lost each time that a
+// timer was late), else behind those that wait, but not behind times for which
+// nobody waits any more.
 func (b *bucket) promise(until millis) millis {
+	if until > b.head {
+		b.head = until
+		b.promised = max(b.promised, until)
+		return until
+	}
 	step := max(int64(b.per)/int64(max(b.count, 1))/int64(time.Millisecond), 1)
 	b.promised = max(until, min(b.promised+step, until+int64(b.waiting)*step))
 	return b.promised
@@ -441,7 +449,7 @@ func (l *loop) unpaceWay(w *way) (any bool) {
 		if e.paced {
 			any = true
 			if e.rate != nil {
-				e.rate.promised = 0 // its time is free again
+				e.rate.promised, e.rate.head = 0, 0 // its time is free again
 			}
 			l.unpace(e)
 			l.hasten(e)
@@ -470,7 +478,7 @@ func (l *loop) bucket(r *mta.Rate, stream, sender string) *bucket {
 	}
 	if b.count != r.Count || b.per != r.Per {
 		b.Configure(r.Count, r.Per, l.now)
-		b.count, b.per, b.promised = r.Count, r.Per, 0
+		b.count, b.per, b.promised, b.head = r.Count, r.Per, 0, 0
 	}
 	return b
 }
