@@ -243,6 +243,10 @@ func (at *attempt) carry(reused bool) (again bool) {
 		s := w.session
 		start := time.Now()
 		o := s.Send(&at.tx)
+		if reused && at.forgotten(&o) {
+			w.quit()
+			return true
+		}
 		at.a.Durations.Mail += o.Envelope.Milliseconds()
 		at.a.Durations.Data += o.Content.Milliseconds()
 		died := reused && o.Broken != nil && renewable(o.Broken)

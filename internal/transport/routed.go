@@ -64,3 +64,14 @@ func (r *routed) tell(to func(*mta.Route, *mta.Failure), route *mta.Route) {
 	}
 	to(route, r.last)
 }
+
+// forgotten reports whether a router that knew us wants to know again who we
+// are, and so took nothing: a token has come to its end, or a password was
+// changed, and a new session tells which.
+func (at *attempt) forgotten(o *smtpclient.Outcome) bool {
+	if at.route.Auth == nil || !at.route.Auth.SignsIn() || len(o.Verdicts) == 0 {
+		return false
+	}
+	f := o.Verdicts[0].Failure
+	return f != nil && f.Stage == mta.StageMail && wantsAuth(f)
+}

@@ -144,3 +144,26 @@ func TestClientCertificate(t *testing.T) {
 		}
 	})
 }
+
+// TestForgotten: a router that wants to know again who we are gets a new session
+// at once, and only one.
+func TestForgotten(t *testing.T) {
+	for name, c := range map[string]struct {
+		rule mtatest.Rule
+		want string
+	}{
+		"once":        {mtatest.Rule{Stage: mtatest.StageMail, Skip: 1, First: 1, Action: mtatest.Action{Reply: "530 5.7.0 your token has expired"}}, "delivered 2.0.0 @smart.example.org"},
+		"for good":    {mtatest.Rule{Stage: mtatest.StageMail, Skip: 1, Action: mtatest.Action{Reply: "535 5.7.8 no more"}}, "temporary local 5.7.8 @smart.example.org; smart.example.org mail"},
+		"and hung up": {mtatest.Rule{Stage: mtatest.StageMail, Skip: 1, First: 1, Action: mtatest.Action{Reply: "530 5.7.0 sign in", Drop: true}}, "delivered 2.0.0 @smart.example.org"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.router(users(map[string]string{"widget": "right"}, "PLAIN"), c.rule)
+				got := w.deliver(w.mail("b@example.net"), w.mail("c@example.net"))
+				w.want(got[0], "delivered 2.0.0 @smart.example.org")
+				w.want(got[1], c.want)
+				w.sessions("smart.example.org", 2)
+			})
+		})
+	}
+}
