@@ -119,11 +119,12 @@ func (l *loop) routed(w *way, plan *mta.Plan, since millis) {
 	}
 	for _, route := range plan.Routes {
 		s := l.siteOf(route, since)
-		if b.site != s {
+		if old := b.site; old != s {
 			l.unreadyBerth(b)
 			l.leaveSite(b)
 			b.site = s
 			s.dests++
+			l.leftRouter(w, old)
 		}
 		s.share(b, len(plan.Routes) > 1)
 		if s.wasShut {

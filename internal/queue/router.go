@@ -147,3 +147,24 @@ func (l *loop) routerFound(w *way, site string) {
 		}
 	}
 }
+
+// leftRouter releases what waited for a sick router on a way that a new plan sends
+// elsewhere, and has the others that wait for it look: that the configuration
+// names another is a mend, too.
+func (l *loop) leftRouter(w *way, old *site) {
+	if old == nil || !old.sick {
+		return
+	}
+	l.releasing.push(released{w.dest, old.name, l.now})
+	if l.nowMS-old.leftAt < routerLook.Milliseconds() {
+		return
+	}
+	old.leftAt = l.nowMS
+	for d := range old.waiting {
+		for x := &d.first; x != nil; x = x.next {
+			if !x.fresh(l.nowMS) {
+				l.wantPlan(x)
+			}
+		}
+	}
+}

@@ -41,6 +41,7 @@ type site struct {
 	waiting  map[*dest]struct{} // have deliveries deferred for the site's sake
 	sick     bool               // a router that failed the last time
 	askAt    millis             // when mail that waits for a sick router tries it
+	leftAt   millis             // when a way left it while it was sick, and others were planned for that
 	lastFree millis             // the last release
 	freeGap  millis             // distance to the next
 	owed     bool               // a success came too early for the next
