@@ -73,6 +73,7 @@ type compiledRule struct {
 	Rule
 	name string // "[[shape]] 2 (line 31)"
 	id   string // "shape 2"
+	rest bool   // what an earlier rule leaves of a site's mail
 }
 
 // The conditions that rules are found by, the narrowest first.
@@ -96,6 +97,7 @@ func NewRules(list []Rule) (*Rules, error) {
 	}
 	r := &Rules{rules: make([]compiledRule, len(list))}
 	var errs []error
+	rest := false
 	for i := range list {
 		id := fmt.Sprintf("shape %d", i+1)
 		name := fmt.Sprintf("[[shape]] %d", i+1)
@@ -106,7 +108,8 @@ func NewRules(list []Rule) (*Rules, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
-		r.rules[i] = compiledRule{Rule: list[i].lowered(), name: name, id: id}
+		r.rules[i] = compiledRule{Rule: list[i].lowered(), name: name, id: id, rest: rest}
+		rest = rest || list[i].partial()
 		r.index(int32(i))
 	}
 	return r, errors.Join(errs...)
@@ -127,6 +130,9 @@ func (r *Rule) check() error {
 	}
 	return nil
 }
+
+// partial reports that a rule may be for part of a site's mail only.
+func (r *Rule) partial() bool { return len(r.Domains)+len(r.Streams)+len(r.Pools) > 0 }
 
 // lowered gives a rule whose patterns are ready to be compared.
 func (r Rule) lowered() Rule {
@@ -330,7 +336,7 @@ func (r *compiledRule) rates(q Query) []mta.Rate {
 			Count: rate.Count, Per: rate.Per, Origin: r.name,
 			Bucket:   fmt.Sprintf("%s.%d%s", r.id, i+1, name.String()),
 			ByStream: r.By&ByStream != 0, BySender: r.By&BySender != 0,
-			Apart: len(r.Domains)+len(r.Streams)+len(r.Pools) > 0 || r.By&ByDomain != 0,
+			Apart: r.rest || r.partial() || r.By&ByDomain != 0,
 		}
 	}
 	return out

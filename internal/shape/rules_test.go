@@ -228,3 +228,30 @@ func BenchmarkRules(b *testing.B) {
 		})
 	}
 }
+
+// TestRateOfTheRestIsApart: what a rule holds back does not hold up mail that an
+// earlier rule takes out of it.
+func TestRateOfTheRestIsApart(t *testing.T) {
+	t.Parallel()
+	rate := []RateLimit{{Count: 1000, Per: time.Hour}}
+	google := Rule{MX: []string{"*.google.com"}, Rates: rate, By: DefaultBy}
+	for _, c := range []struct {
+		before Rule
+		apart  bool
+	}{
+		{Rule{Streams: []string{"codes"}, Connections: 5}, true},
+		{Rule{Domains: []string{"a.example"}, Rates: rate}, true},
+		{Rule{Pools: []string{"fast"}, Connections: 5}, true},
+		{Rule{MX: []string{"*.google.com"}, Sources: []string{"192.0.2.1"}, Connections: 5}, false},
+	} {
+		r, err := NewRules([]Rule{c.before, google})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l mta.Limits
+		route := &mta.Route{Domain: "b.example", Site: "mx.google.com", Hosts: []mta.Host{{Name: "mx.google.com"}}}
+		if !r.Apply(&l, Query{Route: route, Stream: "news"}) || l.Rates[0].Apart != c.apart {
+			t.Errorf("behind %+v: %+v", c.before, l.Rates)
+		}
+	}
+}
