@@ -18,28 +18,28 @@ const (
 type brokenTLS struct {
 	mu struct {
 		sync.Mutex
-		until map[netip.Addr]time.Time
+		until map[netip.AddrPort]time.Time
 	}
 }
 
-func (b *brokenTLS) has(ip netip.Addr, now time.Time) bool {
+func (b *brokenTLS) has(at netip.AddrPort, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	until, ok := b.mu.until[ip]
+	until, ok := b.mu.until[at]
 	if ok && now.After(until) {
-		delete(b.mu.until, ip)
+		delete(b.mu.until, at)
 		ok = false
 	}
 	return ok
 }
 
-// add remembers ip. When the memory is full something else is forgotten, which
+// add remembers where it was. When the memory is full something else is forgotten, which
 // costs that host a connection.
-func (b *brokenTLS) add(ip netip.Addr, now time.Time) {
+func (b *brokenTLS) add(at netip.AddrPort, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.mu.until == nil {
-		b.mu.until = make(map[netip.Addr]time.Time)
+		b.mu.until = make(map[netip.AddrPort]time.Time)
 	}
 	for other, until := range b.mu.until {
 		if len(b.mu.until) < brokenTLSMax && !now.After(until) {
@@ -47,11 +47,11 @@ func (b *brokenTLS) add(ip netip.Addr, now time.Time) {
 		}
 		delete(b.mu.until, other)
 	}
-	b.mu.until[ip] = now.Add(brokenTLSFor)
+	b.mu.until[at] = now.Add(brokenTLSFor)
 }
 
-func (b *brokenTLS) forget(ip netip.Addr) {
+func (b *brokenTLS) forget(at netip.AddrPort) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.mu.until, ip)
+	delete(b.mu.until, at)
 }

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -162,10 +163,11 @@ func (w *worker) drop() {
 // up on a new connection (trap 15), and remembered for a while.
 func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	tls, remembered := at.tls, false
+	where := netip.AddrPortFrom(t.IP, at.route.PortOf(&t.Host))
 	if t.Host.Socket != "" && tls == mta.TLSOpportunistic {
 		tls = mta.TLSNone // nobody listens between two processes
 	}
-	if tls == mta.TLSOpportunistic && w.c.noTLS.has(t.IP, time.Now()) {
+	if tls == mta.TLSOpportunistic && w.c.noTLS.has(where, time.Now()) {
 		tls, remembered = mta.TLSNone, true
 	}
 	start := time.Now()
@@ -174,13 +176,13 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 		at.try(t, f, start)
 		start = time.Now()
 		if s, f = w.open(at, t, mta.TLSNone); f == nil {
-			w.c.noTLS.add(t.IP, start)
+			w.c.noTLS.add(where, start)
 			w.c.counts.clear.Add(1)
 		}
 	}
 	if f != nil {
 		if remembered {
-			w.c.noTLS.forget(t.IP)
+			w.c.noTLS.forget(where)
 		}
 		at.try(t, f, start)
 		w.c.counts.failed.Add(1)

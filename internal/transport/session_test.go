@@ -264,11 +264,12 @@ func TestBrokenTLSIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	ip := netip.MustParseAddr("10.0.0.0")
 	for range 2 * brokenTLSMax {
-		b.add(ip, now)
-		if !b.has(ip, now) || b.has(ip, now.Add(brokenTLSFor+1)) {
-			t.Fatal("not remembered, or for too long")
+		at := netip.AddrPortFrom(ip, 25)
+		b.add(at, now)
+		if !b.has(at, now) || b.has(at, now.Add(brokenTLSFor+1)) || b.has(netip.AddrPortFrom(ip, 587), now) {
+			t.Fatal("not remembered, or for too long, or for another port")
 		}
-		b.add(ip, now)
+		b.add(at, now)
 		ip = ip.Next()
 	}
 	if n := len(b.mu.until); n > brokenTLSMax {
