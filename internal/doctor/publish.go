@@ -301,6 +301,9 @@ func (x *exam) planBounces(ctx context.Context, p *Plan) {
 			continue
 		}
 		p.Records = append(p.Records, r)
+		if d == x.id.Returns {
+			continue
+		}
 		p.Notes = append(p.Notes, fmt.Sprintf("The MX record of %s must lead to a server that takes the domain's mail; %s is a guess.", d, strings.TrimPrefix(r.Value, "10 ")))
 	}
 }

@@ -98,6 +98,18 @@ func TestPlanOfAnEmptyZone(t *testing.T) {
 	}
 }
 
+// TestPlanOfReturns: what comes back is read here, and nobody has to guess where.
+func TestPlanOfReturns(t *testing.T) {
+	w, id := newWorld(t), goodIdentity()
+	w.publish("widget.com. 300 MX 10 mx1.widget.com.")
+	id.Returns = "bounces.widget.com"
+	p := plan(t, w, id)
+	planned(t, p, "bounces.widget.com", "MX", "10 mailout.ofc.widget.com")
+	if notes := strings.Join(p.Notes, "\n"); strings.Contains(notes, "guess") {
+		t.Error(notes)
+	}
+}
+
 func TestPlanForms(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for _, c := range []struct {

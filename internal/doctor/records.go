@@ -308,6 +308,9 @@ func (x *exam) judgeBounce(ctx context.Context, c *Check, domain string) {
 	t := x.takers(ctx, domain)
 	fix := Fix{Record: domain + ". IN MX 10 " + x.bounceHost(ctx, domain) + ".",
 		Text: "Publish an MX record that leads to a server which takes the domain's mail (this one, if it is that), or use a return path in a domain that has one."}
+	if domain == x.id.Returns {
+		fix.Text = "Publish an MX record that leads to this machine: [returns] reads what comes back."
+	}
 	switch {
 	case t.err != nil:
 		c.Status, c.Seen = Unknown, t.err.Error()
@@ -378,8 +381,11 @@ func (x *exam) greetAny(ctx context.Context, host string) greeting {
 }
 
 // bounceHost is a host that could take a domain's bounces: what takes the
-// postmaster's mail, else this one.
+// postmaster's mail, else this one; those of [returns] come here.
 func (x *exam) bounceHost(ctx context.Context, domain string) string {
+	if domain == x.id.Returns {
+		return x.id.Hostname
+	}
 	if d := postmasterDomain(x.id.Postmaster); d != "" && d != domain {
 		if t := x.takers(ctx, d); len(t.hosts) > 0 && !t.plain {
 			return t.hosts[0]

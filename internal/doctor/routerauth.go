@@ -73,7 +73,7 @@ func (x *exam) judgeCredentials(s *smtpclient.Session, f *mta.Failure, offered s
 		c.Fix = &Fix{Text: "Look at the credentials in [router]" + x.id.Router.line() + ": with oauth, the client and its secret, the tenant and the scopes as the token server knows them; a refresh token that has ended has to be granted anew."}
 	case f.Cause == mta.CauseReply && f.Reply.Code/100 == 5:
 		c.Status, c.Seen, c.Who = Fail, "it refuses "+name+": "+f.Reply.String()+" ("+f.Text+")", You
-		c.Fix = &Fix{Text: "Write the user name and password that the router's provider gave you in [router]; some providers want a password made for programs."}
+		c.Fix = &Fix{Text: "Write the user name and password that the router's provider gave you in [router]; some providers want a password made for programs. A changed password_file is taken by itself."}
 	default:
 		c.Status, c.Seen = Unknown, f.Error()
 	}
