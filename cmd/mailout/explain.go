@@ -167,7 +167,7 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	switch {
 	case e.HeldBy != "":
 		row("held by", "%s", e.HeldBy)
-	case e.Daemon:
+	case e.Daemon && e.Failure == "":
 		row("held by", "nothing")
 	}
 	if e.Next != "" {
@@ -175,10 +175,10 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	}
 }
 
-// printSources tells of a pool of several sources, or of one that is not all it
-// should be.
+// printSources tells of a pool that was named, of one of several sources, and of
+// one whose only source is not all it should be.
 func printSources(row func(name, format string, args ...any), e *admin.Explanation) {
-	if len(e.Sources) == 1 && e.Sources[0].Proxy == "" && e.Sources[0].HeldBy == "" {
+	if len(e.Sources) == 1 && e.Sources[0].Proxy == "" && e.Sources[0].HeldBy == "" && e.Pool == config.DefaultPool {
 		return
 	}
 	for _, s := range e.Sources {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -145,10 +146,17 @@ func (c *traceCmd) unknown() error {
 
 // printRecord shows one record to a person: one line, and the details below.
 func printRecord(w io.Writer, r *mta.Record) {
-	fmt.Fprintf(w, "%s  %-9s  %s  %s → %s\n", mta.FormatTime(r.Time), r.Event, r.ID, shownSender(r.Sender), r.Recipient)
 	detail := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "    %-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
+	if !r.Event.OfMessage() {
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s  %-9s  %s  %s", mta.FormatTime(r.Time), r.Event, r.ID, cmp.Or(r.Host, r.Site)), " "))
+		if text := outcomeText(r.Reply, r.Reason); text != "" {
+			detail("outcome", "%s", text)
+		}
+		return
+	}
+	fmt.Fprintf(w, "%s  %-9s  %s  %s → %s\n", mta.FormatTime(r.Time), r.Event, r.ID, shownSender(r.Sender), r.Recipient)
 	if r.Event == mta.EventAccepted {
 		detail("stream", "%s, %d bytes, Message-ID %s", r.Stream, r.Size, r.MessageID)
 		return
@@ -156,7 +164,7 @@ func printRecord(w io.Writer, r *mta.Record) {
 	if r.Host != "" || r.IP.IsValid() {
 		detail("attempt", "%d at %s [%s], site %s", r.Attempt, r.Host, r.IP, r.Site)
 		detail("as", "%s%s", r.Helo, fromSource(r))
-		if r.Code != 0 || r.TLS.Version != "" { // else there was no session to protect
+		if r.TLS.Version != "" || r.Code != 0 && !refusedAuth(r) { // else there was no session to protect
 			detail("tls", "%s", shownFacts(r.TLS))
 		}
 	}
@@ -180,6 +188,12 @@ func printRecord(w io.Writer, r *mta.Record) {
 	if r.Total > 0 {
 		detail("times", "%s", shownTimes(r.Durations))
 	}
+}
+
+// refusedAuth reports an attempt that ended at AUTH, of whose TLS nothing is
+// recorded; credentials are never sent without.
+func refusedAuth(r *mta.Record) bool {
+	return len(r.Tries) > 0 && r.Tries[len(r.Tries)-1].Stage == mta.StageAuth
 }
 
 func shownSender(s string) string {

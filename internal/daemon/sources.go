@@ -319,7 +319,7 @@ func (s *sources) checks() []doctor.Check {
 	var out []doctor.Check
 	for _, st := range s.states() {
 		c := doctor.Check{ID: SourceID, Subject: st.source.IP.String(), Status: doctor.Pass, Why: whySource,
-			Asked: "whether " + st.source.IP.String() + " is an address of this machine", Seen: "it is; mail says hello from it as " + st.source.Hostname}
+			Asked: "whether " + st.source.IP.String() + " is an address of this machine", Seen: "it is an address of this machine; mail says hello from it as " + st.source.Hostname}
 		if e := st.source.Egress; e != nil {
 			c.Asked = "whether the " + e.Kind.String() + " proxy " + e.Address + " serves us"
 			c.Seen = "it answers; mail goes out by it, and says hello as " + st.source.Hostname
