@@ -89,7 +89,9 @@ func (c *Carrier) dialOut(ctx, limited context.Context, t *mta.Target, remote ne
 			words = "no answer in time"
 		}
 		f.Cause, f.Text = mta.CauseSource, "the "+e.Kind.String()+" proxy "+e.Address+" of "+t.Source.IP.String()+": "+words
-		c.stuck(t.Source, f)
+		if !asked { // else it serves us, and is not to go to this host, or cannot
+			c.stuck(t.Source, f)
+		}
 		return nil, f
 	}
 }

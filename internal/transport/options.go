@@ -51,7 +51,7 @@ type Options struct {
 	// system's resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Stuck, when set, is told each time that a source could not be used: f has
-	// CauseSource. It is called by many workers at once and must be quick.
+	// CauseSource. What its proxy says to a request for one host is not told. It is called by many workers at once and must be quick.
 	Stuck func(s mta.Source, f *mta.Failure)
 	// Suppressed, when set, says in a sentence why a recipient of a delivery gets
 	// no mail; empty: nothing is against it. It is asked before each attempt, by
