@@ -151,7 +151,7 @@ func (s *sources) watch(ctx context.Context) {
 // addresses are looked at, which takes no time. It gives how many are down.
 func (s *sources) check(ctx context.Context, proxies bool) int {
 	s.mu.Lock()
-	list, before := s.mu.list, s.mu.down
+	list, downs := s.mu.list, len(s.mu.down)
 	s.mu.Unlock()
 	found := make([]error, len(list))
 	var wg sync.WaitGroup
@@ -165,7 +165,7 @@ func (s *sources) check(ctx context.Context, proxies bool) int {
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return len(before)
+		return downs
 	}
 	down := map[netip.Addr]string{}
 	for i, source := range list {
@@ -176,18 +176,20 @@ func (s *sources) check(ctx context.Context, proxies bool) int {
 			}
 		}
 	}
-	s.replace(list, before, down)
+	s.replace(list, down)
 	return len(down)
 }
 
-// replace takes over what check found, unless a reload came between.
-func (s *sources) replace(list []mta.Source, before, down map[netip.Addr]string) {
+// replace takes over what check found, unless a reload came between. What was
+// stuck meanwhile was told, and is told to be over.
+func (s *sources) replace(list []mta.Source, down map[netip.Addr]string) {
 	s.mu.Lock()
 	if !slices.Equal(list, s.mu.list) {
 		s.mu.Unlock()
 		s.look()
 		return
 	}
+	before := s.mu.down
 	s.mu.down = down
 	s.mu.Unlock()
 	changed := len(before) != len(down)

@@ -200,3 +200,25 @@ func TestLearnOfSources(t *testing.T) {
 		}
 	}
 }
+
+// TestStuckAmidACheck: a source that failed while it was being looked at, and was
+// found to be fine, is told to be back, and what was planned without it is planned
+// anew.
+func TestStuckAmidACheck(t *testing.T) {
+	t.Parallel()
+	var m machine
+	var log bytes.Buffer
+	c := withSources(t, oneHereOneProxied)
+	s := m.watched(c, slog.New(slog.NewTextHandler(&log, nil)))
+	ask := s.proxy
+	s.proxy = func(ctx context.Context, e *mta.Egress) error {
+		s.stuck(c.LocalSources()[1], &mta.Failure{Cause: mta.CauseSource, Text: "connection refused"})
+		return ask(ctx, e)
+	}
+	if n := s.check(t.Context(), true); n != 0 {
+		t.Fatalf("%d are down", n)
+	}
+	if replans, down := m.seen(); replans != 2 || down != 0 || !strings.Contains(log.String(), "can be used again") {
+		t.Errorf("planned anew %d times, %d down\n%s", replans, down, log.String())
+	}
+}
