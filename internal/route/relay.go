@@ -42,7 +42,7 @@ type Peers struct {
 
 // relay is a router, parsed.
 type relay struct {
-	text     string // as configured
+	text     string // as configured, and as
 	peers    []peer // by preference
 	port     uint16 // where a peer has none
 	tls      mta.TLSRequirement
@@ -50,6 +50,7 @@ type relay struct {
 	helo     string
 	limits   mta.Limits
 	auth     *mta.Credentials
+	as       string // "/" and the user name, where other credentials are used for the same hosts
 
 	warned atomic.Int64 // when the operator was told that it does not resolve, Unix nanoseconds
 }
@@ -240,6 +241,7 @@ func (r *relay) site(c *compiled) string {
 	if r.helo != "" {
 		name += "/" + r.helo
 	}
+	name += r.as
 	return c.site(name, smtpPort, r.tls, smtpPort)
 }
 

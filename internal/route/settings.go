@@ -124,7 +124,33 @@ func compile(s Settings, have tables, generation uint64) (*compiled, error) {
 	if err := c.setRouter(&s.Router); err != nil {
 		errs = append(errs, fmt.Errorf("[router]: %w", err))
 	}
-	return c, errors.Join(append(errs, c.addRules()...)...)
+	errs = append(errs, c.addRules()...)
+	c.tellApart()
+	return c, errors.Join(errs...)
+}
+
+// tellApart names routers by their users where routes have other credentials for
+// the hosts of another: those that one refuses are no trouble of the other's mail.
+func (c *compiled) tellApart() {
+	first := map[string]*relay{}
+	if c.router != nil {
+		first[c.router.text] = c.router
+	}
+	for i := range c.rules {
+		r := c.rules[i].target.relay
+		if r == nil {
+			continue
+		}
+		if f := first[r.text]; f == nil {
+			first[r.text] = r
+		} else if f.auth != r.auth {
+			r.as = "/-"
+			if r.auth != nil {
+				r.as = "/" + r.auth.Username
+			}
+			r.text += r.as
+		}
+	}
 }
 
 func sourceNames(sources []mta.Source) []string {
