@@ -20,6 +20,9 @@ func (c Class) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
+// DetourWords end the Reason of a result that another route is to better.
+const DetourWords = "another route is tried at once"
+
 // Scope is how far a result reaches.
 type Scope uint8
 

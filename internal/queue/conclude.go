@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"strings"
 	"time"
 
 	"mailout/internal/mta"
@@ -133,7 +134,7 @@ func (g *drawing) detour(r mta.Result) mta.Result {
 	if g.expired {
 		return r
 	}
-	say := "another route is tried at once"
+	say := mta.DetourWords
 	if g.d.Row >= maxRow {
 		say = "other routes have been tried, the retry schedule follows"
 	}
@@ -149,7 +150,9 @@ func (g *drawing) detour(r mta.Result) mta.Result {
 // it was never attempted, what its site said to others.
 func (g *drawing) lastWords() mta.Last {
 	if g.d.Last.Result.Reply.Code != 0 || g.d.Last.Result.Reason != "" {
-		return g.d.Last
+		last := g.d.Last
+		last.Result.Reason = strings.TrimSuffix(last.Result.Reason, "; "+mta.DetourWords) // it is over
+		return last
 	}
 	if g.blame.Result.Reason != "" || g.blame.Result.Reply.Code != 0 {
 		return g.blame

@@ -180,6 +180,18 @@ func TestExpiryOfAnUncertainDelivery(t *testing.T) {
 	}
 }
 
+// What expired is not said to be tried by another route.
+func TestExpiryPromisesNoOtherRoute(t *testing.T) {
+	t.Parallel()
+	d := someDelivery()
+	d.State, d.Attempts = mta.Deferred, 1
+	d.Last = mta.Last{Time: noon, Site: "mx", Result: mta.Result{Class: mta.ClassTemporary, Reason: "blocked; " + mta.DetourWords}}
+	out := conclude(conclusion{d: d, now: noon.Add(121 * time.Hour), schedule: retry.Default()})
+	if r := out.settlement.Records[0]; !strings.Contains(r.Reason, "blocked") || strings.Contains(r.Reason, "another route") {
+		t.Errorf("record: %+v", r)
+	}
+}
+
 // TestUncertainIsNotReleased guards that the success of another message does
 // not bring a delivery forward whose content may have arrived.
 func TestUncertainIsNotReleased(t *testing.T) {

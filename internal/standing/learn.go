@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"mailout/internal/bounce"
@@ -297,7 +298,7 @@ func (s *Standing) learnRouter(route *mta.Route, d *mta.Delivery, a *mta.Attempt
 			}
 		}
 		if before != "" {
-			r.Reason += "; directly before: " + cut(before, maxWhy)
+			r.Reason += "; directly before: " + cut(strings.TrimSuffix(before, "; "+mta.DetourWords), maxWhy)
 		}
 	}
 }

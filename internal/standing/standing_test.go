@@ -349,6 +349,12 @@ func TestRouterRefuses(t *testing.T) {
 		if a.Results[1].Reason != "busy" || a.Results[0].Elsewhere || a.Results[1].Elsewhere {
 			t.Errorf("%+v", a.Results)
 		}
+		d := delivery(0)
+		d.Last = mta.Last{Site: "mx.example", Result: mta.Result{Reason: "own words; " + mta.DetourWords}}
+		a = attempt(unknown)
+		if w.Learn(by, d, a); a.Results[0].Reason != "no such user; directly before: own words" {
+			t.Errorf("%q", a.Results[0].Reason)
+		}
 		a = attempt(unknown)
 		w.Learn(&mta.Route{Router: "smart.example"}, delivery(0), a)
 		if a.Results[0].Reason != unknown.Reason {
