@@ -131,6 +131,9 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("recipient", "%s", e.Recipient)
 	row("destination", "%s", e.Destination)
+	if e.Suppressed != "" {
+		row("suppressed", "%s", e.Suppressed)
+	}
 	if e.Failure != "" {
 		row("no route", "%s", e.Failure)
 		if e.Matched != "" {

@@ -152,6 +152,17 @@ func TestExplain(t *testing.T) {
 	if got := w.got(); len(got) > 0 {
 		t.Errorf("the server was asked %v", got)
 	}
+	var out, errs bytes.Buffer
+	if status := run([]string{"suppress", "add", "--config", w.config, "gone@near.example", "--reason", "dead"}, nil, &out, &errs); status != 0 {
+		t.Fatalf("status %d: %s", status, errs.String())
+	}
+	if e, _, _, status = w.explain("gone@near.example"); status != 0 || !strings.Contains(e.Suppressed, "suppression list") || e.Route != "direct" {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	out.Reset()
+	if run([]string{"explain", "--config", w.config, "gone@near.example"}, nil, &out, &errs); !strings.Contains(out.String(), "\nsuppressed ") {
+		t.Error(out.String())
+	}
 
 	e, _, _, status = w.explain("a@routed.example")
 	if status != 0 || e.Route != "127.0.41.2" || !strings.HasPrefix(e.Matched, "[[route]] 1 (line ") || e.TLS.Requirement != "none" || e.TLS.Origin != "route.1.tls" || e.Hosts[0].DNSSEC != "none" {

@@ -32,6 +32,9 @@ type Explanation struct {
 	// Standing is what replies taught of the site (of the direct one, where a
 	// router stands in) and holds now.
 	Standing []StandingEntry `json:"standing,omitempty"`
+	// Suppressed is why mail for the address is not sent at all: what the
+	// suppression list says of it; empty: nothing that counts for the stream.
+	Suppressed string `json:"suppressed,omitempty"`
 	// Failure is what mail for the address would get instead of a route.
 	Failure string `json:"failure,omitempty"`
 	// RouterTrouble is why the route's router cannot be used now; empty: nothing

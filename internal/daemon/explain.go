@@ -42,7 +42,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 	d.mu.Lock()
 	c := d.mu.config
 	d.mu.Unlock()
-	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup, standing: d.standing, trouble: d.routers.alarms.why}
+	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup, standing: d.standing, trouble: d.routers.alarms.why, listed: d.suppression.words}
 	return e.explain(ctx, r)
 }
 
@@ -54,6 +54,7 @@ type explainer struct {
 	queue   *queue.Queue
 	store   spool.Store
 	trouble func(router string) string // why it cannot be used
+	listed  func(ctx context.Context, address, stream string) string
 	warmup  *warmup.Ledger
 
 	standing *standing.Standing
@@ -63,6 +64,9 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 	out := &admin.Explanation{
 		Recipient: r.Address.String(), Destination: r.Address.Domain, Daemon: e.queue != nil,
 		Hosts: []admin.ExplainedHost{}, Sources: []admin.ExplainedFrom{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
+	}
+	if e.listed != nil {
+		out.Suppressed = e.listed(ctx, out.Recipient, r.Mail.Stream)
 	}
 	plan := e.plan(ctx, out, r)
 	if e.queue != nil {

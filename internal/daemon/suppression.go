@@ -65,6 +65,14 @@ func (s *suppression) Suppressed(ctx context.Context, address, stream string) st
 	return e.Words()
 }
 
+// words is what the list says of an address; empty: nothing.
+func (s *suppression) words(ctx context.Context, address, stream string) string {
+	if e := s.list.Find(ctx, address, stream); e != nil {
+		return e.Words()
+	}
+	return ""
+}
+
 // Refuses implements submit.Suppression.
 func (s *suppression) Refuses() bool { return s.refuse.Load() }
 

@@ -386,6 +386,10 @@ func TestTrace(t *testing.T) {
 	if got.Matched != "" || len(got.PassedOver) != 4 || got.PassedOver[0] != "[[route]] 2 is for mail with tags" || got.PassedOver[2] != "[[route]] 4 (line 7) is not for the user v" {
 		t.Errorf("%q", got)
 	}
+	got = w.p.Trace(&mta.Message{Envelope: mta.Envelope{Sender: "?"}}, d)
+	if len(got.PassedOver) != 4 || got.PassedOver[3] != "[[route]] 5 is for some senders, and none is known" {
+		t.Errorf("%q", got)
+	}
 	d.Via = ViaDirect
 	if got := w.p.Trace(&mta.Message{}, d); len(got.PassedOver) > 0 || got.Matched != "" {
 		t.Errorf("%q", got)

@@ -66,6 +66,9 @@ func meetsDomain(patterns []string, domain string) bool {
 	})
 }
 
+// unknownSender stands for a return path of which nothing is known, in questions.
+const unknownSender = "?"
+
 // against says which condition of a rule mail does not meet; empty when it meets
 // all.
 func (r *compiledRule) against(m *mta.Message, stream string) string {
@@ -73,6 +76,9 @@ func (r *compiledRule) against(m *mta.Message, stream string) string {
 	case !r.meetsStream(stream):
 		return fmt.Sprintf("is not for the stream %s", stream)
 	case !r.meetsSender(m):
+		if m.Envelope.Sender == unknownSender {
+			return "is for some senders, and none is known"
+		}
 		return fmt.Sprintf("is not for the sender <%s>", m.Envelope.Sender)
 	case r.users != nil && !r.users.has(m.Origin.User):
 		if m.Origin.User == "" {
