@@ -135,6 +135,15 @@ func (s *Standing) keep() {
 	}
 }
 
+// again marks what could not be written, for the next write: what holds then.
+func (k *keeper) again(batch map[string][]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name := range batch {
+		k.mu.marked[strings.TrimPrefix(name, prefix)] = struct{}{}
+	}
+}
+
 // write keeps the sites named. Those that could not be written stay marked.
 func (s *Standing) write(marked map[string]struct{}) {
 	if s.opts.Notes == nil {
@@ -147,6 +156,7 @@ func (s *Standing) write(marked map[string]struct{}) {
 		if err := s.opts.Notes.SetNotes(ctx, batch); err != nil {
 			s.counts.lost.Add(1)
 			s.opts.Logger.Warn("our standing with some sites could not be kept for a restart", mta.KeyCount, len(batch), mta.KeyError, err)
+			s.keeper.again(batch)
 		}
 		clear(batch)
 	}
