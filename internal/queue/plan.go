@@ -93,6 +93,7 @@ func (l *loop) onPlanned(w *way, plan *mta.Plan, refusal *mta.Attempt, asked ask
 		}
 		l.noRouter(w)
 	case plan.Stop != nil:
+		l.found(w)
 		l.unroute(w)
 		w.plan, w.stop = planStopped, plan.Stop
 		w.routeUntil = l.life(plan.Expires)
@@ -134,9 +135,7 @@ func (l *loop) routed(w *way, plan *mta.Plan, since millis) {
 		until = min(until, l.life(route.Expires))
 		b = b.next
 	}
-	if w.unrouted && w.refusal != nil {
-		l.routerFound(w, w.refusal.Site)
-	}
+	l.found(w)
 	w.plan, w.refusal, w.stop = planRouted, nil, nil
 	w.routeUntil = until
 	l.rechoose(w)

@@ -132,6 +132,14 @@ func (l *loop) routersAt() millis {
 	return l.lookAt
 }
 
+// found notes that a way's mail goes somewhere again, if its router could not be
+// found until now.
+func (l *loop) found(w *way) {
+	if w.unrouted && w.refusal != nil {
+		l.routerFound(w, w.refusal.Site)
+	}
+}
+
 // routerFound releases what waited for a router that is found again, and has the
 // other ways that wait for one look.
 func (l *loop) routerFound(w *way, site string) {
