@@ -87,7 +87,7 @@ func (l *List) Report(ctx context.Context, ev Evidence) (*Entry, error) {
 	if l.settings.Load().Off {
 		return nil, nil
 	}
-	ruling := l.rule(ctx, &ev)
+	ruling := l.rule(ctx, &ev, map[string]bool{})
 	l.writes.Lock()
 	defer l.writes.Unlock()
 	changes := map[string][]byte{}
@@ -105,16 +105,16 @@ type ruling struct {
 	gone     bool // DNS says so
 }
 
-// rule judges evidence; it may ask DNS.
-func (l *List) rule(ctx context.Context, ev *Evidence) ruling {
-	r := l.ruleSure(ctx, ev)
+// rule judges evidence; it may ask DNS, and keeps the answers in gone.
+func (l *List) rule(ctx context.Context, ev *Evidence, gone map[string]bool) ruling {
+	r := l.ruleSure(ctx, ev, gone)
 	if ev.Unsure && r.sureness == sure {
 		r.sureness = unsure
 	}
 	return r
 }
 
-func (l *List) ruleSure(ctx context.Context, ev *Evidence) ruling {
+func (l *List) ruleSure(ctx context.Context, ev *Evidence, gone map[string]bool) ruling {
 	if ev.Reason != Dead {
 		return ruling{sureness: sure}
 	}
@@ -123,7 +123,12 @@ func (l *List) ruleSure(ctx context.Context, ev *Evidence) ruling {
 	if s == ifNoSuch {
 		domain := ev.Address[strings.LastIndexByte(ev.Address, '@')+1:]
 		r.sureness = nothing
-		if l.opts.Gone != nil && l.opts.Gone(ctx, domain) {
+		is, known := gone[domain]
+		if !known && l.opts.Gone != nil && ctx.Err() == nil {
+			is = l.opts.Gone(ctx, domain)
+			gone[domain] = is
+		}
+		if is {
 			r.sureness, r.gone = sure, true
 		}
 	}

@@ -1,6 +1,7 @@
 package suppress
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -116,5 +117,32 @@ func TestClearRepliesOnTwoDays(t *testing.T) {
 	refuse()
 	if e := w.Find(t.Context(), "ann@example.com", "news"); e == nil || e.Hits != 2 {
 		t.Errorf("one more reply: %+v", e)
+	}
+}
+
+// TestDNSIsAskedOnceADomain: what waits is not held up by slow name servers; nor
+// is a stop.
+func TestDNSIsAskedOnceADomain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Settings{})
+	asked := 0
+	w.opts.Gone = func(context.Context, string) bool { asked++; return false }
+	d := &mta.Delivery{Message: &mta.Message{ID: mta.ID{1}, Stream: "news"}}
+	a := &mta.Attempt{}
+	for range 2 * heardBatch {
+		d.Recipients = append(d.Recipients, mta.Recipient{Address: "ann@example.com"})
+		a.Results = append(a.Results, refused(550, mta.Enhanced{Class: 5, Subject: 1, Detail: 2}, "No such domain"))
+	}
+	w.Learn(d, a)
+	w.take(t.Context(), <-w.heard)
+	if asked != 1 {
+		t.Errorf("DNS was asked %d times for a batch", asked)
+	}
+	w.Learn(d, a)
+	over, stop := context.WithCancel(t.Context())
+	stop()
+	w.last(over)
+	if asked != 1 || len(w.heard) > 0 {
+		t.Errorf("DNS was asked %d times at the stop, %d wait", asked-1, len(w.heard))
 	}
 }

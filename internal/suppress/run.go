@@ -50,18 +50,19 @@ func (l *List) run(ctx context.Context) {
 		case <-tick.C:
 			l.tidy(ctx)
 		case <-ctx.Done():
-			l.last()
+			l.last(ctx)
 			return
 		}
 	}
 }
 
-// last writes what was heard before the stop; nobody is asked any more.
-func (l *List) last() {
+// last writes what was heard before the stop; ctx has ended, so that nobody is
+// asked any more.
+func (l *List) last(ctx context.Context) {
 	for {
 		select {
 		case h := <-l.heard:
-			l.take(context.Background(), h)
+			l.take(ctx, h)
 		default:
 			return
 		}
@@ -80,9 +81,10 @@ func (l *List) take(ctx context.Context, first heard) {
 		}
 	}
 	rulings := make([]ruling, len(batch))
+	gone := map[string]bool{} // DNS is asked once a domain
 	for i := range batch {
 		if !batch[i].well {
-			rulings[i] = l.rule(ctx, &batch[i].Evidence)
+			rulings[i] = l.rule(ctx, &batch[i].Evidence, gone)
 		}
 	}
 	l.writes.Lock()
