@@ -84,7 +84,7 @@ func TestSecondMailLeavesTheSourceToFirst(t *testing.T) {
 					return
 				}
 				x, err := w.q.Why(context.Background(), news)
-				if err != nil || !strings.Contains(x.Reason, "192.0.2.1 may send to google for now of mail that does not come first is used up") {
+				if err != nil || !strings.Contains(x.Reason, "192.0.2.1 lets no more mail that does not come first go to google now") {
 					t.Errorf("why: %+v, %v", x, err)
 				}
 				_ = w.q.ask(context.Background(), func(*loop) { quota.others = 1000 })

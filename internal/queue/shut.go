@@ -385,10 +385,11 @@ func undo(took []taken) {
 }
 
 func quotaWhy(route *mta.Route) string {
-	why := fmt.Sprintf("what the source %s may send to %s for now is used up", route.SourceKey(), route.Warming.Provider)
+	what := "mail"
 	if route.Warming.Second {
-		why = fmt.Sprintf("what the source %s may send to %s for now of mail that does not come first is used up", route.SourceKey(), route.Warming.Provider)
+		what = "mail that does not come first"
 	}
+	why := fmt.Sprintf("the warm-up of the source %s lets no more %s go to %s now", route.SourceKey(), what, route.Warming.Provider)
 	if route.Warming.Origin != "" {
 		why += " (" + route.Warming.Origin + ")"
 	}

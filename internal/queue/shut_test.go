@@ -360,7 +360,7 @@ func TestQuotaOverflows(t *testing.T) {
 					return
 				}
 				x, err := w.q.Why(context.Background(), last)
-				if err != nil || x.Limit != "quota" || !strings.Contains(x.Reason, "192.0.2.1 may send to google") || !strings.Contains(x.Reason, "[[source]] 1") {
+				if err != nil || x.Limit != "quota" || !strings.Contains(x.Reason, "192.0.2.1 lets no more mail go to google now") || !strings.Contains(x.Reason, "[[source]] 1") {
 					t.Errorf("why: %+v, %v", x, err)
 				}
 				_ = w.q.ask(context.Background(), func(*loop) { w.opts.Quota.(*ceilings).left["192.0.2.1"] = 100 })

@@ -148,7 +148,7 @@ func TestStreamsMarkedFirst(t *testing.T) {
 				t.Errorf("%d of 1000 used", first+others)
 			}
 			for stream, second := range map[string]bool{"codes": false, "news": true} {
-				if mark, _ := l.Warming(stream, newIP, ""); mark == nil || *mark != (mta.Warming{Provider: "hosts of nobody known", Origin: "[[source]] 1 (line 5)", Second: second}) {
+				if mark, _ := l.Warming(stream, newIP, ""); mark == nil || *mark != (mta.Warming{Provider: "other providers", Origin: "[[source]] 1 (line 5)", Second: second}) {
 					t.Errorf("%s: %+v", stream, mark)
 				}
 			}

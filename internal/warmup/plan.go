@@ -75,7 +75,7 @@ func name(provider string) string {
 // words are name in a sentence.
 func words(provider string) string {
 	if provider == "" {
-		return "hosts of nobody known"
+		return "other providers"
 	}
 	return provider
 }
