@@ -89,12 +89,15 @@ func TestCredentialsFollowFiles(t *testing.T) {
 			t.Error("a file that is gone took the credentials away")
 		}
 	}
-	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || r.readSome() {
 		t.Errorf("told %d times: %s", n, log.String())
 	}
 	secretFile(t, dir, "pass", "two!")
 	if second := r.settings(t.Context(), c); !(second.Router.Auth.Password == "two!") || second.Router.Auth == first.Router.Auth || second.Rules[0].Auth != first.Rules[0].Auth {
 		t.Errorf("%+v", second.Router.Auth)
+	}
+	if !r.readSome() {
+		t.Error("the mended file does not count as read")
 	}
 	r.settle()
 	if len(r.mu.keys) != 2 {

@@ -35,6 +35,7 @@ type routers struct {
 		router *mta.Credentials                         // of [router]; nil: none
 		stamps map[string]fileStamp
 		told   map[string]bool // files whose trouble was told, joined
+		some   bool            // the last read had credentials that could be read
 	}
 }
 
@@ -88,18 +89,29 @@ func (r *routers) read(ctx context.Context, c *config.Config) {
 	}
 	r.mu.stamps = stampsOf(files) // before reading: a change meanwhile is seen next time
 	before := r.mu.used
-	r.mu.used, r.mu.router = map[*config.Credentials]*mta.Credentials{}, nil
+	r.mu.used, r.mu.router, r.mu.some = map[*config.Credentials]*mta.Credentials{}, nil, false
 	for _, a := range places {
 		r.mu.used[a] = r.credentials(ctx, c, a, before[a])
+		r.mu.some = r.mu.some || len(a.Files()) > 0 && !r.mu.told[place(a)]
 	}
 	if c.Router.Host != "" {
 		r.mu.router = r.mu.used[&c.Router.Auth]
 	}
 }
 
+// place names credentials by their files.
+func place(a *config.Credentials) string { return strings.Join(a.Files(), "\n") }
+
+// readSome reports whether any credentials could be read when they last were.
+func (r *routers) readSome() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.some
+}
+
 // credentials gives those of one place; last are what it had before.
 func (r *routers) credentials(ctx context.Context, c *config.Config, a *config.Credentials, last *mta.Credentials) *mta.Credentials {
-	place := strings.Join(a.Files(), "\n")
+	place := place(a)
 	s, err := readSecrets(a, c.TLS.CAFile)
 	if err == nil {
 		print := s.print()
@@ -219,5 +231,7 @@ func (d *Daemon) renewRouters(ctx context.Context) {
 	}
 	d.routers.settle()
 	d.queue.Replan()
-	d.log.Info("credentials of routers read again")
+	if d.routers.readSome() { // else the trouble was told
+		d.log.Info("credentials of routers read again")
+	}
 }
