@@ -191,9 +191,12 @@ func fitted(a *mta.Attempt, n int) *mta.Attempt {
 }
 
 // replan drops every plan: what has not started goes back to be planned, on the
-// ways that the planner names now.
+// ways that the planner names now, and rates and quotas are asked anew.
 func (l *loop) replan() {
 	l.epoch++
+	for _, s := range l.sites {
+		l.unbound(s)
+	}
 	for _, d := range l.dests {
 		for w := &d.first; w != nil; w = w.next {
 			l.unplan(w)
@@ -201,6 +204,16 @@ func (l *loop) replan() {
 		l.sort(d)
 		l.advance(d)
 	}
+}
+
+// unbound forgets what rates and quotas said: they may be others now. Where they
+// are not they say it again.
+func (l *loop) unbound(s *site) {
+	s.quota, s.rate, s.allRest, s.streamsAt = shut{}, rest{}, 0, 0
+	for _, st := range s.byStream {
+		st.quota, st.rested = shut{}, rest{}
+	}
+	l.pass(s)
 }
 
 // unplan drops a way's plan; the caller advances its destination.
