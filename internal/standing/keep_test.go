@@ -15,7 +15,7 @@ import (
 // is over or cannot be read is not, and its note goes.
 func TestKept(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		set := Settings{Fallback: byRouter, Rules: []Rule{{Name: "slow", Code: "451", Action: Slow}}}
 		w := newWorld(t, set)
 		w.learn(direct("192.0.2.1", "192.0.2.2"), 0, blocked)
@@ -67,7 +67,7 @@ func TestKept(t *testing.T) {
 // TestNotesFail: a store that cannot write changes nothing of what holds.
 func TestNotesFail(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{Fallback: byRouter})
 		w.notes.mu.Lock()
 		w.notes.fail = fmt.Errorf("disk full")

@@ -14,7 +14,7 @@ import (
 // those recipients alone; one delivery at a time finds out whether it may end.
 func TestRouterStandsIn(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{Fallback: byRouter})
 		defer w.Stop(t.Context())
 		d := direct("192.0.2.1")
@@ -78,7 +78,7 @@ func TestRouterStandsIn(t *testing.T) {
 // reports stops no other for ever.
 func TestProbeDistanceIsBounded(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{Fallback: byRouter})
 		defer w.Stop(t.Context())
 		w.learn(direct("192.0.2.1"), 0, blocked)
@@ -173,7 +173,7 @@ func TestTriggers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				fb := byRouter
 				fb.On = v.on
 				w := newWorld(t, Settings{Fallback: fb})
@@ -197,7 +197,7 @@ func TestTriggers(t *testing.T) {
 func TestOtherSourceFirst(t *testing.T) {
 	t.Parallel()
 	for _, router := range []string{"", "smart.example"} {
-		bubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			fb := byRouter
 			fb.Router = router
 			w := newWorld(t, Settings{Fallback: fb})
@@ -232,7 +232,7 @@ func TestOtherSourceFirst(t *testing.T) {
 // all is forgotten.
 func TestSuspensionsGrowAndEnd(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{})
 		defer w.Stop(t.Context())
 		r := direct("192.0.2.1", "192.0.2.2")
@@ -263,7 +263,7 @@ func TestSuspensionsGrowAndEnd(t *testing.T) {
 // a site, or stop mail to it; a slowing fades.
 func TestRules(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		wait, err := bounce.Pattern("closed for (lunch|tea)")
 		if err != nil {
 			t.Fatal(err)
@@ -319,7 +319,7 @@ func TestRules(t *testing.T) {
 // TestUncertainStays: what may have arrived is never sent another way.
 func TestUncertainStays(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		odd := blocked
 		odd.Class = mta.ClassUncertain
 		w := newWorld(t, Settings{Fallback: byRouter})
@@ -336,7 +336,7 @@ func TestUncertainStays(t *testing.T) {
 // back.
 func TestRouterRefuses(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{Fallback: byRouter})
 		defer w.Stop(t.Context())
 		w.learn(direct("192.0.2.1"), 0, blocked)
@@ -361,9 +361,4 @@ func TestRouterRefuses(t *testing.T) {
 			t.Errorf("a router in its own right: %q", a.Results[0].Reason)
 		}
 	})
-}
-
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
 }

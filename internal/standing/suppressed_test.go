@@ -2,6 +2,7 @@ package standing
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mailout/internal/mta"
@@ -14,7 +15,7 @@ var spared = mta.Result{Class: mta.ClassPermanent, Scope: mta.ScopeRecipient, Re
 // not hide that a site cannot be reached.
 func TestSuppressedSayNothing(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Settings{Fallback: byRouter})
 		defer w.Stop(t.Context())
 		_, m := w.learn(direct("192.0.2.1"), 0, spared, silent)
