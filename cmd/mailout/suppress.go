@@ -88,9 +88,10 @@ func (c *suppressListCmd) Run(g *globals) error {
 	q := c.query()
 	q.Set("limit", strconv.Itoa(suppress.MaxPage))
 	out := &outputWriter{w: g.Stdout}
-	left := c.Limit
-	return d.pages(q, func(page []suppress.Suppression, _ string) (bool, error) {
+	left, found := c.Limit, false
+	err = d.pages(q, func(page []suppress.Suppression, _ string) (bool, error) {
 		for i := range page {
+			found = true
 			if c.Limit > 0 {
 				if left == 0 {
 					return false, nil
@@ -103,6 +104,10 @@ func (c *suppressListCmd) Run(g *globals) error {
 		}
 		return true, nil
 	})
+	if err == nil && !found && !c.JSON {
+		fmt.Fprintln(out, "nothing is listed")
+	}
+	return err
 }
 
 func (c *suppressListCmd) print(w io.Writer, s *suppress.Suppression) error {
@@ -113,9 +118,13 @@ func (c *suppressListCmd) print(w io.Writer, s *suppress.Suppression) error {
 	if s.Stream != "" {
 		line += " (stream " + s.Stream + ")"
 	}
-	line += "  since " + s.Since[:min(len(s.Since), len(time.DateOnly))]
-	if s.Expires != "" {
-		line += " until " + s.Expires[:min(len(s.Expires), len(time.DateOnly))]
+	since, until := s.Since[:min(len(s.Since), len(time.DateOnly))], s.Expires[:min(len(s.Expires), len(time.DateOnly))]
+	if since == until {
+		since, until = s.Since, s.Expires // within a day the time matters
+	}
+	line += "  since " + since
+	if until != "" {
+		line += " until " + until
 	}
 	if s.Reply != "" {
 		line += "  " + smtp.Harmless(s.Reply)
