@@ -79,7 +79,8 @@ func findListener(in []Listener, address netip.AddrPort) int {
 
 // Merge is what holds after a reload: new, with old's values of everything
 // that needs a restart. An old listener keeps its address and takes over the
-// other settings of the new one on the same address.
+// other settings of the new one on the same address, but for what it serves: one
+// that takes mail to send must not take it from everybody.
 func Merge(old, new *Config) *Config {
 	merged := *new
 	scratch := *old // setters want a Config of their own
@@ -97,6 +98,7 @@ func Merge(old, new *Config) *Config {
 	for i, l := range merged.Listen {
 		if j := findListener(new.Listen, l.Address); j >= 0 {
 			merged.Listen[i] = new.Listen[j]
+			merged.Listen[i].Returns = l.Returns
 		}
 	}
 	return &merged

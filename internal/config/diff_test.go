@@ -49,6 +49,17 @@ func TestMerge(t *testing.T) {
 	if len(m.Listen) != 2 || m.Listen[0].Recipients != 1000 || m.Listen[1].Recipients != 300 || m.Listen[1].Address != netip.MustParseAddrPort("127.0.0.1:26") {
 		t.Errorf("%+v", m.Listen)
 	}
+	back := "[returns]\ndomain = \"b.example.com\"\n[[listen]]\naddress = \"127.0.0.1:25\"\n"
+	one, two := "[[listen]]\naddress = \"127.0.0.1:26\"\n", "returns = true\n"
+	for _, swap := range []bool{false, true} {
+		was, is := parsed(t, host+back+one+two), parsed(t, host+back+two+one)
+		if swap {
+			was, is = is, was
+		}
+		if m := Merge(was, is); m.Listen[0].Returns != was.Listen[0].Returns || m.Listen[1].Returns != was.Listen[1].Returns {
+			t.Errorf("what listeners serve was taken over: %+v", m.Listen)
+		}
+	}
 	if new.Spool != "/x" || old.Listen[1].Recipients != 1000 {
 		t.Error("Merge changed its arguments")
 	}

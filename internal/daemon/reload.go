@@ -87,6 +87,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.users.Configure(users(c))
 	for _, door := range d.doors {
 		if l, there := listenerOf(c, door); there {
+			l.Returns = door.listener.Returns // as its acceptor was made for
 			door.server.Reconfigure(d.doorOf(c, l, door.certificate))
 		}
 	}
