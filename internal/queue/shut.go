@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -330,6 +329,10 @@ func (l *loop) mayPay(s *site, st *stream, e *entry, route *mta.Route) verdict {
 		if !again.IsZero() {
 			until = max(until, again.UnixMilli())
 		}
+		if l.waitsAlone(e) {
+			l.paceAt, l.paceFor = until, nil
+			return senderRests
+		}
 		if route.Warming.Second {
 			st.quota = shut{until, quotaWhy(route)}
 			s.outOfQuota(st, l.nowMS)
@@ -382,18 +385,6 @@ func undo(took []taken) {
 	for _, t := range took {
 		t.from.Bucket = t.before
 	}
-}
-
-func quotaWhy(route *mta.Route) string {
-	what := "mail"
-	if route.Warming.Second {
-		what = "mail that does not come first"
-	}
-	why := fmt.Sprintf("the warm-up of the source %s lets no more %s go to %s now", route.SourceKey(), what, route.Warming.Provider)
-	if route.Warming.Origin != "" {
-		why += " (" + route.Warming.Origin + ")"
-	}
-	return why
 }
 
 // rests notes that a rate is used up until then.

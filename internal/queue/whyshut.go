@@ -59,6 +59,11 @@ func (l *loop) whyPaced(x *Explanation, e *entry) {
 			return
 		}
 	}
+	if r := e.way.berth.route; e.rate == nil && r != nil && r.Warming != nil {
+		x.Site, x.Limit = e.way.berth.site.name, "quota"
+		x.Reason = quotaWhy(r) + fmt.Sprintf(", to %d recipients at once", len(e.d.Recipients))
+		return
+	}
 	x.Limit = "rate"
 	x.Reason = "waits for a rate of its own"
 	for b := &e.way.berth; b != nil && b.route != nil; b = b.next {
@@ -73,6 +78,19 @@ func (l *loop) whyPaced(x *Explanation, e *entry) {
 			}
 		}
 	}
+}
+
+// quotaWhy says what keeps a route's source from sending more.
+func quotaWhy(route *mta.Route) string {
+	what := "mail"
+	if route.Warming.Second {
+		what = "mail that does not come first"
+	}
+	why := fmt.Sprintf("the warm-up of the source %s lets no more %s go to %s now", route.SourceKey(), what, route.Warming.Provider)
+	if route.Warming.Origin != "" {
+		why += " (" + route.Warming.Origin + ")"
+	}
+	return why
 }
 
 // mailFor names a way's mail.
