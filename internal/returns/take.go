@@ -159,13 +159,9 @@ func (f *Office) failure(ctx context.Context, t *tag, back *dsn.Returned) error 
 		f.unmatched(t.id, "the report names none of its recipients")
 		return nil
 	}
-	var fresh, known []hit // known before: its record was stored, maybe no more than that
+	var fresh []hit // no copies, and nobody whose end was told
 	for _, c := range cases {
-		switch {
-		case c.p.over: // its end was told
-		case c.p.back:
-			known = append(known, c)
-		default:
+		if !c.p.over && !c.p.back {
 			fresh = append(fresh, c)
 		}
 	}
@@ -173,7 +169,7 @@ func (f *Office) failure(ctx context.Context, t *tag, back *dsn.Returned) error 
 		return err
 	}
 	f.counts.bounced.Add(int64(len(fresh)))
-	f.learn(ctx, l, append(known, fresh...))
+	f.learn(ctx, l, fresh)
 	return nil
 }
 
@@ -365,10 +361,11 @@ func original(h *header.Header, messageID string) []byte {
 
 // learn lets the suppression list know of dead addresses. What came to a return
 // path that several recipients have seen is not sure, for each of them could have
-// sent it; and it counts once a message.
+// sent it. A message counts once: a copy of its report on another day is not said
+// of another day.
 func (f *Office) learn(ctx context.Context, l *letter, cases []hit) {
 	for _, c := range cases {
-		if !c.own || c.shared && c.p.back {
+		if !c.own {
 			continue
 		}
 		_, err := f.opts.List.Report(ctx, suppress.Evidence{
