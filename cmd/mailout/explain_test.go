@@ -69,7 +69,7 @@ func newExplained(t *testing.T, third int) *explained {
 	}
 	names.Secure("near.example")
 	w.config = configFile(t, fmt.Sprintf("[dns]\nservers = [%q]\nhosts_file = \"\"\n[delivery]\nport = %d\nprivate_networks = true\nipv6 = false\n"+
-		"[[route]]\ndomains = [\"routed.example\"]\nhost = \"127.0.%d.2\"\nport = %d\ntls = \"none\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n", names.Addr(), port, third, port))
+		"[[route]]\ndomains = [\"routed.example\"]\nhost = \"127.0.%d.2\"\nport = %d\ntls = \"none\"\n[[route]]\ndomains = [\"plain.example\"]\nhost = \"127.0.%d.2\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n", names.Addr(), port, third, port, third))
 	return w
 }
 
@@ -167,6 +167,9 @@ func TestExplain(t *testing.T) {
 	e, _, _, status = w.explain("a@routed.example")
 	if status != 0 || e.Route != "127.0.41.2" || !strings.HasPrefix(e.Matched, "[[route]] 1 (line ") || e.TLS.Requirement != "none" || e.TLS.Origin != "route.1.tls" || e.Hosts[0].DNSSEC != "none" {
 		t.Errorf("status %d, %+v", status, e)
+	}
+	if e, _, _, _ = w.explain("a@plain.example"); e.TLS != (admin.ExplainedTLS{Requirement: "opportunistic", Origin: "route.2.tls (default)"}) {
+		t.Errorf("%+v", e.TLS)
 	}
 	e, _, _, status = w.explain("a@null.example")
 	if status != exitFailure || !strings.Contains(e.Failure, "null MX") || !strings.Contains(e.Failure, "5.1.10") || len(e.Hosts) != 0 {

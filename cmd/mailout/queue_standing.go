@@ -107,7 +107,7 @@ func (c *queueStandingCmd) clear(g *globals) error {
 		return fail(exitSoftware, "the daemon's answer broke off: %v", err)
 	}
 	if r.Cleared == 0 {
-		fmt.Fprintln(g.Stdout, "nothing held")
+		fmt.Fprintln(g.Stdout, "there was nothing to forget")
 		return nil
 	}
 	fmt.Fprintf(g.Stdout, "%s forgotten\n", counted(int64(r.Cleared), "thing"))

@@ -137,7 +137,7 @@ func dnssec(r *mta.Route, h *mta.Host) string {
 }
 
 // tlsOrigin names the key that decides. A [[route]] without tls has that of
-// [tls] outbound.
+// [tls] outbound, but one with a host has a default of its own.
 func (e *explainer) tlsOrigin(r *mta.Route) string {
 	key := "tls.outbound"
 	var n int
@@ -150,7 +150,7 @@ func (e *explainer) tlsOrigin(r *mta.Route) string {
 		}
 		if of := &e.config.Routes[n-1]; r.Router != "" && !of.To() && of.Table == "" {
 			key = "router.tls"
-		} else if e.config.Given(fmt.Sprintf("route.%d.tls", n)) {
+		} else if of.To() || e.config.Given(fmt.Sprintf("route.%d.tls", n)) {
 			key = fmt.Sprintf("route.%d.tls", n)
 		}
 	}
