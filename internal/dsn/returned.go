@@ -138,9 +138,9 @@ func (s *Status) said() Refusal {
 	return f
 }
 
-// replyStart is a reply at the beginning of a text, or behind what hosts put
+// replyStart is a refusal at the beginning of a text, or behind what hosts put
 // before one.
-var replyStart = regexp.MustCompile(`(?:^|[\s:"'(\[#])([245]\d\d)[ -](?:#?([245]\.\d{1,3}\.\d{1,3})\b)?`)
+var replyStart = regexp.MustCompile(`(?:^|[\s:"'(\[#])([45]\d\d)[ -](?:#?([45]\.\d{1,3}\.\d{1,3})\b)?`)
 
 var statusInText = regexp.MustCompile(`(?:^|[\s(#:\[])([245])\.(\d{1,3})\.(\d{1,3})(?:[\s):\],;]|$)`)
 

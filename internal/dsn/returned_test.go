@@ -122,3 +122,12 @@ func TestReadReturnSearchesBeginnings(t *testing.T) {
 		}
 	}
 }
+
+// TestReadReturnCodes: numbers that are no refusal are no code.
+func TestReadReturnCodes(t *testing.T) {
+	t.Parallel()
+	r := ReadReturn([]byte("From: MAILER-DAEMON@example.com\r\nSubject: Undelivered Mail\r\n\r\n<ann@example.com>:\r\nThe server (after 240 attempts in 250 minutes) says:\r\n550 5.1.1 User unknown\r\n"))
+	if got := told(r); got != "failure from example.com; ann@example.com 550 5.1.1 user_unknown" {
+		t.Error(got)
+	}
+}
