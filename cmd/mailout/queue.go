@@ -236,9 +236,10 @@ func printMessage(w io.Writer, m *admin.Message) error {
 	fmt.Fprintf(table, "message\t%s\nsender\t%s\nstream\t%s\nsize\t%d bytes\nage\t%s\n", m.ID, shownSender(m.Sender), m.Stream, m.Size, shownAge(m.AgeS))
 	for i := range deliveries {
 		d := &deliveries[i]
-		fmt.Fprintf(table, "\t\ndestination\t%s\nsite\t%s\nrecipients\t%s\nstate\t%s after %s\nnext\t%s\nreason\t%s\n",
-			d.Destination, d.Site, recipients(d.Recipients), d.State, counted(int64(d.Attempts), "attempt"), shownNext(d.Next, time.Now()), d.Reason)
-		for _, x := range [][2]string{{"rerouted to", d.Rerouted}, {"not before", d.NotBefore}, {"expires", d.Expires}} {
+		fmt.Fprint(table, "\t\n")
+		for _, x := range [][2]string{{"destination", d.Destination}, {"site", d.Site}, {"recipients", recipients(d.Recipients)},
+			{"state", d.State + " after " + counted(int64(d.Attempts), "attempt")}, {"next", shownNext(d.Next, time.Now())}, {"reason", d.Reason},
+			{"rerouted to", d.Rerouted}, {"not before", d.NotBefore}, {"expires", d.Expires}} {
 			if x[1] != "" {
 				fmt.Fprintf(table, "%s\t%s\n", x[0], x[1])
 			}

@@ -20,7 +20,7 @@ func TestQueueTellsNoNextTryInThePast(t *testing.T) {
 		future: future + "\n",
 	} {
 		var list, show bytes.Buffer
-		d := admin.Delivery{State: "queued", Reason: "identity.guard holds mail", Next: next}
+		d := admin.Delivery{Destination: "a.example", State: "queued", Reason: "identity.guard holds mail", Next: next}
 		printDelivery(&list, &d)
 		if err := printMessage(&show, &admin.Message{Delivery: d}); err != nil {
 			t.Fatal(err)
@@ -30,6 +30,9 @@ func TestQueueTellsNoNextTryInThePast(t *testing.T) {
 		}
 	}
 	var held bytes.Buffer
+	if err := printMessage(&held, &admin.Message{Delivery: admin.Delivery{State: "held"}}); err != nil {
+		t.Fatal(err)
+	}
 	if printDelivery(&held, &admin.Delivery{State: "held"}); strings.Contains(held.String(), "next") {
 		t.Error(held.String())
 	}
