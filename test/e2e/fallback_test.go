@@ -59,6 +59,7 @@ func TestFallback(t *testing.T) {
 	if tried != 1 {
 		t.Errorf("the receiver was asked %d times", tried)
 	}
+	mtatest.Eventually(t, 10*time.Second, "what was learnt, written", func() bool { return len(d.trace("standing")) == 1 })
 	d.kill()
 	d.start()
 	d.submit("s@sender.example", []string{"cat@blocked.example", "dan@also.blocked.example", "eve@friend.example"}, "Subject: 2\r\n\r\nx\r\n")

@@ -159,7 +159,7 @@ func TestWarmupAlone(t *testing.T) {
 			if err := json.Unmarshal([]byte(line), &r); err != nil {
 				t.Fatal(err)
 			}
-			if strings.Contains(r.text("reason"), "used up") {
+			if strings.Contains(r.text("reason"), "lets no more mail go") {
 				waiting = append(waiting, r)
 			}
 		}
