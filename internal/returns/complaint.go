@@ -86,13 +86,9 @@ func (f *Office) complain(ctx context.Context, t *tag, back *dsn.Returned) error
 	lane := f.lane(t.id)
 	lane.Lock()
 	defer lane.Unlock()
-	l, err := f.letter(ctx, t.id)
-	if err != nil {
-		return err
-	}
+	l, err := f.tagged(ctx, t)
 	if l == nil {
-		f.unmatched(t.id, "the journal does not know the message any more")
-		return nil
+		return err
 	}
 	names := back.Feedback.Recipients
 	if back.Original != nil {

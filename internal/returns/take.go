@@ -126,18 +126,24 @@ func canonical(address string) string {
 // of two copies of a report the second finds what the first wrote.
 func (f *Office) lane(id mta.ID) *sync.Mutex { return &f.lanes[int(id[len(id)-1])%len(f.lanes)] }
 
+// tagged is the message that a tag names; nil when the journal does not know it
+// any more, which is counted.
+func (f *Office) tagged(ctx context.Context, t *tag) (*letter, error) {
+	l, err := f.letter(ctx, t.id)
+	if err == nil && l == nil {
+		f.unmatched(t.id, "the journal does not know the message any more")
+	}
+	return l, err
+}
+
 // failure does what follows from a bounce.
 func (f *Office) failure(ctx context.Context, t *tag, back *dsn.Returned) error {
 	lane := f.lane(t.id)
 	lane.Lock()
 	defer lane.Unlock()
-	l, err := f.letter(ctx, t.id)
-	if err != nil {
-		return err
-	}
+	l, err := f.tagged(ctx, t)
 	if l == nil {
-		f.unmatched(t.id, "the journal does not know the message any more")
-		return nil
+		return err
 	}
 	all, alone := l.of(t)
 	var cases []hit

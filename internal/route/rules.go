@@ -320,19 +320,22 @@ func eachDomain(domain string, f func(key string) bool) bool {
 	if f(domain) {
 		return true
 	}
-	if !isLiteral(domain) {
-		for rest := domain; ; {
-			dot := strings.IndexByte(rest, '.')
-			if dot < 0 {
-				break
-			}
-			if f(rest[dot:]) {
-				return true
-			}
-			rest = rest[dot+1:]
+	return !isLiteral(domain) && eachParent(domain, f) || f("*")
+}
+
+// eachParent calls f with ".parent" of a domain and of each parent, until it
+// returns true.
+func eachParent(domain string, f func(key string) bool) bool {
+	for {
+		dot := strings.IndexByte(domain, '.')
+		if dot < 0 {
+			return false
 		}
+		if f(domain[dot:]) {
+			return true
+		}
+		domain = domain[dot+1:]
 	}
-	return f("*")
 }
 
 // eachSender calls f with the keys that a return path meets, the narrowest
@@ -346,20 +349,7 @@ func eachSender(sender string, f func(key string) bool) bool {
 		return f("*")
 	}
 	sender = strings.ToLower(sender)
-	if f(sender) || f(sender[at:]) {
-		return true
-	}
-	for rest := sender[at+1:]; ; {
-		dot := strings.IndexByte(rest, '.')
-		if dot < 0 {
-			break
-		}
-		if f(rest[dot:]) {
-			return true
-		}
-		rest = rest[dot+1:]
-	}
-	return f("*")
+	return f(sender) || f(sender[at:]) || eachParent(sender[at+1:], f) || f("*")
 }
 
 // meets reports whether a message meets the conditions that its destination does
