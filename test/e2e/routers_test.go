@@ -152,6 +152,7 @@ func (s *tokens) say(status int, answer map[string]any) {
 func TestRouterTroubles(t *testing.T) {
 	t.Parallel()
 	byPassword := `password_file = "router.pass"` + "\n"
+	var all sync.WaitGroup // they wait most of the time: all at once, in one of the places for parallel tests
 	for _, c := range []struct {
 		name    string
 		offers  string
@@ -242,72 +243,74 @@ func TestRouterTroubles(t *testing.T) {
 			mend: func(w *world, _ *smartHost, _ *daemon, _ *tokens) { w.records(smartName + ". A 127.0.2.200") },
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			s := w.smartHost(strings.Fields(c.offers)...)
-			w.records(smartName + ". A 127.0.2.200")
-			ts := newTokens(t)
-			d := w.daemon("")
-			text, err := os.ReadFile(d.config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			d.write(strings.Replace(string(text), `retry = ["1s"]`, `retry = ["1h"]`, 1) + s.router(c.prepare(w, s, d, ts)))
-			d.start()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("serve's log:\n%s", d.log())
+		all.Go(func() {
+			t.Run(c.name, func(t *testing.T) {
+				w := newWorld(t)
+				s := w.smartHost(strings.Fields(c.offers)...)
+				w.records(smartName + ". A 127.0.2.200")
+				ts := newTokens(t)
+				d := w.daemon("")
+				text, err := os.ReadFile(d.config)
+				if err != nil {
+					t.Fatal(err)
 				}
-			})
+				d.write(strings.Replace(string(text), `retry = ["1s"]`, `retry = ["1h"]`, 1) + s.router(c.prepare(w, s, d, ts)))
+				d.start()
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Logf("serve's log:\n%s", d.log())
+					}
+				})
 
-			var ids []string
-			for i := range 3 {
-				ids = append(ids, d.submit("app@sender.example", []string{fmt.Sprintf("b%d@far%d.example", i, i)}, "Subject: x\r\n\r\nhello\r\n"))
-			}
-			for _, id := range ids {
-				d.waitEvent(id, "deferred")
-			}
-			mtatest.Eventually(t, time.Minute, "the alarm", func() bool { return strings.Contains(d.log(), "the router cannot be used; its mail waits") })
-			if !strings.Contains(d.log(), "trouble="+c.trouble) && !strings.Contains(d.log(), `"trouble":"`+c.trouble) {
-				t.Errorf("the alarm does not name %q:\n%s", c.trouble, d.log())
-			}
-			if list := d.must("queue", "list", "--json"); !strings.Contains(list, c.reason) {
-				t.Errorf("queue list does not say %q: %s", c.reason, list)
-			}
-			if e, _, _ := d.run("explain", "--json", "b@far0.example"); !strings.Contains(e, "router_trouble") && !strings.Contains(e, "no such domain") {
-				t.Errorf("explain says nothing of it: %s", e)
-			}
-			if s.mx.Stats().Messages != 0 {
-				t.Error("mail went out")
-			}
+				var ids []string
+				for i := range 3 {
+					ids = append(ids, d.submit("app@sender.example", []string{fmt.Sprintf("b%d@far%d.example", i, i)}, "Subject: x\r\n\r\nhello\r\n"))
+				}
+				for _, id := range ids {
+					d.waitEvent(id, "deferred")
+				}
+				mtatest.Eventually(t, time.Minute, "the alarm", func() bool { return strings.Contains(d.log(), "the router cannot be used; its mail waits") })
+				if !strings.Contains(d.log(), "trouble="+c.trouble) && !strings.Contains(d.log(), `"trouble":"`+c.trouble) {
+					t.Errorf("the alarm does not name %q:\n%s", c.trouble, d.log())
+				}
+				if list := d.must("queue", "list", "--json"); !strings.Contains(list, c.reason) {
+					t.Errorf("queue list does not say %q: %s", c.reason, list)
+				}
+				if e, _, _ := d.run("explain", "--json", "b@far0.example"); !strings.Contains(e, "router_trouble") && !strings.Contains(e, "no such domain") {
+					t.Errorf("explain says nothing of it: %s", e)
+				}
+				if s.mx.Stats().Messages != 0 {
+					t.Error("mail went out")
+				}
 
-			c.mend(w, s, d, ts)
-			mtatest.Eventually(t, 2*time.Minute, "all mail relayed", func() bool { return s.mx.Stats().Messages == 3 })
-			for _, id := range ids {
-				for _, r := range d.waitEvent(id, "relayed") {
-					if e := r.text("event"); e != "accepted" && e != "deferred" && e != "relayed" {
-						t.Errorf("%s of %s: %v", e, id, r)
+				c.mend(w, s, d, ts)
+				mtatest.Eventually(t, 2*time.Minute, "all mail relayed", func() bool { return s.mx.Stats().Messages == 3 })
+				for _, id := range ids {
+					for _, r := range d.waitEvent(id, "relayed") {
+						if e := r.text("event"); e != "accepted" && e != "deferred" && e != "relayed" {
+							t.Errorf("%s of %s: %v", e, id, r)
+						}
 					}
 				}
-			}
-			mtatest.Eventually(t, 10*time.Second, "the all-clear", func() bool { return strings.Contains(d.log(), "the router can be used again") })
-			if alarms, clear := strings.Count(d.log(), "the router cannot be used; its mail waits"), strings.Count(d.log(), "the router can be used again"); alarms != 1 || clear != 1 {
-				t.Errorf("%d alarms and %d all-clears:\n%s", alarms, clear, d.log())
-			}
-			events := d.trace("router")
-			if len(events) != 2 || events[0].text("event") != "router" || events[0].text("host") != smartName || !strings.Contains(events[1].text("reason"), "can be used again") {
-				t.Errorf("%v", events)
-			}
-			for _, secret := range []string{"right horse", "ya29.", "shh secret", "1//"} {
-				if all := d.log() + fmt.Sprint(events) + d.must("config", "show"); strings.Contains(all, secret) {
-					t.Errorf("%q is shown", secret)
+				mtatest.Eventually(t, 10*time.Second, "the all-clear", func() bool { return strings.Contains(d.log(), "the router can be used again") })
+				if alarms, clear := strings.Count(d.log(), "the router cannot be used; its mail waits"), strings.Count(d.log(), "the router can be used again"); alarms != 1 || clear != 1 {
+					t.Errorf("%d alarms and %d all-clears:\n%s", alarms, clear, d.log())
 				}
-			}
-			for _, v := range s.mx.Violations() {
-				t.Error(v)
-			}
-			d.stop()
+				events := d.trace("router")
+				if len(events) != 2 || events[0].text("event") != "router" || events[0].text("host") != smartName || !strings.Contains(events[1].text("reason"), "can be used again") {
+					t.Errorf("%v", events)
+				}
+				for _, secret := range []string{"right horse", "ya29.", "shh secret", "1//"} {
+					if all := d.log() + fmt.Sprint(events) + d.must("config", "show"); strings.Contains(all, secret) {
+						t.Errorf("%q is shown", secret)
+					}
+				}
+				for _, v := range s.mx.Violations() {
+					t.Error(v)
+				}
+				d.stop()
+			})
 		})
 	}
+	all.Wait()
 }
