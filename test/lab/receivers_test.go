@@ -92,7 +92,7 @@ func TestEveryFault(t *testing.T) {
 		{"alice@noaddr.test", "failed", 0, "5.4.4"},
 		{"alice@mxgone.test", "failed", 0, "5.4.4"},
 		{"alice@nosuchdomain.test", "failed", 0, "5.1.2"},
-		{"alice@bogus.test", "deferred", 0, "route"},
+		{"alice@bogus.test", "deferred", 0, "DNS gave no answer"},
 		{"alice@expired.test", "deferred", 0, "SERVFAIL"},
 		{"nobody@pf.test", "failed", 550, "5.1.1"},
 		{"nobody@exim.test", "failed", 550, ""},
