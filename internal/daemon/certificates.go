@@ -138,21 +138,14 @@ const (
 
 // watchCertificates takes certificates that were renewed, until ctx ends.
 func (d *Daemon) watchCertificates(ctx context.Context) {
-	tick := time.NewTicker(certificatesEvery)
-	defer tick.Stop()
 	warned := time.Now()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	every(ctx, certificatesEvery, func() {
 		again := time.Since(warned) >= certificatesWarn
 		if again {
 			warned = time.Now()
 		}
 		d.renewCertificates(again)
-	}
+	})
 }
 
 // renewCertificates reads the files that have changed. A pair that does not fit

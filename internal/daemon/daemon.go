@@ -354,20 +354,31 @@ func (d *Daemon) startHousekeeping() {
 	d.housekeeping.Go(func() { d.watchRouters(ctx) })
 	d.housekeeping.Go(func() { d.watchTables(ctx) })
 	d.housekeeping.Go(func() {
-		tick := time.NewTicker(pruneEvery)
-		defer tick.Stop()
-		for {
-			d.mu.Lock()
-			c := d.mu.config.Journal
-			d.mu.Unlock()
-			retain(ctx, d.store, c, time.Now(), d.log)
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
+		d.prune(ctx)
+		every(ctx, pruneEvery, func() { d.prune(ctx) })
 	})
+}
+
+// prune removes the journal records whose time is over.
+func (d *Daemon) prune(ctx context.Context) {
+	d.mu.Lock()
+	c := d.mu.config.Journal
+	d.mu.Unlock()
+	retain(ctx, d.store, c, time.Now(), d.log)
+}
+
+// every calls f each time the period is over, until ctx ends.
+func every(ctx context.Context, period time.Duration, f func()) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // watchStore ends the daemon when the store's log cannot be written any more:

@@ -206,18 +206,11 @@ const routersEvery = 2 * time.Second
 
 // watchRouters takes changed files until ctx ends.
 func (d *Daemon) watchRouters(ctx context.Context) {
-	tick := time.NewTicker(routersEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	every(ctx, routersEvery, func() {
 		if d.routers.changed() {
 			d.renewRouters(ctx)
 		}
-	}
+	})
 }
 
 // renewRouters reads the files again, and lets what waits for a router try with

@@ -64,18 +64,11 @@ const tablesEvery = 2 * time.Second
 
 // watchTables keeps the tables of routes fresh.
 func (d *Daemon) watchTables(ctx context.Context) {
-	tick := time.NewTicker(tablesEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	every(ctx, tablesEvery, func() {
 		if d.planner.Refresh() {
 			d.queue.Replan()
 		}
-	}
+	})
 }
 
 // doctorRoute is what the doctor is told of a [[route]].
