@@ -10,6 +10,8 @@ type TLSFacts struct {
 	Version  string `json:"version,omitempty"` // "TLS1.3"
 	Cipher   string `json:"cipher,omitempty"`
 	Verified string `json:"verified_by,omitempty"` // "", "pkix", "dane"; empty means not authenticated
+	// Origin is who demanded it, when somebody demanded more than the default.
+	Origin TLSOrigin `json:"demanded_by,omitempty"`
 }
 
 // Try is one host address tried on the way of an attempt without success, or

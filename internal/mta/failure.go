@@ -60,9 +60,10 @@ const (
 	CauseRule                       // a rule of the operator's refuses the mail
 	CauseSource                     // the source cannot be used: its address is not on this machine, or its proxy fails
 	CauseSuspended                  // nothing is sent to the site for a while, because of what it said
+	CauseTLSPolicy                  // a policy about TLS forbids the host, or cannot be read
 )
 
-var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule", "source", "suspended"}
+var causeNames = [...]string{"reply", "io", "timeout", "protocol", "tls", "need", "no domain", "no address", "null mx", "loop", "forbidden address", "dns", "local", "router", "rule", "source", "suspended", "tls policy"}
 
 // String gives the cause's words.
 func (c Cause) String() string { return causeNames[c] }

@@ -31,8 +31,11 @@ type Message struct {
 	Kind      Kind
 	EightBit  bool // content has octets above 127: needs 8BITMIME (RFC 6152)
 	UTF8      bool // a header field has octets above 127: needs SMTPUTF8 (RFC 6531)
-	Envelope  Envelope
-	Origin    Origin
+	// AnyTLS says that the header has "TLS-Required: No" (RFC 8689 3): what the
+	// recipient domains publish about TLS is not to stop the message.
+	AnyTLS   bool
+	Envelope Envelope
+	Origin   Origin
 	// Deliveries is how many deliveries the message was split into at arrival.
 	Deliveries int
 	// What the application said beside the content, within the bounds of

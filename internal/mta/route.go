@@ -11,10 +11,11 @@ type Host struct {
 	Name       string // A-label form without a trailing dot; an address literal's host has the address as name
 	Preference uint16
 	Addresses  []netip.Addr // as the look-up gave them, forbidden ones left out
-	Secure     bool         // the answers carried the AD bit
+	Secure     bool         // signed DNS vouches for the addresses
 	Failure    *Failure     // why there are no addresses; nil when there are some
 	Port       uint16       // where it differs from the route's; 0: the route's
 	Socket     string       // path of a Unix socket, which has no addresses
+	TLS        *TLSDemand   // nil: the route's; see Route.Demand
 }
 
 // Protocol is what a host speaks.
@@ -24,17 +25,6 @@ type Protocol uint8
 const (
 	SMTP Protocol = iota
 	LMTP          // RFC 2033: an answer for each recipient after the content
-)
-
-// TLSRequirement says how much TLS a route demands.
-type TLSRequirement uint8
-
-// The requirements, from none to verified.
-const (
-	TLSOpportunistic TLSRequirement = iota // use it when offered; no certificate is required
-	TLSNone                                // never
-	TLSRequired                            // STARTTLS with a verified name, or defer
-	TLSImplicit                            // TLS from the first octet, verified
 )
 
 // Source is one local address and the EHLO name used from it.
@@ -91,15 +81,22 @@ type Route struct {
 	Router  string // host as configured when mail goes through a router; empty when direct
 	// Site names what shares limits and connections: the MX set, port and TLS
 	// demand in canonical form. Readable: "mx1.example.net,mx2.example.net".
-	Site    string
-	Hosts   []Host // by preference; in the look-up's order inside one preference
-	Port    uint16
-	TLS     TLSRequirement
-	Secure  bool     // the MX answer carried the AD bit
-	Sources []Source // at most one an address family is used; empty: system's choice with the default hostname
-	Helo    string   // the EHLO name when no source matches
-	Limits  Limits
-	IPv6    bool
+	Site  string
+	Hosts []Host // by preference; in the look-up's order inside one preference
+	Port  uint16
+	TLS   TLSRequirement
+	// TLSOrigin and TLSWhy say who demands TLS, of a host that has no demand of
+	// its own.
+	TLSOrigin TLSOrigin
+	TLSWhy    string
+	// Policies are what the recipient domain publishes about TLS; they are told in
+	// reports. Empty for a router, and where nobody looked.
+	Policies []TLSPolicy
+	Secure   bool     // signed DNS vouches for the MX answer
+	Sources  []Source // at most one an address family is used; empty: system's choice with the default hostname
+	Helo     string   // the EHLO name when no source matches
+	Limits   Limits
+	IPv6     bool
 	// Provider is who runs the hosts ("google"), as limits, warm-up and
 	// statistics have it; empty: nobody known.
 	Provider string

@@ -21,6 +21,9 @@ type Content interface {
 type Transaction struct {
 	Sender     string // return path without angle brackets; empty for the null path
 	Recipients []mta.Recipient
+	// Prefix goes out before Content: header fields that are added on the way, each
+	// line with its CRLF.
+	Prefix     []byte
 	Content    Content
 	EightBit   bool // declare BODY=8BITMIME where it is offered
 	UTF8       bool // SMTPUTF8 is needed (RFC 6531)

@@ -61,7 +61,39 @@ type Options struct {
 	// these recipients of a delivery: the message's, or one that tells us what
 	// comes back. It is called as Suppressed is. Both are ASCII when the message's is.
 	ReturnPath func(d *mta.Delivery, route *mta.Route, recipients []mta.Recipient) string
-	Settings   Settings
+	// Prepare, when set, gives the header fields that go out before the content of
+	// a transaction: those that are added, and the signatures over it all. A failure
+	// strikes the transaction's recipients. It is called by many workers at once and
+	// may compute and wait; ctx ends with abandon.
+	Prepare func(ctx context.Context, o *Outgoing) ([]byte, *mta.Failure)
+	// Apart, when set, says that each recipient of a delivery gets a transaction of
+	// its own, because Prepare's fields are for one. It is called as Suppressed is.
+	Apart func(d *mta.Delivery) bool
+	// Secured, when set, is told once for each session with a mail server of a
+	// recipient that was asked for TLS, or failed before for the sake of it, how
+	// that went. It is called by many workers at once and must be quick.
+	Secured  func(route *mta.Route, t *mta.Target, o TLSOutcome)
+	Settings Settings
+}
+
+// Outgoing is one transaction about to begin.
+type Outgoing struct {
+	Delivery   *mta.Delivery
+	Route      *mta.Route
+	Recipients []mta.Recipient // of the transaction; not to be kept
+	Content    smtpclient.Content
+	Converted  bool // Content is the 7-bit form, not what is stored
+}
+
+// TLSOutcome is how TLS with a host went, in the words of RFC 8460 4.3.
+type TLSOutcome struct {
+	// Result is the result-type of a failure ("starttls-not-supported",
+	// "certificate-expired", …); empty: success.
+	Result string
+	Reason string     // one sentence; with Result
+	Local  netip.Addr // the address we came from; zero when not known
+	Helo   string     // what the host called itself; empty when not known
+	Demand mta.TLSDemand
 }
 
 // Settings can be replaced while mail flows. Zero values mean the defaults.
