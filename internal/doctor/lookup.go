@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -77,15 +76,7 @@ func (a answer) addrs() []netip.Addr {
 }
 
 // texts are the TXT records, the strings of each joined (RFC 7208 3.3).
-func (a answer) texts() []string {
-	var out []string
-	for _, rr := range a.records {
-		if r, ok := rr.(*wire.TXT); ok {
-			out = append(out, plainText(strings.Join(r.Txt, "")))
-		}
-	}
-	return out
-}
+func (a answer) texts() []string { return dns.Texts(a.records) }
 
 // look asks the configured servers, in turn until one answers, once for each
 // question in an examination.
@@ -142,24 +133,11 @@ func read(a answer, m *wire.Msg) answer {
 		a.err = fmt.Errorf("%s answered %s", a.server, wire.RcodeToString[m.Rcode])
 		return a
 	}
-	name := a.question.name
-	for range 16 {
-		i := slices.IndexFunc(m.Answer, func(rr wire.RR) bool {
-			return rr.Header().Rrtype == wire.TypeCNAME && wire.CanonicalName(rr.Header().Name) == name
-		})
-		if i < 0 || a.question.qtype == wire.TypeCNAME {
-			break
-		}
-		name = wire.CanonicalName(m.Answer[i].(*wire.CNAME).Target)
-		a.aliases = append(a.aliases, strings.TrimSuffix(name, "."))
-	}
-	for _, rr := range m.Answer {
-		if h := rr.Header(); h.Rrtype == a.question.qtype && wire.CanonicalName(h.Name) == name {
-			ttl := time.Duration(h.Ttl) * time.Second
-			if len(a.records) == 0 || ttl < a.ttl {
-				a.ttl = ttl
-			}
-			a.records = append(a.records, rr)
+	a.records, a.aliases = dns.Chain(m, a.question.name, a.question.qtype)
+	for i, rr := range a.records {
+		ttl := time.Duration(rr.Header().Ttl) * time.Second
+		if i == 0 || ttl < a.ttl {
+			a.ttl = ttl
 		}
 	}
 	if len(a.records) == 0 {
@@ -203,42 +181,13 @@ func (x *exam) authorities(ctx context.Context, name string) cut {
 }
 
 func (x *exam) findCut(ctx context.Context, name string) cut {
-	for zone, more := name, true; more; zone, more = parent(zone) {
-		soa := x.look(ctx, zone, wire.TypeSOA)
-		if soa.err != nil {
-			return cut{err: soa.err}
-		}
-		if soa.found() && len(soa.aliases) == 0 {
-			return x.zoneServers(ctx, zone)
-		}
-	}
-	return cut{err: fmt.Errorf("no zone was found for %s", name)}
-}
-
-// parent is the name above, and false for a name of one label.
-func parent(name string) (string, bool) {
-	i, end := wire.NextLabel(name, 0)
-	if end || name[i:] == "" {
-		return "", false
-	}
-	return name[i:], true
-}
-
-func (x *exam) zoneServers(ctx context.Context, zone string) cut {
-	ns := x.look(ctx, zone, wire.TypeNS)
-	if !ns.found() {
-		return cut{zone: zone, err: fmt.Errorf("the name servers of %s: %s", zone, ns.said())}
-	}
-	c := cut{zone: zone}
-	for _, rr := range ns.records[:min(len(ns.records), 2*maxAuthorities)] {
-		host := rr.(*wire.NS).Ns
-		addrs := append(x.look(ctx, host, wire.TypeA).addrs(), x.look(ctx, host, wire.TypeAAAA).addrs()...)
-		if len(addrs) > 0 && len(c.servers) < maxAuthorities {
-			c.servers = append(c.servers, nameServer{strings.TrimSuffix(host, "."), netip.AddrPortFrom(addrs[0], 53)})
-		}
-	}
-	if len(c.servers) == 0 {
-		c.err = fmt.Errorf("none of the name servers of %s has an address", zone)
+	zone, err := dns.FindZone(ctx, func(ctx context.Context, name string, qtype uint16) (dns.Looked, error) {
+		a := x.look(ctx, name, qtype)
+		return dns.Looked{Records: a.records, Alias: len(a.aliases) > 0}, a.err
+	}, name)
+	c := cut{zone: zone.Name, err: err}
+	for _, s := range zone.Servers[:min(len(zone.Servers), maxAuthorities)] {
+		c.servers = append(c.servers, nameServer{s.Name, s.Addrs[0]})
 	}
 	return c
 }

@@ -182,7 +182,7 @@ func (x *exam) findDoubled(ctx context.Context, f *findings, n named) {
 // wildcard reports that names beside this one, which nobody published, have
 // the same type of record.
 func (x *exam) wildcard(ctx context.Context, name string, qtype uint16) bool {
-	above, ok := parent(wire.CanonicalName(name))
+	above, ok := dns.Parent(wire.CanonicalName(name))
 	return ok && x.look(ctx, wildcardLabel+"."+above, qtype).found()
 }
 

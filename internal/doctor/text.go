@@ -2,36 +2,10 @@ package doctor
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"mailout/internal/dkim"
 )
-
-// plainText gives the octets of a TXT string, which the DNS library keeps as a
-// zone file writes them: \" and \\ and \DDD.
-func plainText(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b.WriteByte(s[i])
-			continue
-		}
-		if i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 10, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		i++
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
 
 // quoted is a TXT record's value in zone-file form: strings of at most 255
 // octets, in quotation marks.
