@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	msgauth "github.com/emersion/go-msgauth/dkim"
 )
@@ -23,11 +24,9 @@ const (
 	rfcRSA     = "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB"
 )
 
-var rfcHeader = []Field{
-	{"From", " Joe SixPack <joe@football.example.com>"}, {"To", " Suzie Q <suzie@shopping.example.net>"},
-	{"Subject", " Is dinner ready?"}, {"Date", " Fri, 11 Jul 2003 21:00:37 -0700 (PDT)"},
-	{"Message-ID", " <20030712040037.46341.5F8J@football.example.com>"},
-}
+const rfcMessage = "From: Joe SixPack <joe@football.example.com>\r\nTo: Suzie Q <suzie@shopping.example.net>\r\n" +
+	"Subject: Is dinner ready?\r\nDate: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\n" +
+	"Message-ID: <20030712040037.46341.5F8J@football.example.com>\r\n\r\n"
 
 func key(t *testing.T, a Algorithm) *Key {
 	t.Helper()
@@ -38,15 +37,11 @@ func key(t *testing.T, a Algorithm) *Key {
 	return k
 }
 
-// verify asks a verifier that is not ours.
-func verify(t *testing.T, signature, body, record string) error {
+// verify asks a verifier that is not ours about the one signature of a message.
+func verify(t *testing.T, message, record string) error {
 	t.Helper()
-	message := "DKIM-Signature: " + signature + "\r\n"
-	for _, f := range rfcHeader {
-		message += f.Name + ":" + f.Value + "\r\n"
-	}
 	lookUp := func(string) ([]string, error) { return []string{record}, nil }
-	found, err := msgauth.VerifyWithOptions(strings.NewReader(message+"\r\n"+body), &msgauth.VerifyOptions{LookupTXT: lookUp})
+	found, err := msgauth.VerifyWithOptions(strings.NewReader(message), &msgauth.VerifyOptions{LookupTXT: lookUp})
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%d signatures, %v", len(found), err)
 	}
@@ -56,14 +51,14 @@ func verify(t *testing.T, signature, body, record string) error {
 func TestKeysSignVerifyAndSurviveTheirFile(t *testing.T) {
 	for _, a := range []Algorithm{RSA, Ed25519} {
 		k := key(t, a)
-		sig, err := k.Sign("widget.com", "m1", rfcHeader, " \tx  y \r\n\r\n\r\n")
+		sig, err := Sign(nil, Octets(rfcMessage+" \tx  y \r\n\r\n\r\n"), []SigningKey{{"widget.com", "m1", k}}, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := verify(t, sig, " x y\r\n", k.TXT()); err != nil {
+		if err := verify(t, string(sig)+rfcMessage+" x y\r\n", k.TXT()); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
-		if err := verify(t, sig, " x y\r\n", key(t, a).TXT()); err == nil {
+		if err := verify(t, string(sig)+rfcMessage+" x y\r\n", key(t, a).TXT()); err == nil {
 			t.Errorf("%s: another key verified", a)
 		}
 		text, err := k.PEM()

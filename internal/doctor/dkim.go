@@ -205,23 +205,17 @@ func (x *exam) judgeVerifies(c *Check, k DKIMKey, p publishedKey) {
 // verifySample signs a message as the key's domain and verifies it with the
 // text of the record.
 func verifySample(now time.Time, k DKIMKey, key *dkim.Key, record string) error {
-	header := []dkim.Field{
-		{Name: "From", Value: " postmaster@" + k.Domain},
-		{Name: "To", Value: " postmaster@" + k.Domain},
-		{Name: "Subject", Value: " a sample,\r\n\tnever sent"},
-		{Name: "Date", Value: " " + now.UTC().Format(time.RFC1123Z)},
-		{Name: "Message-ID", Value: " <sample@" + k.Domain + ">"},
-	}
-	const body = "This message is signed to see whether the published key fits.  \r\n\r\nIt is not sent.\r\n\r\n"
-	signature, err := key.Sign(k.Domain, k.Selector, header, body)
+	message := "From: postmaster@" + k.Domain + "\r\n" +
+		"To: postmaster@" + k.Domain + "\r\n" +
+		"Subject: a sample,\r\n\tnever sent\r\n" +
+		"Date: " + now.UTC().Format(time.RFC1123Z) + "\r\n" +
+		"Message-ID: <sample@" + k.Domain + ">\r\n\r\n" +
+		"This message is signed to see whether the published key fits.  \r\n\r\nIt is not sent.\r\n\r\n"
+	signature, err := dkim.Sign(nil, dkim.Octets(message), []dkim.SigningKey{{Domain: k.Domain, Selector: k.Selector, Key: key}}, time.Time{})
 	if err != nil {
 		return fmt.Errorf("the sample could not be signed: %w", err)
 	}
-	message := "DKIM-Signature: " + signature + "\r\n"
-	for _, f := range header {
-		message += f.Name + ":" + f.Value + "\r\n"
-	}
-	return verified(message+"\r\n"+body, record)
+	return verified(string(signature)+message, record)
 }
 
 // verified judges the one signature of a message as a receiver does who finds
