@@ -2,7 +2,6 @@ package smtpclient
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -22,6 +21,7 @@ type Session struct {
 	esmtp    bool
 	secure   mta.TLSFacts
 	verified bool
+	audit    *mta.TLSFault // with Options.Audit: why the server is not authentic
 	hello    mta.Reply
 	tlsTime  time.Duration
 	local    netip.Addr
@@ -124,7 +124,7 @@ func (s *Session) ehlo() *mta.Failure {
 		s.caps, s.esmtp, s.hello = smtp.ParseCapabilities(r), true, r
 		return nil
 	}
-	demanded := s.opt.TLS == mta.TLSRequired && !s.tls()
+	demanded := s.opt.TLS.Insists() && !s.tls()
 	if demanded && r.Code/100 == 5 {
 		return &mta.Failure{Stage: mta.StageTLS, Cause: mta.CauseNeed, Text: "EHLO was refused, so there is no STARTTLS: " + r.String()}
 	}
@@ -162,7 +162,7 @@ func (s *Session) command(stage mta.Stage, line string) (mta.Reply, *mta.Failure
 // starttls secures the session when the server offers it (RFC 3207), or says
 // why it cannot when that is required.
 func (s *Session) starttls(ctx context.Context) *mta.Failure {
-	required := s.opt.TLS == mta.TLSRequired
+	required := s.opt.TLS.Insists()
 	if !s.caps.StartTLS {
 		if required {
 			return &mta.Failure{Stage: mta.StageTLS, Cause: mta.CauseNeed, Text: "STARTTLS is not offered"}
@@ -203,57 +203,6 @@ func tlsFailure(f *mta.Failure) *mta.Failure {
 	return f
 }
 
-// handshake turns the connection into TLS. A certificate is verified only when
-// TLS is required: opportunistic encryption to anyone beats none (RFC 7435).
-func (s *Session) handshake(ctx context.Context) *mta.Failure {
-	verify := s.opt.TLS == mta.TLSRequired || s.opt.TLS == mta.TLSImplicit
-	conf := &tls.Config{
-		ServerName:         s.opt.Host,
-		InsecureSkipVerify: !verify,
-		MinVersion:         tls.VersionTLS12,
-		RootCAs:            s.opt.RootCAs,
-		ClientSessionCache: s.opt.SessionCache,
-	}
-	if s.opt.Certificate != nil {
-		s.show(conf, s.opt.Certificate)
-	}
-	conn := tls.Client(s.raw, conf)
-	start := time.Now()
-	err := s.raw.SetDeadline(start.Add(s.opt.cap(waitTLS)))
-	if err == nil {
-		err = conn.HandshakeContext(ctx)
-	}
-	if err != nil {
-		f := s.failure(mta.StageTLS, err)
-		f.Cause, f.Text = mta.CauseTLS, "TLS handshake: "+Words(err)
-		return f
-	}
-	s.conn, s.verified, s.tlsTime = conn, verify, time.Since(start)
-	s.secure = tlsFacts(conn.ConnectionState(), verify)
-	if s.opt.Observe != nil {
-		s.opt.Observe(Step{Stage: mta.StageTLS, TLS: s.secure})
-	}
-	return nil
-}
-
-// show offers a client certificate, whatever authorities the server names.
-func (s *Session) show(conf *tls.Config, c *mta.Certificate) {
-	conf.ClientSessionCache = nil
-	pair := &tls.Certificate{Certificate: c.Chain, PrivateKey: c.Key}
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
-}
-
-func tlsFacts(c tls.ConnectionState, verified bool) mta.TLSFacts {
-	facts := mta.TLSFacts{
-		Version: strings.ReplaceAll(tls.VersionName(c.Version), " ", ""),
-		Cipher:  tls.CipherSuiteName(c.CipherSuite),
-	}
-	if verified {
-		facts.Verified = "pkix"
-	}
-	return facts
-}
-
 func (s *Session) observe(stage mta.Stage, command string, r mta.Reply) {
 	if s.opt.Observe != nil {
 		s.opt.Observe(Step{Stage: stage, Command: command, Reply: r})
@@ -274,6 +223,10 @@ func (s *Session) ESMTP() bool { return s.esmtp }
 
 // TLS says how the session is protected; zero in clear text.
 func (s *Session) TLS() mta.TLSFacts { return s.secure }
+
+// Audit says, with Options.Audit, why the server is not authentic; nil: it is, or
+// there is no TLS.
+func (s *Session) Audit() *mta.TLSFault { return s.audit }
 
 // TLSTime is how long the handshake took; 0 in clear text.
 func (s *Session) TLSTime() time.Duration { return s.tlsTime }

@@ -21,15 +21,28 @@ type Options struct {
 	LMTP bool
 	// TLS says how much of it is demanded.
 	TLS mta.TLSRequirement
+	// ServerName is told to the server (SNI) where it is not Host.
+	ServerName string
+	// Match says, with TLSDANE, whether the server's certificates, its own first,
+	// are the right ones; its error is an mta.TLSFault. nil: none are.
+	Match func(chain []*x509.Certificate, now time.Time) error
+	// Audit verifies the server as TLSRequired does, where that is not demanded:
+	// Session.Audit tells what came out, and nothing else changes.
+	Audit bool
+	// MinVersion is the lowest version of TLS that is spoken (tls.VersionTLS13);
+	// at least, and by default, TLS 1.2.
+	MinVersion uint16
 	// RootCAs verify the server when TLS is required; nil means the system's.
 	RootCAs *x509.CertPool
-	// SessionCache, when set, resumes TLS sessions. It is not used with
-	// Certificate: who resumes a session is not asked who he is.
+	// SessionCache, when set, resumes TLS sessions. It must be for servers with the
+	// same RootCAs alone, since a resumed session is not verified anew. It is not
+	// used with Certificate, TLSDANE or Audit: who resumes a session shows no
+	// certificate.
 	SessionCache tls.ClientSessionCache
 	// Certificate is shown when the server asks for one; nil: none.
 	Certificate *mta.Certificate
 	// NeedESMTP forbids the fallback to HELO: the mail to be sent, or AUTH,
-	// needs an extension. TLSRequired forbids it by itself.
+	// needs an extension. Where TLS is insisted on that forbids it by itself.
 	NeedESMTP bool
 	// ReplyTimeout caps the wait for every whole reply, the greeting and the
 	// TLS handshake; 0 leaves those of RFC 5321 section 4.5.3.2.

@@ -13,6 +13,7 @@ package transport
 // try of a reused session, so the loop ends.
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -27,7 +28,6 @@ type attempt struct {
 	d       *mta.Delivery
 	route   *mta.Route
 	a       *mta.Attempt
-	tls     mta.TLSRequirement
 	utf8    bool // only hosts with SMTPUTF8 can take it
 	content spool.Content
 	seven   smtpclient.Content // the content converted, once it was
@@ -40,6 +40,7 @@ type attempt struct {
 	only4  bool // no more IPv6 (trap 33)
 	taken  bool // some host took the message for somebody: it stands in the record
 	routed routed
+	passed int // hosts of the route that passOver has seen
 }
 
 // state is where a recipient stands in the attempt.
@@ -86,7 +87,6 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 	*at = attempt{
 		w: w, d: d, route: route,
 		a:      &mta.Attempt{Start: time.Now(), Site: route.Site, Results: make([]mta.Result, len(d.Recipients))},
-		tls:    route.TLS,
 		utf8:   needsUTF8(d),
 		states: at.states[:0],
 		left:   len(d.Recipients),
@@ -103,9 +103,6 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 	}
 	if at.tx.MaxRecipients <= 0 {
 		at.tx.MaxRecipients = DefaultRecipientsPerMessage
-	}
-	if (at.tx.RequireTLS || route.Auth != nil) && (at.tls == mta.TLSOpportunistic || at.tls == mta.TLSNone) {
-		at.tls = mta.TLSRequired // RFC 8689 section 4.2.1; and no credentials in clear, whatever was configured
 	}
 	for range d.Recipients {
 		at.states = append(at.states, open)
@@ -134,14 +131,8 @@ func ascii(s string) bool {
 	return true
 }
 
-// open gets the content, and refuses what no host can mend.
+// open gets the content.
 func (at *attempt) open() *mta.Failure {
-	if at.tx.RequireTLS && at.route.Router == "" && !at.route.Secure {
-		return &mta.Failure{
-			Stage: mta.StageRoute, Cause: mta.CauseNeed, NeedEnhanced: enhanced(5, 7, 30),
-			Text: "the message asks for REQUIRETLS, and the mail servers of " + at.route.Domain + " are not named by signed DNS",
-		}
-	}
 	content, err := at.w.c.opt.Content.Open(at.w.abandon, at.d.Message.ID)
 	if err != nil {
 		return &mta.Failure{Stage: mta.StageRoute, Cause: mta.CauseLocal, Text: "the stored message cannot be opened: " + err.Error(), Err: err}
@@ -199,6 +190,7 @@ func (at *attempt) turn() {
 // address at all, that is the failure.
 func (at *attempt) unresolved(none bool) {
 	at.turn()
+	at.passOver(math.MaxInt)
 	var permanent *mta.Failure
 	for i := range at.route.Hosts {
 		switch f := at.route.Hosts[i].Failure; {
@@ -222,6 +214,7 @@ func (at *attempt) unresolved(none bool) {
 // visit tries one address and reports whether it is to be visited again.
 func (at *attempt) visit(t *mta.Target) (again bool) {
 	at.w.quit()
+	at.passOver(int(t.Host.Preference))
 	f := at.w.connect(at, t)
 	at.routed.met(f)
 	if f != nil {
@@ -426,6 +419,7 @@ func better(next, before *mta.Result) bool {
 // stand makes a target the one that the record names.
 func (at *attempt) stand(t *mta.Target) {
 	a := at.a
+	demand := at.demand(at.hostOf(t))
 	a.Host, a.IP, a.Source, a.Helo, a.TLS = t.Host.Name, t.IP.Unmap(), t.Source.IP, t.Source.Hostname, mta.TLSFacts{}
 	if s := at.w.session; s != nil && at.w.key.is(at.route, t) {
 		a.TLS = s.TLS()
@@ -433,6 +427,7 @@ func (at *attempt) stand(t *mta.Target) {
 			a.Source = local
 		}
 	}
+	a.TLS.Origin = origin(&demand)
 }
 
 // try records one address tried without success.

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"mailout/internal/mta"
 )
 
 // How long a host whose TLS broke is spoken to in clear at once, and how many
@@ -14,44 +16,52 @@ const (
 )
 
 // brokenTLS remembers addresses whose opportunistic TLS failed while clear text
-// worked, so that not every session costs two connections.
+// worked, so that not every session costs two connections. Only opportunistic
+// sessions ask it: what is demanded is never less for what it knows.
 type brokenTLS struct {
 	mu struct {
 		sync.Mutex
-		until map[netip.AddrPort]time.Time
+		at map[netip.AddrPort]broken
 	}
 }
 
-func (b *brokenTLS) has(at netip.AddrPort, now time.Time) bool {
+// broken is what is remembered of one address.
+type broken struct {
+	until time.Time
+	why   *mta.TLSFault
+}
+
+// of says why TLS broke at an address lately; nil: it did not.
+func (b *brokenTLS) of(at netip.AddrPort, now time.Time) *mta.TLSFault {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	until, ok := b.mu.until[at]
-	if ok && now.After(until) {
-		delete(b.mu.until, at)
-		ok = false
+	known, ok := b.mu.at[at]
+	if ok && now.After(known.until) {
+		delete(b.mu.at, at)
+		return nil
 	}
-	return ok
+	return known.why
 }
 
-// add remembers where it was. When the memory is full something else is forgotten, which
+// add remembers where it was and why. When the memory is full something else is forgotten, which
 // costs that host a connection.
-func (b *brokenTLS) add(at netip.AddrPort, now time.Time) {
+func (b *brokenTLS) add(at netip.AddrPort, now time.Time, why *mta.TLSFault) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.mu.until == nil {
-		b.mu.until = make(map[netip.AddrPort]time.Time)
+	if b.mu.at == nil {
+		b.mu.at = make(map[netip.AddrPort]broken)
 	}
-	for other, until := range b.mu.until {
-		if len(b.mu.until) < brokenTLSMax && !now.After(until) {
+	for other, known := range b.mu.at {
+		if len(b.mu.at) < brokenTLSMax && !now.After(known.until) {
 			break
 		}
-		delete(b.mu.until, other)
+		delete(b.mu.at, other)
 	}
-	b.mu.until[at] = now.Add(brokenTLSFor)
+	b.mu.at[at] = broken{now.Add(brokenTLSFor), &mta.TLSFault{Result: why.Result, Text: why.Text}} // without the errors, and what they hold
 }
 
 func (b *brokenTLS) forget(at netip.AddrPort) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.mu.until, at)
+	delete(b.mu.at, at)
 }

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"crypto/x509"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -10,6 +12,7 @@ import (
 	"mailout/internal/mta"
 	"mailout/internal/queue"
 	"mailout/internal/smtpclient"
+	"mailout/internal/tlspolicy"
 )
 
 // Carrier carries deliveries to their hosts; it implements queue.Carrier. Its
@@ -81,7 +84,7 @@ type worker struct {
 type sessionKey struct {
 	target mta.Target
 	port   uint16
-	tls    mta.TLSRequirement
+	demand mta.TLSDemand
 	auth   *mta.Credentials
 	speaks mta.Protocol
 }
@@ -96,8 +99,12 @@ func (k *sessionKey) is(route *mta.Route, t *mta.Target) bool {
 // fits reports whether the open session may carry a delivery by route.
 func (w *worker) fits(route *mta.Route, at *attempt) bool {
 	if !w.session.Usable() || w.spent(route) ||
-		w.key.speaks != route.Protocol || w.key.tls != at.tls || w.key.auth != route.Auth ||
+		w.key.speaks != route.Protocol || w.key.auth != route.Auth ||
 		at.utf8 && !w.session.Capabilities().SMTPUTF8 {
+		return false
+	}
+	host := at.hostOf(&w.key.target)
+	if demand := at.demand(host); !w.key.demand.Same(&demand) || at.barred(host, &demand) != nil {
 		return false
 	}
 	if route == w.route {
@@ -159,37 +166,53 @@ func (w *worker) drop() {
 	}
 }
 
-// connect opens a session to a target. Opportunistic TLS that fails is given
-// up on a new connection (trap 15), and remembered for a while.
+// connect opens a session to a target as the demand for it is. Opportunistic TLS
+// that fails is given up on a new connection (trap 15), and remembered for a
+// while; nothing else ever is.
 func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
-	tls, remembered := at.tls, false
-	where := netip.AddrPortFrom(t.IP, at.route.PortOf(&t.Host))
-	if t.Host.Socket != "" && tls == mta.TLSOpportunistic {
-		tls = mta.TLSNone // nobody listens between two processes
+	demand := at.demand(&t.Host)
+	if f := at.barred(&t.Host, &demand); f != nil {
+		at.try(t, f, time.Now())
+		return f
 	}
-	if tls == mta.TLSOpportunistic && w.c.noTLS.has(where, time.Now()) {
-		tls, remembered = mta.TLSNone, true
+	tls := demand.Requirement
+	where := netip.AddrPortFrom(t.IP, at.route.PortOf(&t.Host))
+	var before *mta.TLSFault
+	if tls == mta.TLSOpportunistic {
+		if t.Host.Socket != "" {
+			tls = mta.TLSNone // nobody listens between two processes
+		} else if before = w.c.noTLS.of(where, time.Now()); before != nil {
+			tls = mta.TLSNone
+		}
 	}
 	start := time.Now()
-	s, f := w.open(at, t, tls)
+	s, seen, f := w.open(at, t, &demand, tls)
 	if f != nil && f.Cause == mta.CauseTLS && tls == mta.TLSOpportunistic && w.opening.Err() == nil {
+		why := fault(f)
+		at.secured(t, &demand, &seen, why)
 		at.try(t, f, start)
 		start = time.Now()
-		if s, f = w.open(at, t, mta.TLSNone); f == nil {
-			w.c.noTLS.add(where, start)
+		if s, seen, f = w.open(at, t, &demand, mta.TLSNone); f == nil {
+			w.c.noTLS.add(where, start, why)
 			w.c.counts.clear.Add(1)
 		}
+	} else if f == nil {
+		at.secured(t, &demand, &seen, verdict(s, t.Host.Name, &demand, before))
+	} else if why := fault(f); before == nil && (why != nil || seen.secured) {
+		at.secured(t, &demand, &seen, why)
 	}
 	if f != nil {
-		if remembered {
+		if before != nil {
 			w.c.noTLS.forget(where)
 		}
+		at.certain(f, &demand)
+		demandedBy(f, &demand)
 		at.try(t, f, start)
 		w.c.counts.failed.Add(1)
 		return f
 	}
 	w.c.counts.opened.Add(1)
-	if remembered {
+	if before != nil {
 		w.c.counts.clear.Add(1)
 	}
 	all := time.Since(start)
@@ -198,48 +221,71 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	if w.c.opt.Greeted != nil && at.route.Router == "" {
 		w.c.opt.Greeted(t, s.Local(), s.Hello())
 	}
-	key := sessionKey{*t, at.route.PortOf(&t.Host), at.tls, at.route.Auth, at.route.Protocol}
+	key := sessionKey{*t, at.route.PortOf(&t.Host), demand, at.route.Auth, at.route.Protocol}
 	key.target.Host.Port = key.port // whatever the next route's is
 	w.keep(s, key)
 	return nil
 }
 
-// open dials and greets once.
-func (w *worker) open(at *attempt, t *mta.Target, tls mta.TLSRequirement) (*smtpclient.Session, *mta.Failure) {
+// open dials and greets once. tls is the demand's requirement, or TLSNone
+// instead of opportunistic.
+func (w *worker) open(at *attempt, t *mta.Target, d *mta.TLSDemand, tls mta.TLSRequirement) (*smtpclient.Session, sight, *mta.Failure) {
+	var seen sight
 	if auth := at.route.Auth; auth != nil && auth.Trouble != "" {
-		return nil, &mta.Failure{Stage: mta.StageAuth, Cause: mta.CauseRouter, Text: auth.Trouble}
+		return nil, seen, &mta.Failure{Stage: mta.StageAuth, Cause: mta.CauseRouter, Text: auth.Trouble}
 	}
 	conn, f := w.c.dial(w.opening, t, at.route.PortOf(&t.Host))
 	w.observe(t, smtpclient.Step{Stage: mta.StageConnect}, f)
 	if f != nil {
-		return nil, f
+		return nil, seen, f
 	}
-	set := w.c.settings.Load()
-	opt := smtpclient.Options{
-		Hello:        t.Source.Hostname,
-		LMTP:         at.route.Protocol == mta.LMTP,
-		Host:         t.Host.Name,
-		TLS:          tls,
-		RootCAs:      set.RootCAs,
-		SessionCache: set.sessions,
-		NeedESMTP:    at.utf8 || at.tx.RequireTLS || at.route.Auth != nil && at.route.Auth.SignsIn(),
-		ReplyTimeout: set.ReplyTimeout,
+	if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		seen.local = a.AddrPort().Addr().Unmap()
 	}
-	if at.route.Auth != nil {
-		opt.Certificate = at.route.Auth.Certificate
-	}
-	if w.c.opt.Observer != nil {
+	opt := w.options(at, t, d, tls)
+	if w.c.opt.Observer != nil || w.c.opt.Secured != nil {
 		target := *t
-		opt.Observe = func(step smtpclient.Step) { w.observe(&target, step, nil) }
+		opt.Observe = func(step smtpclient.Step) {
+			seen.observe(&step)
+			w.observe(&target, step, nil)
+		}
 	}
 	s, f := smtpclient.Open(w.opening, conn, opt)
 	if f != nil && f.Cause != mta.CauseReply {
 		w.observe(t, smtpclient.Step{Stage: f.Stage}, f)
 	}
 	if f != nil || at.route.Auth == nil || !at.route.Auth.SignsIn() {
-		return s, f
+		return s, seen, f
 	}
-	return w.signIn(s, t, at.route.Auth)
+	s, f = w.signIn(s, t, at.route.Auth)
+	return s, seen, f
+}
+
+// options are those of one session.
+func (w *worker) options(at *attempt, t *mta.Target, d *mta.TLSDemand, tls mta.TLSRequirement) smtpclient.Options {
+	set := w.c.settings.Load()
+	opt := smtpclient.Options{
+		Hello:        t.Source.Hostname,
+		LMTP:         at.route.Protocol == mta.LMTP,
+		Host:         t.Host.Name,
+		TLS:          tls,
+		Audit:        d.Audit,
+		MinVersion:   set.MinTLS,
+		RootCAs:      set.RootCAs,
+		SessionCache: set.resume(t, at.route.PortOf(&t.Host), d),
+		NeedESMTP:    at.utf8 || at.tx.RequireTLS || at.route.Auth != nil && at.route.Auth.SignsIn(),
+		ReplyTimeout: set.ReplyTimeout,
+	}
+	if dane := d.DANE; dane != nil {
+		opt.Match = func(chain []*x509.Certificate, now time.Time) error { return tlspolicy.Match(dane, chain, now) }
+		if len(dane.Names) > 0 {
+			opt.ServerName = dane.Names[0] // RFC 7672 8.1
+		}
+	}
+	if at.route.Auth != nil {
+		opt.Certificate = at.route.Auth.Certificate
+	}
+	return opt
 }
 
 func (w *worker) observe(t *mta.Target, step smtpclient.Step, f *mta.Failure) {

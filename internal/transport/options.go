@@ -102,6 +102,7 @@ type Settings struct {
 	ReplyTimeout   time.Duration  // caps every reply; default RFC 5321's per command
 	IdleWait       time.Duration  // how long an open session waits for more mail; default 2 s
 	RootCAs        *x509.CertPool // for verified TLS; nil: the system's
+	MinTLS         uint16         // the lowest version spoken (tls.VersionTLS13); at least, and by default, TLS 1.2
 	SendEightBit   bool           // delivery.eightbit = "send": never convert
 	// Classifier says what replies mean (mta.Result.Bounce); nil: the shipped
 	// rules alone.

@@ -229,7 +229,7 @@ func TestRequireTLS(t *testing.T) {
 		})
 	}
 	t.Run("not offered", func(t *testing.T) { run(t, true, nil, "permanent host 5.7.30 @mx1; mx1 mail") })
-	t.Run("MX not signed", func(t *testing.T) { run(t, false, []string{"REQUIRETLS"}, "permanent host 5.7.30 @") })
+	t.Run("MX not signed", func(t *testing.T) { run(t, false, []string{"REQUIRETLS"}, "permanent host 5.7.30 @mx1; mx1 route") })
 }
 
 func TestRelayed(t *testing.T) {
@@ -265,14 +265,15 @@ func TestBrokenTLSIsBounded(t *testing.T) {
 	ip := netip.MustParseAddr("10.0.0.0")
 	for range 2 * brokenTLSMax {
 		at := netip.AddrPortFrom(ip, 25)
-		b.add(at, now)
-		if !b.has(at, now) || b.has(at, now.Add(brokenTLSFor+1)) || b.has(netip.AddrPortFrom(ip, 587), now) {
+		why := &mta.TLSFault{Result: mta.ResultValidation, Text: "broken"}
+		b.add(at, now, why)
+		if got := b.of(at, now); got == nil || *got != *why || b.of(at, now.Add(brokenTLSFor+1)) != nil || b.of(netip.AddrPortFrom(ip, 587), now) != nil {
 			t.Fatal("not remembered, or for too long, or for another port")
 		}
-		b.add(at, now)
+		b.add(at, now, why)
 		ip = ip.Next()
 	}
-	if n := len(b.mu.until); n > brokenTLSMax {
+	if n := len(b.mu.at); n > brokenTLSMax {
 		t.Errorf("%d hosts remembered", n)
 	}
 }

@@ -83,7 +83,7 @@ func lacking(e mta.Enhanced) bounce.Class {
 	switch e {
 	case enhanced(5, 3, 4):
 		return bounce.MessageTooLarge
-	case enhanced(5, 7, 30):
+	case enhanced(5, 7, 10), enhanced(5, 7, 30):
 		return bounce.TLSRequired // RFC 8689
 	}
 	return bounce.Other
@@ -113,6 +113,7 @@ type row struct {
 	stages stages // bit set of mta.Stage
 	cause  mta.Cause
 	each   bool   // the reply is about one recipient (LMTP)
+	needs  bool   // the failure names the status to report (Failure.NeedEnhanced)
 	sent   bool   // the last octet of the content may have arrived
 	code   string // "421", "45x", "5xx"
 	status string // "x.7.1", "4.7.28", "x.3.x"; a code that contradicts the reply matches nothing
@@ -188,6 +189,7 @@ var table = []row{
 	{name: "only forbidden addresses", cause: mta.CauseForbiddenAddr, class: permanent, scope: ofSite, report: enhanced(5, 4, 4), says: "the recipient's domain names only addresses that mail must not go to", bounce: bounce.NetworkError},
 	{name: "site suspended", cause: mta.CauseSuspended, class: temporary, scope: ofSite, report: enhanced(4, 7, 0), says: "nothing is sent to the recipient's mail servers for a while"},
 	{name: "refused by a rule", cause: mta.CauseRule, class: permanent, scope: ofMessage, report: enhanced(5, 7, 1), says: "the rules of this server refuse the message"},
+	{name: "forbidden by a policy about TLS", cause: mta.CauseTLSPolicy, class: temporary, scope: ofHost, report: enhanced(4, 7, 0), onward: true, says: "a policy about TLS keeps the message back", bounce: bounce.TLSRequired},
 	{name: "DNS trouble", cause: mta.CauseDNS, class: temporary, scope: ofUs, report: enhanced(4, 4, 3), says: "DNS gave no answer about the recipient's domain", bounce: bounce.NetworkError},
 
 	// Our own house.
@@ -213,6 +215,8 @@ var table = []row{
 	{name: "connection broke", cause: mta.CauseIO, class: temporary, scope: ofHost, report: enhanced(4, 4, 2), onward: true, says: "broke the connection", bounce: bounce.NetworkError},
 	{name: "no answer in time", cause: mta.CauseTimeout, class: temporary, scope: ofHost, report: enhanced(4, 4, 2), onward: true, says: "did not answer in time", bounce: bounce.NetworkError},
 	{name: "protocol broken", cause: mta.CauseProtocol, class: temporary, scope: ofHost, report: enhanced(4, 5, 0), onward: true, says: "broke the protocol", bounce: bounce.SystemError},
+	// REQUIRETLS bounces where no host can do it (RFC 8689 4.2.1).
+	{name: "no TLS for REQUIRETLS", cause: mta.CauseNeed, stages: starttls, needs: true, class: permanent, scope: ofHost, report: enhanced(5, 7, 10), onward: true, says: "does not offer the TLS that the message requires", bounce: bounce.TLSRequired},
 	{name: "TLS wanted and not offered", cause: mta.CauseNeed, stages: starttls, class: temporary, scope: ofHost, report: enhanced(4, 7, 4), onward: true, says: "does not offer the TLS that is required", bounce: bounce.TLSRequired},
 	{name: "lacks what the message needs", cause: mta.CauseNeed, class: permanent, scope: ofHost, report: enhanced(5, 5, 1), onward: true, says: "cannot take this message"},
 
@@ -300,6 +304,7 @@ func (r *row) matches(f *mta.Failure, at Place) bool {
 	return r.cause == f.Cause &&
 		(!r.sent || f.Sent) &&
 		(!r.each || f.Each) &&
+		(!r.needs || !f.NeedEnhanced.IsZero()) &&
 		r.stages.has(f.Stage) &&
 		(!r.router || at.Router) &&
 		matchCode(r.code, f.Reply.Code) &&
@@ -383,8 +388,8 @@ func reason(f *mta.Failure, at Place, says string) string {
 // evidence is the reply, or what else is known.
 func evidence(f *mta.Failure) string {
 	switch {
-	case f.Reply.Code != 0 && f.Stage == mta.StageAuth && f.Text != "":
-		return f.Reply.String() + " (" + f.Text + ")" // the mechanism, and what it said
+	case f.Reply.Code != 0 && (f.Stage == mta.StageAuth || f.Stage == mta.StageTLS) && f.Text != "":
+		return f.Reply.String() + " (" + f.Text + ")" // the mechanism, and what it said; who demands TLS
 	case f.Reply.Code != 0:
 		return f.Reply.String()
 	case f.Text != "":

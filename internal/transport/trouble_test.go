@@ -68,6 +68,7 @@ var judgements = []judged{
 	{row: "only forbidden addresses", f: caused(mta.StageRoute, mta.CauseForbiddenAddr), class: permanent, scope: ofSite, status: "5.4.4"},
 	{row: "refused by a rule", f: caused(mta.StageRoute, mta.CauseRule), class: permanent, scope: ofMessage, status: "5.7.1"},
 	{row: "site suspended", f: caused(mta.StageRoute, mta.CauseSuspended), class: temporary, scope: ofSite, status: "4.7.0"},
+	{row: "forbidden by a policy about TLS", f: caused(mta.StageRoute, mta.CauseTLSPolicy), class: temporary, scope: ofHost, status: "4.7.0", onward: true},
 	{row: "DNS trouble", f: caused(mta.StageRoute, mta.CauseDNS), class: temporary, scope: ofUs, status: "4.4.3"},
 
 	{row: "source cannot be used", f: caused(mta.StageConnect, mta.CauseSource), at: v4, class: temporary, scope: ofUs, status: "4.3.5", onward: true},
@@ -104,6 +105,7 @@ var judgements = []judged{
 	{row: "connection broke", f: caused(mta.StageData, mta.CauseIO), at: v4, class: temporary, scope: ofHost, status: "4.4.2", onward: true},
 	{row: "no answer in time", f: caused(mta.StageBanner, mta.CauseTimeout), at: v4, class: temporary, scope: ofHost, status: "4.4.2", onward: true},
 	{row: "protocol broken", f: caused(mta.StageEhlo, mta.CauseProtocol), at: v4, class: temporary, scope: ofHost, status: "4.5.0", onward: true},
+	{row: "no TLS for REQUIRETLS", f: needs(mta.StageTLS, enhanced(5, 7, 10)), at: v4, class: permanent, scope: ofHost, status: "5.7.10", onward: true},
 	{row: "TLS wanted and not offered", f: needs(mta.StageTLS, none), at: v4, class: temporary, scope: ofHost, status: "4.7.4", onward: true},
 	{row: "lacks what the message needs", f: needs(mta.StageMail, enhanced(5, 6, 7)), at: v4, class: permanent, scope: ofHost, status: "5.6.7", onward: true},
 	{row: "lacks what the message needs", f: needs(mta.StageMail, enhanced(5, 3, 4)), at: v4, class: permanent, scope: ofHost, status: "5.3.4", onward: true},
