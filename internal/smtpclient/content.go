@@ -15,11 +15,10 @@ var blocks = sync.Pool{New: func() any { return new([block]byte) }}
 
 // appendChunk adds "BDAT n LAST" and the content (RFC 3030 section 2).
 func (x *exchange) appendChunk(s *Session, b *buffer) *mta.Failure {
-	size := x.t.Content.Size()
 	b.b = append(b.b, "BDAT "...)
-	b.b = strconv.AppendInt(b.b, size, 10)
+	b.b = strconv.AppendInt(b.b, x.t.size(), 10)
 	b.b = append(b.b, " LAST\r\n"...)
-	if err := eachBlock(x.t.Content, func(p []byte) error {
+	if err := eachBlock(x.t, func(p []byte) error {
 		b.b = append(b.b, p...)
 		return nil
 	}); err != nil {
@@ -84,7 +83,7 @@ func (x *exchange) lonelyDot(s *Session) *mta.Failure {
 func (x *exchange) data(s *Session) *mta.Failure {
 	wait := s.opt.cap(waitBlock)
 	s.dots.Reset((*flight)(&s.wire))
-	err := eachBlock(x.t.Content, func(p []byte) error {
+	err := eachBlock(x.t, func(p []byte) error {
 		if _, err := s.dots.Write(p); err != nil || s.out == nil || len(s.out.b) < block {
 			return err
 		}
@@ -122,9 +121,15 @@ func (f *flight) Write(p []byte) (int, error) {
 
 var errShort = errors.New("it ends early")
 
-// eachBlock calls f for the content in order, in pieces of at most block
-// octets, or once with all of it when it is in memory and small.
-func eachBlock(c Content, f func([]byte) error) error {
+// eachBlock calls f for the prefix and the content in order, in pieces of at most
+// block octets.
+func eachBlock(t *Transaction, f func([]byte) error) error {
+	if len(t.Prefix) > 0 {
+		if err := eachSlice(t.Prefix, f); err != nil {
+			return err
+		}
+	}
+	c := t.Content
 	if all := c.Bytes(); all != nil {
 		return eachSlice(all, f)
 	}

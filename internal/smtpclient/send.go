@@ -115,7 +115,7 @@ func (x *exchange) begin(s *Session, now time.Time) {
 	s.dirty = true
 	s.messages++
 	x.chunked = !s.opt.LMTP && s.caps.Pipelining && s.caps.Chunking &&
-		x.t.Content.Size() <= oneFlight &&
+		x.t.size() <= oneFlight &&
 		x.n < flightCommands/2 &&
 		now.Sub(s.last) < staleAfter
 }

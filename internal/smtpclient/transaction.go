@@ -1,6 +1,7 @@
 package smtpclient
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"time"
@@ -84,11 +85,18 @@ func (s *Session) Needs(t *Transaction) *mta.Failure {
 		return lacks(mta.Enhanced{Class: 5, Subject: 6, Detail: 7}, "the message needs SMTPUTF8, which is not offered")
 	case t.RequireTLS && !(s.verified && s.caps.RequireTLS):
 		return lacks(mta.Enhanced{Class: 5, Subject: 7, Detail: 30}, "the message asks for REQUIRETLS, which is not offered over verified TLS")
-	case s.caps.Size > 0 && t.Content.Size() > s.caps.Size:
+	case len(t.Prefix) > 0 && !bytes.HasSuffix(t.Prefix, lineEnd):
+		return &mta.Failure{Stage: mta.StageMail, Cause: mta.CauseLocal, Text: "the fields added to the message do not end with a line end"}
+	case s.caps.Size > 0 && t.size() > s.caps.Size:
 		return lacks(mta.Enhanced{Class: 5, Subject: 3, Detail: 4}, "the message is larger than the limit stated in SIZE")
 	}
 	return nil
 }
+
+// size is how many octets the message has as it goes out.
+func (t *Transaction) size() int64 { return int64(len(t.Prefix)) + t.Content.Size() }
+
+var lineEnd = []byte("\r\n")
 
 // clean reports that no address could end a command. The doors see to that;
 // a command must not be born here all the same.
@@ -104,7 +112,7 @@ func (t *Transaction) clean() bool {
 func (s *Session) mail(t *Transaction) smtp.Mail {
 	m := smtp.Mail{Sender: mailbox(t.Sender), SMTPUTF8: t.UTF8, RequireTLS: t.RequireTLS}
 	if s.caps.HasSize {
-		m.Size = t.Content.Size()
+		m.Size = t.size()
 	}
 	if t.EightBit && s.caps.EightBitMIME {
 		m.Body = smtp.Body8BitMIME

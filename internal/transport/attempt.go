@@ -40,6 +40,7 @@ type attempt struct {
 	only4  bool // no more IPv6 (trap 33)
 	taken  bool // some host took the message for somebody: it stands in the record
 	routed routed
+	made   made // the fields in front of the content
 	passed int // hosts of the route that passOver has seen
 }
 
@@ -104,6 +105,7 @@ func (at *attempt) reset(w *worker, d *mta.Delivery, route *mta.Route) {
 	if at.tx.MaxRecipients <= 0 {
 		at.tx.MaxRecipients = DefaultRecipientsPerMessage
 	}
+	at.made.apart = w.c.opt.Apart != nil && w.c.opt.Apart(d)
 	for range d.Recipients {
 		at.states = append(at.states, open)
 	}
@@ -144,6 +146,7 @@ func (at *attempt) open() *mta.Failure {
 func (at *attempt) close() {
 	at.content.Close()
 	at.content, at.seven, at.tx.Content = nil, nil, nil
+	at.tx.Prefix, at.made = nil, made{}
 }
 
 // visitAll tries the route's addresses. One that was asked already goes first
@@ -233,6 +236,10 @@ func (at *attempt) carry(reused bool) (again bool) {
 	w := at.w
 	w.route = at.route
 	for at.fill() {
+		if f := at.prepare(); f != nil {
+			at.strikeHere(f)
+			continue
+		}
 		s := w.session
 		start := time.Now()
 		o := s.Send(&at.tx)
@@ -286,6 +293,9 @@ func (at *attempt) fill() bool {
 	}
 	if len(at.here) == 0 {
 		return false
+	}
+	if at.made.apart {
+		at.here = at.here[:1]
 	}
 	at.tx.Recipients = at.d.Recipients
 	if len(at.here) < len(at.d.Recipients) {
