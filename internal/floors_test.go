@@ -88,6 +88,7 @@ var neighbours = map[[2]string]string{
 	{"internal/lint", "internal/header"}:                    "a message is judged by its header fields",
 	{"internal/lint", "internal/smtp"}:                      "addresses are judged by the grammar of the envelope",
 	{"internal/dnsupdate", "internal/dns"}:                  "the servers of a zone are asked as the doctor asks them",
+	{"internal/dkim", "internal/dns"}:                       "a key signs when the servers of its zone have its record",
 	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",
 	{"internal/spool/pebble", "internal/spool/conformance"}: "an engine's test runs the suite",
 	{"internal/spool/conformance", "internal/spool"}:        "the suite tests the contract",
