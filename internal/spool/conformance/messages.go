@@ -19,6 +19,7 @@ func (e *env) full(n uint64) *spool.Submission {
 	m.Envelope = mta.Envelope{
 		Sender: "o'brien+x@app.example", Ret: mta.RetHeaders, EnvID: "env id é", SMTPUTF8: true, RequireTLS: true, Body8Bit: true,
 	}
+	m.AnyTLS = true
 	m.Tags, m.Metadata = []string{"welcome", "größe 2"}, map[string]string{"order": "17", "a b": ""}
 	m.NotBefore, m.Expires = at(600), at(7000)
 	m.Origin = mta.Origin{Door: "http", Protocol: "HTTP", Peer: netip.MustParseAddr("2001:db8::1"), Helo: "h", User: "erp"}

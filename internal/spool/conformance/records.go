@@ -15,7 +15,7 @@ func fullRecord(d *mta.Delivery, i int) *mta.Record {
 	r.Site = "mx1.one.example,mx2.one.example"
 	r.Host, r.IP, r.Source = "mx2.one.example", netip.MustParseAddr("2001:db8::25"), netip.MustParseAddr("198.51.100.7")
 	r.Helo = "mailout.example"
-	r.TLS = mta.TLSFacts{Version: "TLS1.3", Cipher: "TLS_AES_128_GCM_SHA256", Verified: "dane"}
+	r.TLS = mta.TLSFacts{Version: "TLS1.3", Cipher: "TLS_AES_128_GCM_SHA256", Verified: "dane", Origin: mta.TLSByDANE}
 	r.Code, r.Enhanced, r.Reply = 450, "4.7.1", "try again\nin 5 minutes é"
 	r.Class, r.Scope, r.Reason, r.Uncertain = "uncertain", "site", "the final reply was lost", true
 	r.Next = at(400 + i)

@@ -49,6 +49,7 @@ var words = [...]string{
 	"5.0.0", "5.1.1", "5.1.2", "5.1.10", "5.2.1", "5.2.2", "5.3.4", "5.4.4", "5.4.6", "5.4.7", "5.7.0", "5.7.1", "5.7.26",
 	"user_unknown", "mailbox_disabled", "domain_unknown", "user_moved", "mailbox_full", "greylisted", "system_error", "network_error", "expired", "rate_limited", "ip_blocked", "ptr_missing",
 	"auth_failure", "relay_denied", "tls_required", "sender_rejected", "protocol_error", "spam_content", "virus", "content_invalid", "message_too_large", "policy", "recipient_filtered", "other",
+	"operator", "requiretls", "mta-sts", "4.7.4", "4.7.5", "5.7.10", "5.7.30",
 }
 
 var wordIndex = func() map[string]uint64 {

@@ -20,7 +20,7 @@ import (
 // appended. The hash changes with any other edit.
 func TestWordsKeepTheirPlaces(t *testing.T) {
 	t.Parallel()
-	const known, hash = 93, 0x2628ce82
+	const known, hash = 100, 0x6a8d7328
 	if got := addressHash(strings.Join(words[:known], "\x00")); got != hash || len(words) != known {
 		t.Errorf("%d words, hash %#x of the first %d; on disk it is %#x (append only, then change this test)", len(words), got, known, uint32(hash))
 	}
@@ -120,7 +120,7 @@ func drawRecord(t *rapid.T) *mta.Record {
 		Time: drawTime(t), Event: mta.Event(rapid.IntRange(0, int(mta.LastEvent)).Draw(t, "event")),
 		MessageID: drawText(t), Stream: drawText(t), Sender: drawText(t), User: drawText(t), Recipient: drawText(t), Destination: drawText(t),
 		Site: drawText(t), Host: drawText(t), IP: drawAddr(t), Source: drawAddr(t), Helo: drawText(t),
-		TLS:     mta.TLSFacts{Version: drawText(t), Cipher: drawText(t), Verified: drawText(t)},
+		TLS:     mta.TLSFacts{Version: drawText(t), Cipher: drawText(t), Verified: drawText(t), Origin: mta.TLSOrigin(drawText(t))},
 		Attempt: rapid.IntRange(0, 1e6).Draw(t, "attempt"), Code: rapid.IntRange(0, 999).Draw(t, "code"),
 		Enhanced: drawText(t), Reply: drawText(t), Class: drawText(t), Scope: drawText(t), Reason: drawText(t), BounceClass: drawText(t),
 		Uncertain: rapid.Bool().Draw(t, "uncertain"), Size: rapid.Int64().Draw(t, "size"), Next: drawTime(t),
@@ -232,6 +232,17 @@ func TestOldRecordsAreRead(t *testing.T) {
 	h := headOf(want, 1, 3)
 	if got := unsealed(appendDelivery(nil, &h, want, []uint32{0})); !bytes.Equal(got, old) {
 		t.Errorf("a delivery without the new fields is stored as %q, not as before", got)
+	}
+	// A record of a session whose TLS nobody demanded, as before there were origins.
+	plain := &mta.Record{Destination: "/", TLS: mta.TLSFacts{Version: "TLS1.3", Cipher: "x", Verified: "pkix"}, Time: time.UnixMilli(0).UTC()}
+	oldRecord := []byte("\x00" + "\x80\x01" + "\x00" + "\x16\x03x\x30")
+	if got := appendRecord(nil, plain, &mta.Record{Destination: "/"}, 0, 0); !bytes.Equal(got, oldRecord) {
+		t.Errorf("a record without the new fields is stored as %q, not as before", got)
+	}
+	rec := mta.Record{Destination: "/"}
+	r := reader{b: oldRecord}
+	if r.record(&rec, 0, nil); r.bad || !reflect.DeepEqual(&rec, plain) {
+		t.Errorf("got  %+v\nwant %+v", &rec, plain)
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	flagBody8Bit
 	flagBodyFile // content is in a file of its own
 	flagFacts    // the application's facts follow (facts.go)
+	flagAnyTLS
 )
 
 // facts are a message with what only the store knows of it.
@@ -32,7 +33,7 @@ func appendMessage(b []byte, f *facts, deliveries int) []byte {
 	from := len(b)
 	m := f.msg
 	var flags byte
-	for i, on := range [...]bool{m.EightBit, m.UTF8, m.Envelope.SMTPUTF8, m.Envelope.RequireTLS, m.Envelope.Body8Bit, f.bodyFile, hasFacts(m)} {
+	for i, on := range [...]bool{m.EightBit, m.UTF8, m.Envelope.SMTPUTF8, m.Envelope.RequireTLS, m.Envelope.Body8Bit, f.bodyFile, hasFacts(m), m.AnyTLS} {
 		if on {
 			flags |= 1 << i
 		}
@@ -71,6 +72,7 @@ func decodeMessage(id mta.ID, v []byte) (*facts, error) {
 	m.EightBit, m.UTF8 = flags&flagEightBit != 0, flags&flagUTF8 != 0
 	m.Envelope.SMTPUTF8, m.Envelope.RequireTLS = flags&flagSMTPUTF8 != 0, flags&flagRequireTLS != 0
 	m.Envelope.Body8Bit, f.bodyFile = flags&flagBody8Bit != 0, flags&flagBodyFile != 0
+	m.AnyTLS = flags&flagAnyTLS != 0
 	m.Kind, m.Envelope.Ret = mta.Kind(r.byte()), mta.Ret(r.byte())
 	m.Arrived = r.time(id.Time().UnixMilli())
 	m.Size = int64(r.uvarint())

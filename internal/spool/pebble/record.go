@@ -59,6 +59,7 @@ const (
 	hasTags
 	hasMetadata
 	hasBounceClass
+	hasTLSOrigin
 	allFields = 1<<iota - 1
 )
 
@@ -82,7 +83,7 @@ func isDestinationOf(r *mta.Record) bool {
 func differs(r, p *mta.Record) (fields uint64) {
 	for i, on := range [...]bool{
 		false, r.Attempt != p.Attempt, r.Site != p.Site, r.Host != r.Site, r.IP != p.IP, r.Source != p.Source,
-		r.Helo != p.Helo, r.TLS != p.TLS, r.Code != p.Code, r.Enhanced != p.Enhanced, r.Reply != p.Reply,
+		r.Helo != p.Helo, !sameTLS(&r.TLS, &p.TLS), r.Code != p.Code, r.Enhanced != p.Enhanced, r.Reply != p.Reply,
 		r.Class != p.Class, r.Scope != p.Scope, r.Reason != p.Reason, r.Uncertain, !r.Next.Equal(p.Next),
 		!sameTries(r.Tries, p.Tries), r.Report != p.Report, r.Durations != p.Durations, r.MessageID != p.MessageID,
 		r.Stream != p.Stream, r.Sender != p.Sender, r.Recipient != p.Recipient, !isDestinationOf(r), r.Size != p.Size,
@@ -97,7 +98,15 @@ func differs(r, p *mta.Record) (fields uint64) {
 	if r.BounceClass != p.BounceClass {
 		fields |= hasBounceClass
 	}
+	if r.TLS.Origin != p.TLS.Origin {
+		fields |= hasTLSOrigin
+	}
 	return fields | differentFacts(r, p)
+}
+
+// sameTLS leaves out the origin, which has a bit of its own.
+func sameTLS(a, b *mta.TLSFacts) bool {
+	return a.Version == b.Version && a.Cipher == b.Cipher && a.Verified == b.Verified
 }
 
 func sameTries(a, b []mta.Try) bool {
@@ -184,6 +193,9 @@ func appendFields(b []byte, f uint64, r *mta.Record, watermark int64, place uint
 	b = appendRecordFacts(b, f, r)
 	if f&hasBounceClass != 0 {
 		b = appendWord(b, r.BounceClass)
+	}
+	if f&hasTLSOrigin != 0 {
+		b = appendWord(b, string(r.TLS.Origin))
 	}
 	return b
 }
@@ -277,7 +289,7 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 		rec.Helo = r.string()
 	}
 	if f&hasTLS != 0 {
-		rec.TLS = mta.TLSFacts{Version: r.word(), Cipher: r.word(), Verified: r.word()}
+		rec.TLS.Version, rec.TLS.Cipher, rec.TLS.Verified = r.word(), r.word(), r.word()
 	}
 	if f&hasCode != 0 {
 		rec.Code = int(r.varint())
@@ -298,6 +310,9 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 	r.recordFacts(rec, f)
 	if f&hasBounceClass != 0 {
 		rec.BounceClass = r.word()
+	}
+	if f&hasTLSOrigin != 0 {
+		rec.TLS.Origin = mta.TLSOrigin(r.word())
 	}
 }
 
