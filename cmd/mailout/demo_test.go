@@ -63,7 +63,7 @@ func TestDemoConfigIsOrdinary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Hostname != demoHostname || cfg.Delivery.Port != 2525 || !cfg.Delivery.PrivateNetworks || cfg.DNS.HostsFile != "" || cfg.DNS.Servers[0] != w.dns.Addr() {
+	if cfg.Hostname != demoHostname || cfg.Delivery.Port != 2525 || !cfg.Delivery.PrivateNetworks || cfg.DNS.HostsFile != "" || cfg.DNS.Servers[0].AddrPort != w.dns.Addr() {
 		t.Errorf("%+v", cfg)
 	}
 }

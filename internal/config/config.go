@@ -54,13 +54,6 @@ type Config struct {
 	given map[string]bool
 }
 
-// DNS says whom to ask.
-type DNS struct {
-	Servers   []netip.AddrPort // empty: the system's resolvers
-	Timeout   time.Duration    // per query
-	HostsFile string           // empty: none is read
-}
-
 // RouterUse says when the router carries mail.
 type RouterUse uint8
 

@@ -306,27 +306,6 @@ func address() kind[netip.Addr] {
 	}, netip.Addr.String)
 }
 
-// server is a DNS server: an address, with a port if it is not 53.
-func server() kind[netip.AddrPort] {
-	const dnsPort = 53
-	return scalar("address, with :PORT if it is not 53", func(v *value) (netip.AddrPort, string) {
-		if v.kind == unstable.String {
-			if a, err := netip.ParseAddr(strings.Trim(v.text, "[]")); err == nil {
-				return netip.AddrPortFrom(a, dnsPort), ""
-			}
-			if ap, err := netip.ParseAddrPort(v.text); err == nil && ap.Port() != 0 {
-				return ap, ""
-			}
-		}
-		return netip.AddrPort{}, v.shown() + ` is not the address of a DNS server (write for example "192.0.2.1" or "192.0.2.1:5353")`
-	}, func(ap netip.AddrPort) string {
-		if ap.Port() == dnsPort {
-			return ap.Addr().String()
-		}
-		return ap.String()
-	})
-}
-
 // endpoint is an address and port to listen on.
 func endpoint() kind[netip.AddrPort] {
 	return scalar("ADDRESS:PORT", func(v *value) (netip.AddrPort, string) {

@@ -16,7 +16,7 @@ import (
 var samples = map[string][2][2]string{
 	"hostname":                    {{"a.example.com", "a.example.com"}, {`"b.example.com"`, "b.example.com"}},
 	"spool":                       {{"/a", "/a"}, {"'/b'", "/b"}},
-	"dns.servers":                 {{"192.0.2.1,192.0.2.2:53", `["192.0.2.1", "192.0.2.2"]`}, {"[]", "[]"}},
+	"dns.servers":                 {{"192.0.2.1,192.0.2.2:53", `["192.0.2.1", "192.0.2.2"]`}, {"tls://[2001:db8::1]:853#Dns.Example,tls://192.0.2.1:8853", `["tls://[2001:db8::1]#dns.example", "tls://192.0.2.1:8853"]`}},
 	"dns.timeout":                 {{"6s", "6s"}, {"6000ms", "6s"}},
 	"router.use":                  {{"unresolved", "unresolved"}, {"always", "always"}},
 	"router.host":                 {{"smart.example", "smart.example"}, {"none", "none"}},

@@ -24,17 +24,6 @@ func topTable() *table {
 	}}
 }
 
-func dnsTable() *table {
-	return &table{name: "dns", doc: "Whom to ask for mail servers and addresses.", keys: []*key{
-		newKey("servers", list(server(), 0, 16, `["192.0.2.1"]`), func(c *Config, _ int) *[]netip.AddrPort { return &c.DNS.Servers }).
-			is(`[]`, "DNS servers in the order in which they are asked; an empty list means the system's resolvers."),
-		newKey("timeout", duration(briefly, time.Minute, "5s"), func(c *Config, _ int) *time.Duration { return &c.DNS.Timeout }).
-			is(`"5s"`, "Time for one query to one server."),
-		newKey("hosts_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.HostsFile }).
-			is(`"/etc/hosts"`, "File of host names and addresses that is looked at before DNS for the addresses of mail servers and routers. It never answers for a recipient's domain, whose MX records are always asked of DNS; an empty text means none."),
-	}}
-}
-
 func routerTable() *table {
 	return &table{name: "router", doc: "A smart host for the mail that no `[[route]]` names. Without this table, or with `host = \"none\"`, mail is delivered directly.", keys: append(append([]*key{
 		hostKey(newKey("host", mapped("host name or address", peerOr("none"), peerWord("none")), func(c *Config, _ int) *string { return &c.Router.Host }), routerPeers, "none").

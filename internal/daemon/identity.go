@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+
 	"mailout/internal/config"
 	"mailout/internal/dns"
 	"mailout/internal/doctor"
@@ -21,11 +23,16 @@ func Identity(c *config.Config) doctor.Identity {
 	id := doctor.Identity{
 		Hostname: c.Hostname, Sources: c.LocalSources(), IPv6: c.Delivery.IPv6, Port: c.Delivery.Port,
 		Router:  examined(c),
-		Servers: c.DNS.Servers, HostsFile: c.DNS.HostsFile,
+		Servers: dns.Addresses(c.DNS.Servers), TLSServers: dns.TLSNames(c.DNS.Servers), HostsFile: c.DNS.HostsFile,
 		Postmaster: c.Postmaster, Domains: i.Domains, Returns: c.Returns.Domain, TrustedCA: c.TLS.CAFile,
 		PublicIP: i.PublicIP, Reflectors: i.Reflectors, Probes: i.Probes, BlockLists: i.BlockLists,
 		ExternalNames: i.ExternalNames, BogusName: i.BogusName,
 		Spool: c.Spool, SpoolFree: c.Limits.SpoolFree, MaxFiles: outgoingFiles + otherFiles,
+	}
+	id.DNSSEC = func(ctx context.Context) dns.DNSSECState {
+		r := Resolver(c)
+		defer r.Close()
+		return r.DNSSEC(ctx)
 	}
 	if len(id.Servers) == 0 {
 		id.Servers, id.SystemServers = dns.SystemServers(), true

@@ -9,7 +9,6 @@ import (
 
 	"mailout/internal/account"
 	"mailout/internal/config"
-	"mailout/internal/dns"
 	"mailout/internal/header"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
@@ -23,10 +22,6 @@ import (
 
 // What each part is told, made from the configuration: one function a part,
 // used at the start and again at a reload.
-
-func dnsOptions(c *config.Config) dns.Options {
-	return dns.Options{Servers: c.DNS.Servers, Timeout: c.DNS.Timeout, HostsFile: c.DNS.HostsFile}
-}
 
 func routeSettings(c *config.Config) route.Settings {
 	s := route.Settings{

@@ -137,6 +137,9 @@ func (s *settings) send(ctx context.Context, network, server, name string, qtype
 // exchange makes one socket for one query and waits for its answer at most the
 // time-out, connecting included.
 func (s *settings) exchange(ctx context.Context, network, server string, q *query) (*wire.Msg, error) {
+	if d := s.tls[server]; d != nil {
+		return d.exchange(ctx, s, q)
+	}
 	deadline := time.Now().Add(s.timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

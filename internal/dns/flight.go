@@ -56,6 +56,9 @@ func (r *Resolver) begin(k key) *flight {
 	s := r.settings.Load()
 	if s.system != nil && s.system.takeChange() {
 		r.cache.clear()
+		if s.trust != nil {
+			s.trust.retest()
+		}
 	}
 	now := time.Now()
 	if known := s.local(k, now); known != nil {
@@ -154,6 +157,9 @@ func (r *Resolver) resolveSafely(ctx context.Context, s *settings, k key) (res *
 
 // resolve asks, and asks again for the target when a server gives only a CNAME.
 func (r *Resolver) resolve(ctx context.Context, s *settings, k key) *result {
+	if s.trust != nil {
+		r.watch(s)
+	}
 	res := &result{secure: true, canonical: plain(k.name)}
 	ttl := maxTTL
 	name := k.name
@@ -217,6 +223,7 @@ func (r *Resolver) query(ctx context.Context, s *settings, k key, limit int) (re
 				var a reading
 				if a, err = understand(m, k, limit); err == nil {
 					a.server = server.String()
+					r.judge(ctx, s, server, &a)
 					return a, nil
 				}
 			}

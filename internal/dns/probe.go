@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -21,6 +22,11 @@ type Probe struct {
 	NoRecursion      bool          // for authoritative servers (RD clear)
 	CheckingDisabled bool          // CD: the server is not to validate (RFC 4035 3.2.2)
 	Timeout          time.Duration // DefaultTimeout when not positive
+	// TLS asks over TLS, and nothing else (RFC 7858); TLSName is what the
+	// certificate is for, empty for the address.
+	TLS     bool
+	TLSName string
+	RootCAs *x509.CertPool // nil: the system's
 }
 
 // ProbeReply is what came.
@@ -43,9 +49,13 @@ func Ask(ctx context.Context, dial Dialer, p Probe) (*ProbeReply, error) {
 	if s.dial == nil {
 		s.dial = new(net.Dialer).DialContext
 	}
+	if p.TLS {
+		s.tls = newSecured(map[netip.AddrPort]string{p.Server: p.TLSName}, p.RootCAs)
+		defer s.close()
+	}
 	start := time.Now()
 	network := "udp"
-	if p.TCP {
+	if p.TCP || p.TLS {
 		network = "tcp"
 	}
 	m, err := s.probe(ctx, network, p)

@@ -56,7 +56,7 @@ func New(o Options) *Resolver {
 func (r *Resolver) Reconfigure(o Options) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settings.Store(newSettings(o))
+	r.settings.Swap(newSettings(o)).close()
 	clear(r.mu.flights)
 	r.cache.clear()
 }
@@ -69,6 +69,7 @@ func (r *Resolver) Flush() { r.cache.clear() }
 func (r *Resolver) Close() error {
 	r.mu.Lock()
 	r.mu.closed = true
+	r.settings.Load().close()
 	r.mu.Unlock()
 	r.end()
 	r.wg.Wait()

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -29,6 +30,19 @@ type Options struct {
 	// Servers are asked in this order, at most 16; port 0 means 53. None means
 	// those of ResolvConf, which is read again when it changes.
 	Servers []netip.AddrPort
+	// TLS names those of Servers that are asked over TLS alone (RFC 7858), with
+	// the names that their certificates are to be for; empty for the address.
+	TLS map[netip.AddrPort]string
+	// RootCAs are the authorities of those certificates; nil means the system's.
+	RootCAs *x509.CertPool
+	// DNSSEC says when an answer is secure.
+	DNSSEC DNSSECMode
+	// Trusted are servers whose AD bit counts, besides those on this machine and
+	// those asked over TLS.
+	Trusted []netip.Addr
+	// BogusName is a name whose signatures are wrong on purpose: a server that
+	// checks signatures does not answer for it. Empty: that is not tried.
+	BogusName string
 	// ResolvConf is the file to take the system's servers from; empty means
 	// SystemResolvers. A file that names none means this machine, port 53.
 	ResolvConf string
@@ -54,8 +68,10 @@ type Options struct {
 // what was learned about its servers.
 type settings struct {
 	fixed   []netip.AddrPort
-	system  *systemServers // when fixed is empty
-	hosts   *hostsFile     // nil: never
+	system  *systemServers      // when fixed is empty
+	hosts   *hostsFile          // nil: never
+	tls     map[string]*secured // by address and port
+	trust   *trust              // nil: the AD bit is taken as it comes
 	timeout time.Duration
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	log     *slog.Logger
@@ -90,11 +106,24 @@ func newSettings(o Options) *settings {
 		}
 		s.system = newSystemServers(path, s.log)
 	}
+	s.tls = newSecured(o.TLS, o.RootCAs)
+	s.trust = newTrust(&o, s.log)
 	if o.HostsFile != "" {
 		s.hosts = newHostsFile(o.HostsFile, s.log)
 	}
 	s.mu.down = make(map[netip.AddrPort]time.Time)
 	return s
+}
+
+// close ends what a generation keeps, when nobody begins anything with it any
+// more. The caller holds Resolver.mu.
+func (s *settings) close() {
+	for _, d := range s.tls {
+		d.close()
+	}
+	if s.trust != nil && s.trust.end != nil {
+		s.trust.end()
+	}
 }
 
 // configured gives the servers in their configured order; not to be changed.

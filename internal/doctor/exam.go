@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mailout/internal/dns"
 )
 
 // DefaultTimeout bounds an examination.
@@ -45,6 +47,7 @@ type exam struct {
 	looked  memo[question, answer]
 	visible memo[struct{}, []face]
 	cuts    memo[string, cut]
+	dnssec  memo[struct{}, dns.DNSSECState] // dnssec.go
 
 	greetings memo[greetKey, greeting] // greet.go
 
@@ -101,7 +104,7 @@ func Examine(ctx context.Context, id Identity, world World, opts Options) *Repor
 	if ask := id.Router.Ask; ask != nil && !opts.Offline {
 		id.Router.Auth, id.Router.AuthTrouble = ask()
 	}
-	x := &exam{id: id, world: world, opts: opts}
+	x := &exam{id: id, world: id.throughTLS(world), opts: opts}
 	r := x.examine(ctx)
 	r.stances = x.stances(r.Checks)
 	return r

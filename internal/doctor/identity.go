@@ -1,9 +1,11 @@
 package doctor
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
+	"mailout/internal/dns"
 	"mailout/internal/mta"
 )
 
@@ -18,11 +20,17 @@ type Identity struct {
 	Router Router
 	Routes []Route // before Router, first match wins
 
-	Servers       []netip.AddrPort // DNS servers in use
-	SystemServers bool             // they are the system's, not configured
-	HostsFile     string           // looked at before DNS for the router's name; empty: none
-	ExternalNames []string         // names of others that every DNS server must know
-	BogusName     string           // whose DNSSEC signatures are wrong on purpose; empty: no such test
+	Servers []netip.AddrPort // DNS servers in use
+	// TLSServers are those of Servers that are asked over TLS, with the names in
+	// their certificates (empty: the address).
+	TLSServers map[netip.AddrPort]string
+	// DNSSEC tells who authenticates the answers of Servers; nil: that is told by
+	// what the servers do alone.
+	DNSSEC        func(context.Context) dns.DNSSECState
+	SystemServers bool     // they are the system's, not configured
+	HostsFile     string   // looked at before DNS for the router's name; empty: none
+	ExternalNames []string // names of others that every DNS server must know
+	BogusName     string   // whose DNSSEC signatures are wrong on purpose; empty: no such test
 
 	Postmaster string   // mailbox
 	Domains    []string // sender domains: of From fields and return paths

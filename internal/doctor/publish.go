@@ -103,7 +103,7 @@ func PlanRecords(ctx context.Context, id Identity, world World, opts Options) *P
 	}
 	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
 	defer cancel()
-	x := &exam{id: id, world: world, opts: opts}
+	x := &exam{id: id, world: id.throughTLS(world), opts: opts}
 	return x.plan(ctx)
 }
 

@@ -147,7 +147,7 @@ func (x *exam) reflectHTTP(ctx context.Context, f face, address string) (netip.A
 // reflectorTransport connects from the face, never through a proxy: a proxy's
 // address is not ours.
 func (x *exam) reflectorTransport(ctx context.Context, f face) (*http.Transport, error) {
-	roots, err := x.roots()
+	roots, err := x.id.roots()
 	if err != nil {
 		return nil, err
 	}
@@ -181,15 +181,15 @@ func briefTransport(ctx context.Context, conf *tls.Config, dial func(address str
 }
 
 // roots are the system's and those configured; nil: the system's alone.
-func (x *exam) roots() (*x509.CertPool, error) {
-	if x.id.TrustedCA == "" {
+func (id *Identity) roots() (*x509.CertPool, error) {
+	if id.TrustedCA == "" {
 		return nil, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	pem, err := os.ReadFile(x.id.TrustedCA)
+	pem, err := os.ReadFile(id.TrustedCA)
 	if err != nil {
 		return nil, err
 	}

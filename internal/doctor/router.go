@@ -333,7 +333,7 @@ func (x *exam) openRouter(ctx context.Context, tls mta.TLSRequirement) (*smtpcli
 	if f.err != nil || len(f.addrs) == 0 {
 		return nil, &mta.Failure{Stage: mta.StageConnect, Cause: mta.CauseRouter}
 	}
-	roots, err := x.roots()
+	roots, err := x.id.roots()
 	if err != nil {
 		return nil, &mta.Failure{Stage: mta.StageConnect, Cause: mta.CauseLocal, Text: "[tls] ca_file: " + err.Error()}
 	}

@@ -12,7 +12,7 @@ type Survey struct{ x *exam }
 
 // NewSurvey begins one. Of opts, Only does not count.
 func NewSurvey(id Identity, world World, opts Options) *Survey {
-	return &Survey{&exam{id: id, world: world, opts: opts}}
+	return &Survey{&exam{id: id, world: id.throughTLS(world), opts: opts}}
 }
 
 // Examine runs some checks, as Examine does.

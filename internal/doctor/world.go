@@ -26,3 +26,23 @@ type World struct {
 	Machine Machine // the zero value asks the system
 	Now     func() time.Time
 }
+
+// throughTLS asks those servers over TLS that are to be, whatever a check wanted.
+func (id *Identity) throughTLS(w World) World {
+	names := id.TLSServers
+	if len(names) == 0 {
+		return w
+	}
+	ask := w.Ask
+	w.Ask = func(ctx context.Context, p dns.Probe) (*dns.ProbeReply, error) {
+		if name, ok := names[p.Server]; ok {
+			roots, err := id.roots()
+			if err != nil {
+				return nil, err
+			}
+			p.TLS, p.TLSName, p.RootCAs = true, name, roots
+		}
+		return ask(ctx, p)
+	}
+	return w
+}

@@ -170,7 +170,7 @@ func (d *DNS) Unscript() {
 }
 
 // Secure makes answers for these names, and all names under them, carry the
-// AD bit, as a validating resolver's would.
+// AD bit, as a validating resolver's would; those about the root do then, too.
 func (d *DNS) Secure(names ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -30,7 +30,7 @@ func TestUnattended(t *testing.T) {
 	if c.Hostname != "mailout.ofc.widget.com" || c.Postmaster != "postmaster@widget.com" || c.Spool != filepath.Join(m.dir, "spool") ||
 		len(c.Listen) != 1 || c.Listen[0].Address.String() != "127.0.0.1:2525" || c.Router.Host != "" ||
 		len(c.DKIM) != 1 || c.DKIM[0].Domain != "widget.com" || c.DKIM[0].Selector != "m2026" || c.DKIM[0].Key != key ||
-		len(c.DNS.Servers) != 1 || c.DNS.Servers[0] != m.dns.Addr() || c.Given("identity.public_ip") {
+		len(c.DNS.Servers) != 1 || c.DNS.Servers[0].AddrPort != m.dns.Addr() || c.Given("identity.public_ip") {
 		t.Errorf("%s", m.file())
 	}
 	if k, err := dkim.Load(key); err != nil || k.Algorithm() != dkim.Ed25519 {

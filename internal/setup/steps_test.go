@@ -141,7 +141,7 @@ func TestDeafServers(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, m.out.String())
 	}
-	if c, err := config.Load(m.opts.Path); err != nil || len(c.DNS.Servers) != 1 || c.DNS.Servers[0] != m.dns.Addr() {
+	if c, err := config.Load(m.opts.Path); err != nil || len(c.DNS.Servers) != 1 || c.DNS.Servers[0].AddrPort != m.dns.Addr() {
 		t.Errorf("%v\n%s", err, m.file())
 	}
 }

@@ -1,0 +1,51 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"mailout/internal/dns"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// DNS says whom to ask, and whom to believe.
+type DNS struct {
+	Servers   []dns.Server  // empty: the system's resolvers
+	Timeout   time.Duration // per query
+	HostsFile string        // empty: none is read
+
+	DNSSEC  dns.DNSSECMode
+	Trusted []netip.Addr // servers whose AD bit is believed though they are elsewhere
+}
+
+var dnssecModes = words[dns.DNSSECMode]{
+	{"auto", dns.DNSSECAuto}, {"trust", dns.DNSSECTrust}, {"off", dns.DNSSECOff},
+}
+
+func dnsTable() *table {
+	return &table{name: "dns", doc: "Whom to ask for mail servers and addresses, and whose answers count as authenticated (docs/dnssec.md).", keys: []*key{
+		newKey("servers", list(server(), 0, 16, `["192.0.2.1"]`), func(c *Config, _ int) *[]dns.Server { return &c.DNS.Servers }).
+			is(`[]`, "DNS servers in the order in which they are asked; an empty list means the system's resolvers. `tls://192.0.2.1` is asked over TLS (RFC 7858, port 853) and never in clear; its certificate must name the address, or what stands behind a `#`: `tls://192.0.2.1#dns.example`."),
+		newKey("timeout", duration(briefly, time.Minute, "5s"), func(c *Config, _ int) *time.Duration { return &c.DNS.Timeout }).
+			is(`"5s"`, "Time for one query to one server."),
+		newKey("hosts_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.HostsFile }).
+			is(`"/etc/hosts"`, "File of host names and addresses that is looked at before DNS for the addresses of mail servers and routers. It never answers for a recipient's domain, whose MX records are always asked of DNS; an empty text means none."),
+		newKey("dnssec", word(dnssecModes), func(c *Config, _ int) *dns.DNSSECMode { return &c.DNS.DNSSEC }).
+			is(`"auto"`, "Who authenticates answers, which DANE stands on. `auto` and `trust`: a server on this machine, one asked over TLS, or one in `trusted`, when a self-test shows that it checks signatures; `off`: nobody, and there is no DANE."),
+		newKey("trusted", list(address(), 0, 16, `["192.0.2.1"]`), func(c *Config, _ int) *[]netip.Addr { return &c.DNS.Trusted }).
+			is(`[]`, "DNS servers elsewhere whose word (the AD bit) is believed: the way to them must be one that nobody else writes on."),
+	}}
+}
+
+// server is a DNS server: an address, with a port if it is not 53.
+func server() kind[dns.Server] {
+	return scalar("address, with :PORT if it is not 53, and tls:// for TLS", func(v *value) (dns.Server, string) {
+		if v.kind == unstable.String {
+			if s, err := dns.ParseServer(v.text); err == nil {
+				return s, ""
+			}
+		}
+		return dns.Server{}, v.shown() + ` is not the address of a DNS server (write for example "192.0.2.1" or "192.0.2.1:5353")`
+	}, dns.Server.String)
+}

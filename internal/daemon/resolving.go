@@ -1,0 +1,18 @@
+package daemon
+
+import (
+	"mailout/internal/config"
+	"mailout/internal/dns"
+)
+
+// dnsOptions are a resolver's, of a configuration. A file of root certificates
+// that cannot be read is carrierSettings' to report.
+func dnsOptions(c *config.Config) dns.Options {
+	o := dns.Options{
+		Timeout: c.DNS.Timeout, HostsFile: c.DNS.HostsFile,
+		DNSSEC: c.DNS.DNSSEC, Trusted: c.DNS.Trusted, BogusName: c.Identity.BogusName,
+	}
+	o.Use(c.DNS.Servers)
+	o.RootCAs, _ = roots(c)
+	return o
+}

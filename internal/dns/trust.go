@@ -1,0 +1,331 @@
+package dns
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	wire "github.com/miekg/dns"
+
+	"mailout/internal/mta"
+)
+
+// Who says that an answer is authenticated? The AD bit is worth what the server
+// and the way to it are worth (RFC 4035 4.9.3, RFC 7672 2.2). It is believed of
+// a server on this machine, of one asked over TLS, and of those the operator
+// names, and of these only when a self-test shows that they check signatures:
+// the root's answer carries the bit, and a name whose signatures are wrong on
+// purpose is not answered. The test runs when the first question is asked and
+// then every hour, in a goroutine of the resolver; look-ups wait for the first
+// one only, and for no longer than the time of one query.
+
+// Times of the self-test.
+const (
+	testEvery   = time.Hour
+	testAgain   = time.Minute // when a server gave no answer to it
+	testAtOnce  = 5 * time.Second
+	maxTestTime = 30 * time.Second
+)
+
+// DNSSECStatus says what Secure is worth.
+type DNSSECStatus uint8
+
+// The states of a resolver.
+const (
+	// Untested: the first self-test has not ended.
+	Untested DNSSECStatus = iota
+	// SecureOff: no answer is ever secure.
+	SecureOff
+	// SecureTrusted: the AD bits of trusted servers are believed.
+	SecureTrusted
+)
+
+// DNSSECState is what the last self-test found.
+type DNSSECState struct {
+	Mode   DNSSECMode
+	Status DNSSECStatus
+	// Why is one sentence for people: who authenticates answers, or why nobody
+	// does.
+	Why     string
+	Servers []ServerTrust
+	Tested  time.Time
+}
+
+// ServerTrust is what the self-test found about one server.
+type ServerTrust struct {
+	Server netip.AddrPort
+	// Trusted says why its word would count: "this machine", "asked over TLS",
+	// "named in dns.trusted"; empty: it does not.
+	Trusted string
+	// Believed says that its AD bit is believed.
+	Believed bool
+	// Why says, when a trusted one is not believed, what it did.
+	Why string
+}
+
+// On reports whether any answer can be secure.
+func (s DNSSECState) On() bool { return s.Status > SecureOff }
+
+// trust is what one generation of settings knows of DNSSEC; nil: the AD bit is
+// taken as it comes.
+type trust struct {
+	mode      DNSSECMode
+	trusted   []netip.Addr
+	bogusName string
+	log       *slog.Logger
+
+	state atomic.Pointer[finding]
+	first chan struct{} // closed when the first self-test has ended
+	again chan struct{} // one token: test again soon
+
+	begun bool               // owned by Resolver.mu
+	end   context.CancelFunc // owned by Resolver.mu; nil until begun
+}
+
+// finding is the outcome of one self-test; immutable.
+type finding struct {
+	DNSSECState
+	believed map[netip.AddrPort]bool
+	unknown  bool // some server gave no answer
+}
+
+func newTrust(o *Options, log *slog.Logger) *trust {
+	if o.DNSSEC == AsSaid {
+		return nil
+	}
+	t := &trust{mode: o.DNSSEC, trusted: o.Trusted, bogusName: o.BogusName, log: log, first: make(chan struct{}), again: make(chan struct{}, 1)}
+	if t.mode == DNSSECOff {
+		t.state.Store(&finding{DNSSECState: DNSSECState{Mode: t.mode, Status: SecureOff, Why: `DNSSEC is switched off (dns.dnssec = "off")`}})
+		t.begun = true
+		close(t.first)
+	}
+	return t
+}
+
+// watch begins the self-tests of a generation, once.
+func (r *Resolver) watch(s *settings) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := s.trust
+	if t.begun || r.mu.closed {
+		return
+	}
+	t.begun = true
+	ctx, end := context.WithCancel(r.life)
+	t.end = end
+	r.wg.Go(func() { r.testForEver(ctx, s) })
+}
+
+// await gives the last finding; until there is one it waits at most the time of
+// one query. nil: none yet.
+func (t *trust) await(ctx context.Context, timeout time.Duration) *finding {
+	if f := t.state.Load(); f != nil {
+		return f
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-t.first:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return t.state.Load()
+}
+
+// retest asks for a self-test soon: the servers changed.
+func (t *trust) retest() {
+	select {
+	case t.again <- struct{}{}:
+	default:
+	}
+}
+
+// DNSSEC gives what the last self-test found, and waits for the first one at
+// most the time of one query. In the mode AsSaid nothing is tested.
+func (r *Resolver) DNSSEC(ctx context.Context) DNSSECState {
+	s := r.settings.Load()
+	if s.trust == nil {
+		return DNSSECState{Status: SecureTrusted, Why: "the AD bit of every server is believed, untested"}
+	}
+	r.watch(s)
+	if f := s.trust.await(ctx, s.timeout); f != nil {
+		out := f.DNSSECState
+		out.Servers = slices.Clone(out.Servers)
+		return out
+	}
+	return DNSSECState{Mode: s.trust.mode, Why: "the name servers have not answered the self-test yet"}
+}
+
+// testForEver owns the self-tests of a generation until ctx ends.
+func (r *Resolver) testForEver(ctx context.Context, s *settings) {
+	t := s.trust
+	for first := true; ; first = false {
+		f := s.selfTest(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if t.note(f) && r.settings.Load() == s {
+			r.cache.clear() // what was learnt by other rules
+		}
+		if first {
+			close(t.first)
+		}
+		wait := testEvery
+		if f.unknown {
+			wait = testAgain
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-t.again:
+			timer.Reset(testAtOnce) // changes come in bunches
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// note keeps a finding. When it is another than before it is logged.
+func (t *trust) note(f *finding) (changed bool) {
+	before := t.state.Swap(f)
+	switch {
+	case before != nil && before.Status == f.Status && before.Why == f.Why:
+		return false
+	case before != nil && before.On() && !f.On():
+		t.log.Warn("DNSSEC is off: answers are no longer authenticated, and DANE is not used", mta.KeyReason, f.Why)
+	default:
+		t.log.Info("what authenticates the answers of DNS", "on", f.On(), mta.KeyReason, f.Why)
+	}
+	return true
+}
+
+// selfTest asks every server, side by side.
+func (s *settings) selfTest(ctx context.Context) *finding {
+	ctx, cancel := context.WithTimeout(ctx, maxTestTime)
+	defer cancel()
+	servers := s.configured()
+	found := make([]ServerTrust, len(servers))
+	silent := make([]bool, len(servers))
+	done := make(chan struct{}, len(servers))
+	for i, server := range servers {
+		go func() {
+			defer func() {
+				if p := recover(); p != nil { // over a stranger's octets
+					s.log.Error("a self-test of a name server panicked", mta.KeyServer, server.String(), mta.KeyError, fmt.Sprint(p))
+					found[i], silent[i] = ServerTrust{Server: server, Why: "gave an answer that nobody can read"}, false
+				}
+				done <- struct{}{}
+			}()
+			found[i], silent[i] = s.testServer(ctx, server)
+		}()
+	}
+	for range servers {
+		<-done
+	}
+	f := &finding{DNSSECState: DNSSECState{Mode: s.trust.mode, Servers: found, Tested: time.Now()}, believed: make(map[netip.AddrPort]bool)}
+	before := s.trust.state.Load()
+	for i := range found {
+		t := &found[i]
+		f.unknown = f.unknown || silent[i]
+		if silent[i] && before != nil && before.believed[t.Server] {
+			t.Believed, t.Why = true, "" // silence proves nothing new
+		}
+		f.believed[t.Server] = t.Believed
+	}
+	f.sum(found)
+	return f
+}
+
+// sum makes one sentence of what was found.
+func (f *finding) sum(found []ServerTrust) {
+	var good, bad []string
+	for _, t := range found {
+		label := Server{AddrPort: t.Server}.String()
+		if t.Believed {
+			good = append(good, label+" ("+t.Trusted+")")
+			continue
+		}
+		bad = append(bad, label+" "+t.Why)
+	}
+	switch {
+	case len(good) == 0:
+		f.Status, f.Why = SecureOff, "no name server is trusted to check signatures: "+strings.Join(bad, "; ")
+	default:
+		f.Status, f.Why = SecureTrusted, "trusted to check signatures: "+strings.Join(good, ", ")
+		if len(bad) > 0 {
+			f.Why += "; not trusted: " + strings.Join(bad, "; ")
+		}
+	}
+}
+
+// because says why the word of a server would count; empty: it does not.
+func (s *settings) because(server netip.AddrPort) string {
+	switch addr := server.Addr().Unmap(); {
+	case s.tls[server.String()] != nil:
+		return "asked over TLS"
+	case addr.IsLoopback():
+		return "this machine"
+	case slices.Contains(s.trust.trusted, addr):
+		return "named in dns.trusted"
+	}
+	return ""
+}
+
+// testServer finds out whether the AD bit of a server can be believed. silent
+// says that it gave no answer.
+func (s *settings) testServer(ctx context.Context, server netip.AddrPort) (t ServerTrust, silent bool) {
+	t = ServerTrust{Server: server, Trusted: s.because(server)}
+	if t.Trusted == "" {
+		t.Why = "is not on this machine, not asked over TLS and not named in dns.trusted"
+		return t, false
+	}
+	root, err := s.ask(ctx, server.String(), ".", wire.TypeSOA)
+	if err != nil {
+		t.Why = "gave no answer to the self-test"
+		return t, true
+	}
+	// Some servers that know inner names alone say that the root does not
+	// exist; the mark on that is a mark.
+	if !root.AuthenticatedData || root.Rcode != wire.RcodeSuccess && root.Rcode != wire.RcodeNameError {
+		t.Why = "does not mark the root as checked (no AD)"
+		return t, false
+	}
+	if name, ok := fqdn(s.trust.bogusName); ok {
+		m, err := s.ask(ctx, server.String(), name, wire.TypeA)
+		if err != nil {
+			t.Why = "gave no answer to the self-test"
+			return t, true
+		}
+		if m.Rcode == wire.RcodeSuccess && len(m.Answer) > 0 {
+			t.Why = fmt.Sprintf("says that it checks signatures, and yet answers for %s, whose signatures are wrong", s.trust.bogusName)
+			return t, false
+		}
+	}
+	t.Believed = true
+	return t, false
+}
+
+// judge decides whether a reading is secure.
+func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort, a *reading) {
+	if s.trust == nil {
+		return
+	}
+	f := s.trust.await(ctx, s.timeout)
+	if f == nil {
+		a.secure, a.ttl = false, min(a.ttl, testAtOnce) // nothing is known yet, but soon
+		return
+	}
+	a.secure = a.secure && f.believed[server]
+}
