@@ -13,6 +13,7 @@ import (
 	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/control"
+	"mailout/internal/dkim"
 	"mailout/internal/dns"
 	"mailout/internal/events"
 	"mailout/internal/mta"
@@ -65,6 +66,7 @@ type Daemon struct {
 	routers  *routers
 	events   *events.Hub
 
+	ring        *dkim.Ring // which DKIM keys sign
 	suppression suppression
 	returns     *returns.Office
 
@@ -140,6 +142,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.returns.Start(ctx)
+	d.ring.Start(ctx) // before anything goes out
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -177,6 +180,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log
 	d.resolver = dns.New(dnsOpts)
+	d.ring = d.newRing(c)
 	d.warmup = d.newLedger(c)
 	d.standing = d.newStanding(c)
 	d.routers = newRouters(d.log, d.store, newRouterAlarms(d.log, d.noteRouter))
@@ -286,6 +290,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.housekeeping.Wait()
 	}
 	d.stopAuthority()
+	if d.ring != nil {
+		d.ring.Stop()
+	}
 	if d.routers != nil {
 		d.routers.close()
 	}
