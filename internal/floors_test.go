@@ -67,6 +67,7 @@ var floors = map[string]int{
 	"internal/journal":         2,
 	"internal/doctor":          2,
 	"internal/standing":        2,
+	"internal/tlsrpt":          2,
 	"internal/warmup":          2,
 
 	"internal/admin":  3,
@@ -92,6 +93,7 @@ var neighbours = map[[2]string]string{
 	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",
 	{"internal/spool/pebble", "internal/spool/conformance"}: "an engine's test runs the suite",
 	{"internal/spool/conformance", "internal/spool"}:        "the suite tests the contract",
+	{"internal/tlsrpt", "internal/submit"}:                  "reports are handed to intake, as messages are",
 	{"internal/submit", "internal/queue"}:                   "the reporter implements the queue's interface",
 	{"internal/rest", "internal/submit"}:                    "a refusal of intake is told as a problem",
 	{"internal/submit/httpapi", "internal/rest"}:            "a door registers its operations",
