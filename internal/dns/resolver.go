@@ -123,8 +123,9 @@ func (r *Resolver) TLSA(ctx context.Context, name string) (Answer[TLSA], error) 
 
 // Addresses asks for IPv4 and IPv6 addresses at once; IPv4 come first. When one
 // family is known and nobody knows about the other, the known ones are given,
-// with an Expires within five minutes. Secure means that all asked for carried the
-// AD bit, a denial of one family included. It fails as NXDomain when both
+// with an Expires within five minutes. Secure means that all answers carried the
+// AD bit, a denial of one family included; nobody can take it from the addresses
+// of one family by having the other's look-up fail. It fails as NXDomain when both
 // families do, as Temporary or Bogus when no address is known and either is
 // that, else as NoData.
 func (r *Resolver) Addresses(ctx context.Context, host string) (Answer[netip.Addr], error) {
@@ -161,11 +162,11 @@ func bothFamilies(v4 *result, err4 *Error, v6 *result, err6 *Error, now time.Tim
 
 // without completes the answer of one family with the failure of the other.
 func (a Answer[T]) without(other *Error, now time.Time) Answer[T] {
-	a.Secure = a.Secure && other.Secure
 	if other.Temporary() {
 		a.Expires = earlier(a.Expires, now.Add(partialTTL))
 		return a
 	}
+	a.Secure = a.Secure && other.Secure
 	a.Expires = earlier(a.Expires, other.Expires)
 	return a
 }
