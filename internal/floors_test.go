@@ -46,6 +46,7 @@ var floors = map[string]int{
 	"internal/spool/conformance": 1,
 	"internal/spool/pebble":      1,
 	"internal/smtpclient":        1,
+	"internal/tlspolicy":         1,
 
 	"internal/acme":            2,
 	"internal/oauth":           2,
@@ -88,6 +89,7 @@ var neighbours = map[[2]string]string{
 	{"internal/eightbit", "internal/header"}:                "conversion reads Content-* fields",
 	{"internal/lint", "internal/header"}:                    "a message is judged by its header fields",
 	{"internal/lint", "internal/smtp"}:                      "addresses are judged by the grammar of the envelope",
+	{"internal/tlspolicy", "internal/dns"}:                  "TLSA and TXT records, and addresses of policy hosts, are asked for",
 	{"internal/dnsupdate", "internal/dns"}:                  "the servers of a zone are asked as the doctor asks them",
 	{"internal/dkim", "internal/dns"}:                       "a key signs when the servers of its zone have its record",
 	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",

@@ -35,6 +35,13 @@ func OnePlan(r *Route) *Plan { return &Plan{Routes: []*Route{r}, Expires: r.Expi
 // from a rule's hold: the rules that hold do not hold it again.
 const VariantReleased = "released\x00"
 
+// VariantRequireTLS begins the variant of mail with REQUIRETLS (behind
+// VariantReleased), VariantAnyTLS that of mail with "TLS-Required: No" (RFC 8689).
+const (
+	VariantRequireTLS = "requiretls\x00"
+	VariantAnyTLS     = "anytls\x00"
+)
+
 // StopAction is what a rule does with mail that it does not send.
 type StopAction uint8
 

@@ -1,5 +1,7 @@
 package mta
 
+import "time"
+
 // TLSRequirement says how much TLS is demanded of a session.
 type TLSRequirement uint8
 
@@ -86,6 +88,10 @@ type TLSPolicy struct {
 	Domain  string   // the policy domain; of "tlsa" the TLSA base domain
 	Strings []string // the lines of the policy, or the records
 	MXHosts []string // of "sts": its mx patterns
+	// Of "sts": the id of its record, its mode ("enforce"), when it was read last and
+	// until when it holds.
+	ID, Mode         string
+	Fetched, Expires time.Time
 	// Trouble is the result-type of RFC 8460 4.3 when the policy could not be had
 	// or used ("sts-policy-fetch-error", "dnssec-invalid"), and Reason says it to
 	// people; empty: none.

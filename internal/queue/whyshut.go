@@ -97,6 +97,11 @@ func quotaWhy(route *mta.Route) string {
 func (w *way) mailFor() string {
 	variant, released := strings.CutPrefix(w.variant, mta.VariantReleased)
 	s := "mail for " + w.dest.key.Domain
+	if rest, is := strings.CutPrefix(variant, mta.VariantRequireTLS); is {
+		s, variant = s+" with REQUIRETLS", rest
+	} else if rest, is := strings.CutPrefix(variant, mta.VariantAnyTLS); is {
+		s, variant = s+" with TLS-Required: No", rest
+	}
 	if variant != "" {
 		s += " under the rules " + variant
 	}
