@@ -42,8 +42,9 @@ func (q *plan) byRelay(ctx context.Context, to *relay, matched string) (*mta.Rou
 		}
 		return nil, worst
 	}
-	r := q.route(matched, hosts, to.port, to.tls)
+	r := q.route(matched, hosts, to.port)
 	r.Router, r.Protocol, r.Auth = to.text, to.protocol, to.auth
+	r.TLS, r.TLSOrigin, r.TLSWhy = to.tls, mta.TLSByOperator, matched
 	r.Site = to.site(q.c)
 	if to.helo != "" {
 		r.Sources = []mta.Source{{Hostname: to.helo}}

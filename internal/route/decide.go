@@ -93,11 +93,17 @@ func sooner(a, b time.Time) time.Time {
 //
 // A direct route is subject to Hold: it may have HeldBy set, or IPv6 not.
 func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, variant string) (*mta.Plan, *mta.Failure) {
+	variant, released := strings.CutPrefix(variant, mta.VariantReleased)
+	variant, requireTLS, anyTLS := byMessage(variant)
 	if via, matched := p.rerouted(d); via != "" {
-		r, failure := p.decideVia(ctx, d.Domain, via, matched)
+		q, failure := p.plan(d.Domain, p.settings.Load())
+		if failure != nil {
+			return nil, failure
+		}
+		q.requireTLS, q.anyTLS = requireTLS, anyTLS
+		r, failure := q.decideVia(ctx, via, matched)
 		return p.planOf(r, failure, d.Stream)
 	}
-	variant, released := strings.CutPrefix(variant, mta.VariantReleased)
 	c, list, current, ok := p.under(variant)
 	if !ok {
 		return nil, fail(mta.CauseLocal, nil, "the routes were changed while this mail was looked at")
@@ -106,6 +112,7 @@ func (p *Planner) PlanFor(ctx context.Context, d mta.Destination, variant string
 	if failure != nil {
 		return nil, failure
 	}
+	q.requireTLS, q.anyTLS = requireTLS, anyTLS
 	decided, failure := c.decide(ctx, q.domain, d.Stream, list, released)
 	if failure != nil {
 		return nil, failure
@@ -174,7 +181,7 @@ func (q *plan) stop(a mta.StopAction, matched, reason string) *mta.Plan {
 func (q *plan) send(ctx context.Context, t *target, matched string) (*mta.Route, *mta.Failure) {
 	switch t.way {
 	case wayDirect:
-		return q.direct(ctx, matched, t.port, t.tls)
+		return q.direct(ctx, matched, t.port, own{t.tls, t.ruled})
 	case wayRouter:
 		return q.byRelay(ctx, q.c.router, matched)
 	case wayHost:
@@ -191,13 +198,13 @@ func (q *plan) send(ctx context.Context, t *target, matched string) (*mta.Route,
 func (q *plan) byDefault(ctx context.Context) (*mta.Route, *mta.Failure) {
 	c := q.c
 	if c.router == nil {
-		return q.direct(ctx, "direct (default)", c.Port, c.TLS)
+		return q.direct(ctx, "direct (default)", c.Port, own{tls: c.TLS})
 	}
 	matched := at("[router]", c.Router.Line)
 	if c.Router.Use == UseAlways {
 		return q.byRelay(ctx, c.router, matched)
 	}
-	r, failure := q.direct(ctx, "direct (before [router])", c.Port, c.TLS)
+	r, failure := q.direct(ctx, "direct (before [router])", c.Port, own{tls: c.TLS})
 	if c.Router.Use == UseFallback {
 		return q.fallback(ctx, r, failure)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"mailout/internal/dns"
 	"mailout/internal/mta"
+	"mailout/internal/tlspolicy"
 )
 
 // Bounds of the address look-ups for one MX set.
@@ -19,14 +20,16 @@ const (
 )
 
 // direct makes the route by the domain's own mail exchangers (RFC 5321 5.1).
-func (q *plan) direct(ctx context.Context, matched string, port uint16, tls mta.TLSRequirement) (*mta.Route, *mta.Failure) {
+func (q *plan) direct(ctx context.Context, matched string, port uint16, o own) (*mta.Route, *mta.Failure) {
+	d := q.demands(ctx, matched, port, o)
+	defer d.close()
 	if isLiteral(q.domain) {
-		return q.toLiteral(matched, port, tls)
+		return q.toLiteral(matched, port, d)
 	}
 	mx, err := q.p.resolver.MX(ctx, q.domain)
 	e := dns.AsError(err)
 	if e != nil && e.Kind == dns.NoData {
-		return q.implicit(ctx, e, matched, port, tls)
+		return q.implicit(ctx, e, matched, port, d)
 	}
 	if e != nil {
 		return nil, q.noAnswer(e)
@@ -39,19 +42,20 @@ func (q *plan) direct(ctx context.Context, matched string, port uint16, tls mta.
 	if len(hosts) == 0 {
 		return nil, fail(mta.CauseLoop, nil, "we are the best mail server of %s: %s", q.domain, cut)
 	}
-	found := q.gather(ctx, hosts, port)
+	d.heard(mx.Secure, mx.CanonicalName, hosts)
+	found := q.gather(ctx, hosts, port, d)
 	if found.failure != nil {
 		return nil, found.failure
 	}
-	r := q.route(matched, found.hosts, port, tls)
+	r := q.route(matched, found.hosts, port)
 	r.Secure = mx.Secure
-	r.Site = q.c.site(siteOf(hosts[:found.before]), port, tls, q.c.Port)
-	return q.finish(r, earlier(mx.Expires, found.expires))
+	d.complete(r, siteOf(found.allowed(hosts)), &found)
+	return q.finish(r, d.bound(earlier(mx.Expires, found.expires)))
 }
 
 // implicit makes the route of a domain without MX records: its own address is
 // its mail server (RFC 5321 5.1). no is the denial of the MX look-up.
-func (q *plan) implicit(ctx context.Context, no *dns.Error, matched string, port uint16, tls mta.TLSRequirement) (*mta.Route, *mta.Failure) {
+func (q *plan) implicit(ctx context.Context, no *dns.Error, matched string, port uint16, d *demands) (*mta.Route, *mta.Failure) {
 	hosts := []mta.Host{{Name: q.domain}}
 	if isLocalhost(q.domain) {
 		return nil, fail(mta.CauseForbiddenAddr, nil, "%s is this machine", q.domain)
@@ -59,19 +63,20 @@ func (q *plan) implicit(ctx context.Context, no *dns.Error, matched string, port
 	if left, cut := q.cutOurNames(hosts); len(left) == 0 {
 		return nil, fail(mta.CauseLoop, nil, "we are the mail server of %s: %s", q.domain, cut)
 	}
-	found := q.gather(ctx, hosts, port)
+	d.heard(no.Secure, "", hosts)
+	found := q.gather(ctx, hosts, port, d)
 	if found.failure != nil {
 		return nil, found.failure
 	}
-	r := q.route(matched, found.hosts, port, tls)
+	r := q.route(matched, found.hosts, port)
 	r.Secure = no.Secure
-	r.Site = q.c.site(q.domain, port, tls, q.c.Port)
-	return q.finish(r, earlier(no.Expires, found.expires))
+	d.complete(r, q.domain, &found)
+	return q.finish(r, d.bound(earlier(no.Expires, found.expires)))
 }
 
 // toLiteral makes the route to an address given in the recipient's domain, under
 // the same rules as one found by DNS.
-func (q *plan) toLiteral(matched string, port uint16, tls mta.TLSRequirement) (*mta.Route, *mta.Failure) {
+func (q *plan) toLiteral(matched string, port uint16, d *demands) (*mta.Route, *mta.Failure) {
 	addr, ok := literal(q.domain)
 	if !ok {
 		return nil, fail(mta.CauseNoDomain, nil, "%s is no address literal of IPv4 or IPv6", q.domain)
@@ -82,8 +87,8 @@ func (q *plan) toLiteral(matched string, port uint16, tls mta.TLSRequirement) (*
 	if why := refused(addr, q.c.PrivateNetworks); why != "" {
 		return nil, fail(mta.CauseForbiddenAddr, nil, "%s is %s%s", addr, why, q.hint(addr))
 	}
-	r := q.route(matched, []mta.Host{{Name: addr.String(), Addresses: []netip.Addr{addr}}}, port, tls)
-	r.Site = q.c.site(q.domain, port, tls, q.c.Port)
+	r := q.route(matched, []mta.Host{{Name: addr.String(), Addresses: []netip.Addr{addr}}}, port)
+	d.complete(r, q.domain, &gathered{})
 	return q.finish(r, q.now.Add(maxLife))
 }
 
@@ -165,15 +170,29 @@ func above(hosts []mta.Host, preference uint16) []mta.Host {
 // gathered is an MX set with its addresses.
 type gathered struct {
 	hosts   []mta.Host // those looked up, usable or with their Failure
-	before  int        // how many of the set count: all, or those before ourselves
+	dane    []tlspolicy.Found
+	before  int // how many of the set count: all, or those before ourselves
 	expires time.Time
 	failure *mta.Failure // when no host is usable
+}
+
+// allowed are the hosts of the set that the site is named by: not those that the
+// domain's MTA-STS policy forbids.
+func (g *gathered) allowed(set []mta.Host) []mta.Host {
+	out := make([]mta.Host, 0, g.before)
+	for i := range set[:g.before] {
+		if i < len(g.hosts) && g.hosts[i].Failure != nil && g.hosts[i].Failure.Cause == mta.CauseTLSPolicy {
+			continue
+		}
+		out = append(out, set[i])
+	}
+	return out
 }
 
 // gather looks up the hosts' addresses, best first, until enough hosts have
 // some, and finishes the preference it has begun so that all of it can be
 // shuffled. Ourselves by address and port cut the rest.
-func (q *plan) gather(ctx context.Context, set []mta.Host, port uint16) gathered {
+func (q *plan) gather(ctx context.Context, set []mta.Host, port uint16, d *demands) gathered {
 	g := gathered{before: len(set), expires: q.now.Add(maxLife)}
 	listening := q.c.listening(port, q.p.interfaces)
 	usable, self := 0, ""
@@ -182,7 +201,7 @@ func (q *plan) gather(ctx context.Context, set []mta.Host, port uint16) gathered
 			break
 		}
 		to := min(from+atOnce, len(set), maxLookups)
-		for _, f := range q.look(ctx, set[from:to], listening) {
+		for _, f := range q.look(ctx, set[from:to], listening, d) {
 			g.expires = earlier(g.expires, f.expires)
 			if f.self != "" && self == "" {
 				self = f.self
@@ -191,11 +210,11 @@ func (q *plan) gather(ctx context.Context, set []mta.Host, port uint16) gathered
 			if len(f.host.Addresses) > 0 {
 				usable++
 			}
-			g.hosts = append(g.hosts, f.host)
+			g.hosts, g.dane = append(g.hosts, f.host), append(g.dane, f.dane)
 		}
 		from = to
 	}
-	g.hosts = g.hosts[:min(len(g.hosts), g.before)]
+	g.hosts, g.dane = g.hosts[:min(len(g.hosts), g.before)], g.dane[:min(len(g.dane), g.before)]
 	if len(g.hosts) == 0 {
 		g.failure = fail(mta.CauseLoop, nil, "we are the best mail server of %s: %s", q.domain, self)
 		return g
@@ -208,26 +227,28 @@ func (q *plan) gather(ctx context.Context, set []mta.Host, port uint16) gathered
 type finding struct {
 	host    mta.Host
 	self    string // why it is ourselves, or ""
+	dane    tlspolicy.Found
 	expires time.Time
 }
 
 // look looks hosts up at once, at most atOnce of them.
-func (q *plan) look(ctx context.Context, hosts []mta.Host, listening listening) []finding {
+func (q *plan) look(ctx context.Context, hosts []mta.Host, listening listening, d *demands) []finding {
 	out := make([]finding, len(hosts))
 	if len(hosts) == 1 {
-		out[0] = q.lookHost(ctx, hosts[0], listening)
+		out[0] = q.lookHost(ctx, hosts[0], listening, d)
 		return out
 	}
 	var wg sync.WaitGroup
 	for i := range hosts {
-		wg.Go(func() { out[i] = q.lookHost(ctx, hosts[i], listening) })
+		wg.Go(func() { out[i] = q.lookHost(ctx, hosts[i], listening, d) })
 	}
 	wg.Wait()
 	return out
 }
 
-// lookHost fills in a host's addresses, or why there are none.
-func (q *plan) lookHost(ctx context.Context, h mta.Host, listening listening) finding {
+// lookHost fills in a host's addresses and what is demanded of it, or why it gets
+// no mail.
+func (q *plan) lookHost(ctx context.Context, h mta.Host, listening listening, d *demands) finding {
 	a, err := q.addresses(ctx, h.Name)
 	if err != nil {
 		f := finding{host: h, expires: err.Expires}
@@ -255,7 +276,9 @@ func (q *plan) lookHost(ctx context.Context, h mta.Host, listening listening) fi
 	})
 	if why != "" {
 		f.host.Failure = fail(mta.CauseForbiddenAddr, nil, "%s: %s%s", h.Name, why, q.hint(last))
+		return f
 	}
+	d.look(ctx, &f, a)
 	return f
 }
 
@@ -297,6 +320,8 @@ func verdict(domain string, hosts []mta.Host) *mta.Failure {
 
 func rank(c mta.Cause) int {
 	switch c {
+	case mta.CauseTLSPolicy:
+		return 3
 	case mta.CauseDNS:
 		return 2
 	case mta.CauseForbiddenAddr:

@@ -45,6 +45,9 @@ type Options struct {
 	// Fallback is asked with UseFallback about every direct site: whether the
 	// router stands in. It must be quick. nil: it never does.
 	Fallback func(site string) Fallback
+	// STS knows the MTA-STS policies of recipient domains; nil: nobody asks for
+	// them.
+	STS STS
 }
 
 // Planner makes routes. It is safe for concurrent use.
@@ -60,6 +63,7 @@ type Planner struct {
 	warming    Warming                                     // nil: all sources are warm
 	fallback   func(site string) Fallback                  // nil: no router stands in
 	slowed     Slowed                                      // nil: nothing is
+	sts        STS                                         // nil: nobody asks
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)
@@ -71,7 +75,7 @@ type Planner struct {
 // naming all that is wrong. A table that cannot be read is told in the log, and
 // mail that it may know waits.
 func New(o Options) (*Planner, error) {
-	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, slowed: o.Slowed, fallback: o.Fallback, trouble: map[string]bool{}, unresolved: o.Unresolved}
+	p := &Planner{resolver: o.Resolver, interfaces: o.Interfaces, log: o.Logger, secret: o.Secret, warming: o.Warming, slowed: o.Slowed, fallback: o.Fallback, sts: o.STS, trouble: map[string]bool{}, unresolved: o.Unresolved}
 	if p.interfaces == nil {
 		p.interfaces = systemAddresses
 	}
@@ -130,12 +134,14 @@ type plan struct {
 	domain string
 	pool   string // of sources, as a rule names it; empty: none does
 	now    time.Time
+	// What the message says of TLS (RFC 8689).
+	requireTLS, anyTLS bool
 }
 
 // route fills in what all routes share.
-func (q *plan) route(matched string, hosts []mta.Host, port uint16, tls mta.TLSRequirement) *mta.Route {
+func (q *plan) route(matched string, hosts []mta.Host, port uint16) *mta.Route {
 	return &mta.Route{
-		Domain: q.domain, Matched: matched, Hosts: hosts, Port: port, TLS: tls,
+		Domain: q.domain, Matched: matched, Hosts: hosts, Port: port,
 		Pool: q.pool, Helo: q.c.Hostname, Limits: q.c.Limits, IPv6: q.c.IPv6,
 		MaxHosts: q.c.MaxHosts, MaxAddresses: q.c.MaxAddresses,
 	}

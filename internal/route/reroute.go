@@ -88,16 +88,12 @@ func (p *Planner) RouteFor(ctx context.Context, d mta.Destination) (*mta.Route, 
 	return plan.Routes[0], nil
 }
 
-func (p *Planner) decideVia(ctx context.Context, domain, via, matched string) (*mta.Route, *mta.Failure) {
-	q, failure := p.plan(domain, p.settings.Load())
-	if failure != nil {
-		return nil, failure
-	}
+func (q *plan) decideVia(ctx context.Context, via, matched string) (*mta.Route, *mta.Failure) {
 	switch {
 	case via == ViaDirect:
-		return q.direct(ctx, matched, q.c.Port, q.c.TLS)
+		return q.direct(ctx, matched, q.c.Port, own{tls: q.c.TLS})
 	case via != ViaRouter:
-		to, err := p.vias.relay(via, q.c)
+		to, err := q.p.vias.relay(via, q.c)
 		if err != nil {
 			return nil, fail(mta.CauseRouter, err, "rerouted to %s: %v", via, err)
 		}

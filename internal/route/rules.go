@@ -83,6 +83,7 @@ type target struct {
 	relay *relay // with wayHost
 	port  uint16
 	tls   mta.TLSRequirement
+	ruled bool // a rule says tls
 	pool  string
 	text  string // with wayFail
 }
@@ -192,7 +193,7 @@ func (c *compiled) setTarget(rule *compiledRule, r *Rule) error {
 	}
 	rule.target = target{tls: c.TLS, port: c.Port, pool: r.Pool, text: r.Text}
 	if r.TLS != nil {
-		rule.target.tls = *r.TLS
+		rule.target.tls, rule.target.ruled = *r.TLS, true
 	}
 	switch {
 	case r.Table.Source != "":

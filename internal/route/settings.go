@@ -36,13 +36,14 @@ type Settings struct {
 	// Listen are the addresses that we accept mail on, to find ourselves in MX
 	// sets. An unspecified address stands for all of this machine's.
 	Listen          []netip.AddrPort
-	Port            uint16 // delivery.port; 0 means 25
-	IPv6            bool   // delivery.ipv6
-	PrivateNetworks bool   // delivery.private_networks
-	MaxHosts        int    // delivery.hosts; 0 means 5
-	MaxAddresses    int    // delivery.addresses; 0 means 10
-	TLS             mta.TLSRequirement
-	Limits          mta.Limits // of every route, where nothing of the following says otherwise
+	Port            uint16             // delivery.port; 0 means 25
+	IPv6            bool               // delivery.ipv6
+	PrivateNetworks bool               // delivery.private_networks
+	MaxHosts        int                // delivery.hosts; 0 means 5
+	MaxAddresses    int                // delivery.addresses; 0 means 10
+	TLS             mta.TLSRequirement // [tls] outbound
+	DANE            bool               // [tls] dane: TLSA records are asked for where signed DNS vouches for a host
+	Limits          mta.Limits         // of every route, where nothing of the following says otherwise
 	// Shape are the limits for some mail, in order; the first match wins.
 	Shape            []shape.Rule
 	NoProviderLimits bool   // what is known of providers does not lower limits

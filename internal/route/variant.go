@@ -29,7 +29,9 @@ import (
 //	5=host    the table of rule 5 has this target for the sender
 //	6!        the table of rule 6 was never read: nobody knows
 //
-// Without any rule that looks at messages it is empty. PlanFor answers a
+// Without any rule that looks at messages it is empty. Mail with REQUIRETLS, and
+// with "TLS-Required: No", has a word for that in front (mta.VariantRequireTLS).
+// PlanFor answers a
 // variant of an earlier generation by the rules of that generation, of which
 // pastRules are kept, with a plan that expires at once; one that is older still
 // is refused for now, never misread.
@@ -52,10 +54,26 @@ type noted struct {
 // pure and quick: files' tables are asked in memory, services never.
 func (p *Planner) Variant(m *mta.Message, d mta.Destination) string {
 	c := p.settings.Load()
-	if !c.dependent || d.Via != "" {
-		return ""
+	v := ""
+	if c.dependent && d.Via == "" {
+		v = c.variant(m, d)
 	}
-	return c.variant(m, d)
+	switch {
+	case m.Envelope.RequireTLS:
+		return mta.VariantRequireTLS + v
+	case m.AnyTLS:
+		return mta.VariantAnyTLS + v
+	}
+	return v
+}
+
+// byMessage takes off a variant what the message says of TLS.
+func byMessage(variant string) (rest string, requireTLS, anyTLS bool) {
+	rest, requireTLS = strings.CutPrefix(variant, mta.VariantRequireTLS)
+	if !requireTLS {
+		rest, anyTLS = strings.CutPrefix(rest, mta.VariantAnyTLS)
+	}
+	return rest, requireTLS, anyTLS
 }
 
 func (c *compiled) variant(m *mta.Message, d mta.Destination) string {
