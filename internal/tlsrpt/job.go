@@ -105,7 +105,7 @@ func (r *Reports) schedule(day int64, domain string) {
 func (r *Reports) due(day int64, domain string) time.Time {
 	sum := r.digest(dayName(day), domain)
 	n := uint64(sum[0])<<24 | uint64(sum[1])<<16 | uint64(sum[2])<<8 | uint64(sum[3])
-	return startOf(day + 1).Add(time.Duration(n) * Spread / (1 << 32))
+	return startOf(day + 1).Add(time.Duration(n%uint64(Spread/time.Millisecond)) * time.Millisecond)
 }
 
 // digest mixes texts with who we are.

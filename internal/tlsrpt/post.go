@@ -36,11 +36,12 @@ type client struct {
 	http    *http.Client
 	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	private bool // [delivery] private_networks
+	private bool            // [delivery] private_networks
+	life    context.Context // ends connecting: net/http does not when a request has ended
 }
 
-func (r *Reports) newClient(s *Settings) *client {
-	c := &client{dial: r.opts.Dial, private: s.PrivateNetworks}
+func (r *Reports) newClient(life context.Context, s *Settings) *client {
+	c := &client{dial: r.opts.Dial, private: s.PrivateNetworks, life: life}
 	if c.dial == nil {
 		c.dial = (&net.Dialer{Timeout: dialTime}).DialContext
 	}
@@ -76,6 +77,9 @@ func checkRedirect(next *http.Request, before []*http.Request) error {
 
 // connect dials the addresses of a host, in turn.
 func (c *client) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

@@ -171,8 +171,9 @@ func (r *Reports) send(ctx context.Context, j *job, s *Settings, m *made, now ti
 		return next, err
 	}
 	last := now.Add(wait).After(time.UnixMilli(st.First).Add(GiveUp))
-	client := r.newClient(s)
-	defer client.http.CloseIdleConnections()
+	life, end := context.WithCancel(ctx)
+	defer end()
+	client := r.newClient(life, s)
 	for i := range st.To {
 		to := &st.To[i]
 		if to.Done {
