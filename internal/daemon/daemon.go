@@ -67,6 +67,7 @@ type Daemon struct {
 	events   *events.Hub
 
 	ring        *dkim.Ring // which DKIM keys sign
+	signing     *signing
 	suppression suppression
 	returns     *returns.Office
 
@@ -201,10 +202,11 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.sentinel = newSentinel(c, d.log, before)
 	d.sources = newSources(c, d.log)
 	d.sentinel.examineAs(c, d.routers.current)
+	d.signing = newSigning(d.ring, rightTime(d.sentinel.Last), d.log)
 	d.carrier = transport.New(transport.Options{
 		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt, ReturnPath: d.returnPath,
-		Routed: d.routers.alarms.routed,
+		Routed: d.routers.alarms.routed, Prepare: d.signing.prepare,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {
