@@ -27,11 +27,15 @@ type configCmd struct {
 
 type configCheckCmd struct{}
 
-// Run prints nothing when the file is right, and the tables that it names.
+// Run prints nothing when the file is right, and the tables that it names. What
+// works and should be otherwise is a warning on standard error.
 func (configCheckCmd) Run(g *globals) error {
 	c, err := loadConfig(g)
 	if err != nil {
 		return err
+	}
+	for _, loose := range c.LooseKeys() {
+		fmt.Fprintf(g.Stderr, "warning: %v\n", loose)
 	}
 	return configError(daemon.CheckTables(c))
 }

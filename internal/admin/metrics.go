@@ -49,6 +49,7 @@ func (s *Server) collectors() []prometheus.Collector {
 	add(m.Sources != nil, newSourceMetrics(m.Sources))
 	add(m.Routers != nil, newRouterMetrics(m.Routers))
 	add(s.opts.Standing != nil, newStandingMetrics(s.opts.Standing))
+	add(s.opts.Signing != nil, newKeyMetrics(s.opts.Signing))
 	add(m.Warmup != nil, newWarmupMetrics(m.Warmup))
 	add(m.Suppress != nil, newSuppressMetrics(m.Suppress))
 	add(m.Returns != nil, newReturnMetrics(m.Returns))

@@ -38,6 +38,9 @@ func (s *Server) register(api huma.API) {
 	if s.opts.Standing != nil {
 		s.standingRoutes(api)
 	}
+	if s.opts.Signing != nil {
+		s.dkimRoutes(api)
+	}
 	if s.opts.Feed != nil {
 		s.eventRoutes(api)
 	}

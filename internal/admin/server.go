@@ -52,6 +52,8 @@ type Options struct {
 	Checks func() []doctor.Check
 	// Standing answers /v1/standing and tells metrics; nil: it is not part of the API.
 	Standing Standing
+	// Signing answers /v1/dkim and tells metrics; nil: it is not part of the API.
+	Signing Signing
 	// Control carries out commands for queued mail; nil: it is not part of the API.
 	Control Controller
 	// Explain answers GET /v1/explain; nil: it is not part of the API.

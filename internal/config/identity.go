@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"mailout/internal/smtp"
+	"mailout/internal/submit"
 )
 
 // Identity says how the machine's identity is examined: its host name,
 // addresses and records as other servers see them.
 type Identity struct {
 	Guard         Guard
+	Unaligned     submit.Unaligned
 	PublicIP      []netip.Addr // as others see them; empty: to be found out
 	Reflectors    []string     // "dns:NAME/TYPE@SERVER", "http://…", "https://…", "smtp:HOST[:PORT]"
 	Domains       []string     // sender domains, lower-case A-labels
@@ -98,13 +100,13 @@ func dkimTable() *table {
 	return &table{name: "dkim", array: true, live: true,
 		count: func(c *Config) int { return len(c.DKIM) },
 		grow:  func(c *Config) { c.DKIM = append(c.DKIM, DKIMKey{}) },
-		doc:   "DKIM keys, for `mailout doctor` and `mailout records`: messages go out unsigned by this version.", keys: []*key{
+		doc:   "DKIM keys, which sign the mail of their domain and of the domains under it. Of a domain's keys of one algorithm the last one signs whose record is published; `mailout dkim` makes and changes them.", keys: []*key{
 			newKey("domain", mapped("domain", canonicalDomain, keep), func(c *Config, i int) *string { return &at(c, i).Domain }).
 				needs(`domain = "example.com"`, "Domain that signs (`d=`)."),
 			newKey("selector", mapped("selector", canonicalSelector, keep), func(c *Config, i int) *string { return &at(c, i).Selector }).
 				needs(`selector = "m2026"`, "Selector (`s=`): the public key is the TXT record at SELECTOR._domainkey.DOMAIN."),
 			newKey("key", mapped("path", requiredPath, keep), func(c *Config, i int) *string { return &at(c, i).Key }).
-				needs(`key = "/etc/mailout/dkim/example.com.m2026.pem"`, "PEM file of the private key. Whether it is there and can be used is found out by `mailout doctor`."),
+				needs(`key = "/etc/mailout/dkim/example.com.m2026.pem"`, "PEM file of the private key, RSA or Ed25519, for the daemon's user alone to read. A reload reads it again. One that cannot be read is an alarm and no error: mail goes on, without its signature."),
 		}}
 }
 
@@ -113,6 +115,7 @@ func identityTable() *table {
 	return &table{name: "identity", doc: "How the identity of this machine is examined: what other servers see of its name, addresses and records.", keys: []*key{
 		newKey("guard", word(guards), func(c *Config, _ int) *Guard { return &at(c).Guard }).
 			is(`"warn"`, "What a source whose identity fails means for its mail: `warn` reports it; `hold` also holds the mail, and releases it when the checks pass again."),
+		unalignedKey(),
 		newKey("public_ip", list(publicAddress(), 0, 16, `["203.0.113.5"]`), func(c *Config, _ int) *[]netip.Addr { return &at(c).PublicIP }).
 			is(`[]`, "Addresses that other servers see this machine as; an empty list means that they are found out."),
 		newKey("reflectors", list(mapped("reflector", reflector, keep), 0, 16, `["https://ip.example.net/"]`), func(c *Config, _ int) *[]string { return &at(c).Reflectors }).

@@ -8,10 +8,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailout/internal/submit"
 )
 
 var defaultIdentity = Identity{
-	PublicIP: []netip.Addr{},
+	Unaligned: submit.UnalignedWarned,
+	PublicIP:  []netip.Addr{},
 	Reflectors: []string{"dns:o-o.myaddr.l.google.com/TXT@ns1.google.com",
 		"dns:myip.opendns.com/A@resolver1.opendns.com", "dns:myip.opendns.com/AAAA@resolver1.opendns.com"},
 	Domains:       []string{"mailout.example.com"},
@@ -28,6 +31,7 @@ func TestIdentityErrors(t *testing.T) {
 	t.Parallel()
 	const identity, update = host + "[identity]\n", host + "[identity.dns_update]\n"
 	for _, c := range []badFile{
+		{"unaligned", identity + "unaligned = \"bounce\"\n", []string{`f:3:13: [identity] unaligned: "bounce" is not "accept", "warn" or "refuse"`}},
 		{"guard", identity + "guard = \"block\"\n", []string{`f:3:9: [identity] guard: "block" is not "warn" or "hold"`}},
 		{"addresses", identity + "public_ip = [\"0.0.0.0\", \"fe80::1%eth0\", \"me\"]\n", []string{
 			`f:3:14: [identity] public_ip: "0.0.0.0" is not an address to send from`,
@@ -111,6 +115,7 @@ selector = "M.2026"
 key = "k.pem"
 [identity]
 guard = "hold"
+unaligned = "refuse"
 public_ip = ["::ffff:203.0.113.5"]
 reflectors = ["dns:Me.example./TXT@192.0.2.1:5353", "http://[2001:db8::2]:8080/ip", "smtp:mx.example:2525"]
 probes = ["192.0.2.1", "2001:db8::1", "mx.example:2525"]
@@ -122,7 +127,7 @@ bogus_name = ""
 		t.Fatal(err)
 	}
 	want := Identity{
-		Guard: GuardHold, PublicIP: []netip.Addr{netip.MustParseAddr("203.0.113.5")},
+		Guard: GuardHold, Unaligned: submit.UnalignedRefused, PublicIP: []netip.Addr{netip.MustParseAddr("203.0.113.5")},
 		Reflectors: []string{"dns:Me.example./TXT@192.0.2.1:5353", "http://[2001:db8::2]:8080/ip", "smtp:mx.example:2525"},
 		Domains:    []string{"widget.com", "news.widget.com"},
 		Probes:     []string{"192.0.2.1", "2001:db8::1", "mx.example:2525"},

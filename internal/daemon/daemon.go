@@ -67,6 +67,7 @@ type Daemon struct {
 	events   *events.Hub
 
 	ring        *dkim.Ring // which DKIM keys sign
+	unaligned   unalignedLog
 	signing     *signing
 	suppression suppression
 	returns     *returns.Office
@@ -223,6 +224,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.sentinel.join(d.planner, d.queue, d.store, newKeeper(c, d.log, func(c *config.Config) (publishing, error) { return Updater(c, d.resolver) }, nil))
 	d.intake = submit.NewIntake(submit.Options{
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy, Suppression: &d.suppression,
+		Covered: d.covers, Unaligned: d.unalignedFrom,
 	})
 	reports := submit.NewReporter(d.intake)
 	reporter.Reporter = reports

@@ -3,9 +3,13 @@ package daemon
 import (
 	"context"
 	"net/netip"
+	"sync"
+	"time"
 
+	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/dkim"
+	"mailout/internal/mta"
 )
 
 // dkimEntries are the keys of a configuration.
@@ -36,4 +40,63 @@ func SurveyDKIM(ctx context.Context, c *config.Config) []dkim.KeyStatus {
 	resolver := Resolver(c)
 	defer resolver.Close()
 	return dkim.Survey(ctx, ringOptions(c, resolver.Servers))
+}
+
+var _ admin.Signing = (*Daemon)(nil)
+
+// DKIMKeys implements admin.Signing.
+func (d *Daemon) DKIMKeys() []dkim.KeyStatus { return d.ring.Status() }
+
+// DKIMLooks implements admin.Signing.
+func (d *Daemon) DKIMLooks() dkim.LookCounts { return d.ring.Looks() }
+
+// Unaligned implements admin.Signing.
+func (d *Daemon) Unaligned() (accepted, refused int64) { return d.intake.Unaligned() }
+
+// covers is submit.Options.Covered. Where there is no key at all, nobody expects
+// signatures.
+func (d *Daemon) covers(domain string) bool { return !d.ring.Any() || d.ring.Covers(domain) }
+
+// unalignedFrom is submit.Options.Unaligned.
+func (d *Daemon) unalignedFrom(domain string, id mta.ID) {
+	if d.unaligned.due(domain, time.Now()) {
+		d.log.Warn("mail is taken whose From domain has no DKIM key: it goes out without a signature that counts for its author",
+			"domain", domain, mta.KeyID, id.String(), mta.KeyFix, "make a key (\"mailout dkim new DOMAIN\"), or say with unaligned in [identity] that such mail is accepted or refused")
+	}
+}
+
+// unalignedLog lets one line an hour through for each domain.
+type unalignedLog struct {
+	mu struct {
+		sync.Mutex
+		told map[string]time.Time
+	}
+}
+
+const (
+	unalignedEvery = time.Hour
+	maxUnaligned   = 1000 // domains that are remembered
+)
+
+func (l *unalignedLog) due(domain string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.mu.told[domain]; ok && now.Sub(at) < unalignedEvery {
+		return false
+	}
+	if len(l.mu.told) >= maxUnaligned {
+		for d, at := range l.mu.told {
+			if now.Sub(at) >= unalignedEvery {
+				delete(l.mu.told, d)
+			}
+		}
+		if len(l.mu.told) >= maxUnaligned {
+			return false // the counter tells
+		}
+	}
+	if l.mu.told == nil {
+		l.mu.told = map[string]time.Time{}
+	}
+	l.mu.told[domain] = now
+	return true
 }

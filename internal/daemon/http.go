@@ -38,7 +38,7 @@ func (d *Daemon) buildAPI(c *config.Config) error {
 	}
 	d.admin = admin.New(admin.Options{
 		Socket: c.HTTP.Socket, TCP: d.webListener(c), Store: d.store, History: d.store, Queue: d.queue, Intake: d.intake,
-		Reload: d.Reload, Doctor: d.sentinel, Checks: d.sourceChecks, Control: d.control, Standing: d, Explain: d.Explain, Records: d.records, Ready: d.ready, Events: d.events, Feed: d.store, Meters: d.meters(),
+		Reload: d.Reload, Doctor: d.sentinel, Checks: d.sourceChecks, Control: d.control, Standing: d, Signing: d, Explain: d.Explain, Records: d.records, Ready: d.ready, Events: d.events, Feed: d.store, Meters: d.meters(),
 		Routes: d.sendingDoors(c), Version: d.opts.Version, Logger: d.log,
 	})
 	if c.HTTP.Plain && c.HTTP.Cert == "" && !c.HTTP.ACME && c.HTTP.Address.IsValid() && !c.HTTP.Address.Addr().Unmap().IsLoopback() {

@@ -85,7 +85,7 @@ func intakeSettings(c *config.Config) submit.Settings {
 	return submit.Settings{
 		Hostname: c.Hostname, Postmaster: c.Postmaster,
 		MaxSize: c.Limits.MessageSize, MaxRecipients: c.Limits.Recipients, MaxHops: c.Limits.Hops,
-		Header: header.Limits{},
+		Header: header.Limits{}, Unaligned: c.Identity.Unaligned,
 	}
 }
 

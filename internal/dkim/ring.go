@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,6 +188,9 @@ func (h *held) read(now time.Time, old *held, log *slog.Logger) {
 	h.tried = now
 	h.key, h.trouble = Load(h.Path)
 	if h.trouble == nil {
+		if info, err := os.Stat(h.Path); err == nil && info.Mode().Perm()&0o004 != 0 && os.PathSeparator == '/' && (old == nil || old.key == nil) {
+			log.Warn("everybody on this machine may read a DKIM key", mta.KeyPath, h.Path, mta.KeyFix, "chmod 600 "+h.Path)
+		}
 		return
 	}
 	if old != nil && old.key != nil && old.Path == h.Path {

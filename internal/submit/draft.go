@@ -334,6 +334,9 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if err := d.checkAligned(h, from); err != nil {
+		return nil, err
+	}
 	out = d.addMissing(out, date, from, messageID)
 	// Octets that are no UTF-8 (a header in Latin-1, say) are no case for
 	// SMTPUTF8, which promises UTF-8 (RFC 6532 3): such a header goes as it is.

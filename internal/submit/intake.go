@@ -34,6 +34,8 @@ type Settings struct {
 	// MaxPerDelivery is how many recipients one delivery holds; more of one
 	// destination make more deliveries. Default DefaultPerDelivery.
 	MaxPerDelivery int
+	// Unaligned says what becomes of messages whose From domain no DKIM key is for.
+	Unaligned Unaligned
 	// DSNFull is the size up to which a failure report carries the whole
 	// message when RET does not say; default dsn.DefaultFull.
 	DSNFull int64
@@ -60,6 +62,12 @@ type Options struct {
 	Full func() bool
 	// Suppression says who gets no mail; nil: everybody does.
 	Suppression Suppression
+	// Covered reports whether a DKIM key is for a From domain, in lower-case
+	// A-labels; empty: the domain could not be read. It is asked for each message.
+	// nil: nobody asks.
+	Covered func(domain string) bool
+	// Unaligned hears of each message that is taken though none is; nil: nobody.
+	Unaligned func(domain string, id mta.ID)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -77,13 +85,17 @@ type Intake struct {
 	claims   claims
 
 	suppression Suppression // nil: none
+
+	covered       func(domain string) bool // nil: nobody asks
+	tellUnaligned func(domain string, id mta.ID)
+	unaligned     struct{ accepted, refused atomic.Int64 }
 }
 
 var _ Acceptor = (*Intake)(nil)
 
 // NewIntake makes intake. Store, Queue and Settings.Hostname are needed.
 func NewIntake(o Options) *Intake {
-	in := &Intake{store: o.Store, queue: o.Queue, busy: o.Busy, full: o.Full, now: o.Now, suppression: o.Suppression}
+	in := &Intake{store: o.Store, queue: o.Queue, busy: o.Busy, full: o.Full, now: o.Now, suppression: o.Suppression, covered: o.Covered, tellUnaligned: o.Unaligned}
 	if in.now == nil {
 		in.now = time.Now
 	}

@@ -38,6 +38,9 @@ type Request struct {
 	Recipients []mta.Recipient // addresses as smtp.ParseMailbox made them
 	Stream     string          // empty: mta.DefaultStream
 	LineEnds   LineEnds
+	// Ours: the message is a report that mailout itself makes; its From is not
+	// judged (Settings.Unaligned).
+	Ours bool
 	// User has signed in; the message is refused when the From field names an
 	// address that the user may not send from. nil: any may stand there.
 	User *account.User
