@@ -67,6 +67,7 @@ type Daemon struct {
 	events   *events.Hub
 
 	ring        *dkim.Ring // which DKIM keys sign
+	resolvers   resolvers  // that it asks
 	unaligned   unalignedLog
 	signing     *signing
 	suppression suppression

@@ -2,13 +2,16 @@ package daemon
 
 import (
 	"context"
+	"crypto/x509"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/dkim"
+	"mailout/internal/dns"
 	"mailout/internal/mta"
 )
 
@@ -21,17 +24,56 @@ func dkimEntries(c *config.Config) []dkim.Entry {
 	return out
 }
 
+// resolvers asks the configured DNS servers as the configuration says: those over
+// TLS that are to be, and never in clear.
+type resolvers struct {
+	servers func() []netip.AddrPort
+	secure  atomic.Pointer[secureServers]
+}
+
+type secureServers struct {
+	names map[netip.AddrPort]string // what their certificates are for
+	roots *x509.CertPool
+}
+
+// configure takes the servers of a configuration. Roots that cannot be read are
+// told of elsewhere; without them no certificate fits.
+func (r *resolvers) configure(c *config.Config) {
+	pool, err := roots(c)
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	r.secure.Store(&secureServers{dns.TLSNames(c.DNS.Servers), pool})
+}
+
+// ask is dkim.RingOptions.Ask.
+func (r *resolvers) ask(ctx context.Context, p dns.Probe) (*dns.ProbeReply, error) {
+	s := r.secure.Load()
+	if name, ok := s.names[p.Server]; ok {
+		p.TLS, p.TLSName, p.RootCAs = true, name, s.roots
+	}
+	return dns.Ask(ctx, nil, p)
+}
+
 // ringOptions are those of a Ring that looks at records as the configuration
 // says.
-func ringOptions(c *config.Config, servers func() []netip.AddrPort) dkim.RingOptions {
-	return dkim.RingOptions{Entries: dkimEntries(c), Servers: servers, FirstLook: min(c.DNS.Timeout, dkim.DefaultFirstLook)}
+func ringOptions(c *config.Config, r *resolvers) dkim.RingOptions {
+	r.configure(c)
+	return dkim.RingOptions{Entries: dkimEntries(c), Servers: r.servers, Ask: r.ask, FirstLook: min(c.DNS.Timeout, dkim.DefaultFirstLook)}
 }
 
 // newRing makes the Ring of the daemon.
 func (d *Daemon) newRing(c *config.Config) *dkim.Ring {
-	o := ringOptions(c, d.resolver.Servers)
+	d.resolvers.servers = d.resolver.Servers
+	o := ringOptions(c, &d.resolvers)
 	o.Notes, o.Logger = d.store, d.log
 	return dkim.NewRing(o)
+}
+
+// configureRing takes the keys and the servers of a new configuration.
+func (d *Daemon) configureRing(c *config.Config) {
+	d.resolvers.configure(c)
+	d.ring.Configure(dkimEntries(c))
 }
 
 // SurveyDKIM looks at the records of a configuration's keys once: what the
@@ -39,7 +81,7 @@ func (d *Daemon) newRing(c *config.Config) *dkim.Ring {
 func SurveyDKIM(ctx context.Context, c *config.Config) []dkim.KeyStatus {
 	resolver := Resolver(c)
 	defer resolver.Close()
-	return dkim.Survey(ctx, ringOptions(c, resolver.Servers))
+	return dkim.Survey(ctx, ringOptions(c, &resolvers{servers: resolver.Servers}))
 }
 
 var _ admin.Signing = (*Daemon)(nil)

@@ -77,7 +77,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log
 	d.resolver.Reconfigure(dnsOpts)
-	d.ring.Configure(dkimEntries(c))
+	d.configureRing(c)
 	d.memory.setLimit(c.Limits.Memory)
 	d.intake.Configure(intakeSettings(c))
 	d.limitSending(c)
