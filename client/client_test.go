@@ -134,12 +134,12 @@ func TestMessageIsWrittenAsTheDoorReadsIt(t *testing.T) {
 		From: "a@example.com", ReturnPath: &none, To: []string{"b@example.net"}, Cc: []string{"c@example.net"}, Bcc: []string{"d@example.net"},
 		ReplyTo: []string{"r@example.com"}, Subject: "S", Text: "T", HTML: "H", Headers: []Header{{"X-A", "1"}},
 		Attachments: []Attachment{{Name: "n", ContentType: "t/t", Content: []byte{0xff}, ContentID: "c", Inline: true}},
-		Stream:      "s", SendAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Expire: 90*time.Minute + 1, Tags: []string{"x"}, Metadata: map[string]string{"k": "v"}, Key: "secret",
+		Stream:      "s", SendAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Expire: 90*time.Minute + 1, RequireTLS: true, Tags: []string{"x"}, Metadata: map[string]string{"k": "v"}, Key: "secret",
 	}
 	got, err := json.Marshal(m)
 	const want = `{"from":"a@example.com","return_path":"","to":["b@example.net"],"cc":["c@example.net"],"bcc":["d@example.net"],"reply_to":["r@example.com"],` +
 		`"subject":"S","text":"T","html":"H","headers":[{"name":"X-A","value":"1"}],"attachments":[{"name":"n","type":"t/t","content":"/w==","cid":"c","inline":true}],` +
-		`"stream":"s","send_at":"2026-03-01T12:00:00Z","tags":["x"],"metadata":{"k":"v"},"expire":"5401s"}`
+		`"stream":"s","send_at":"2026-03-01T12:00:00Z","require_tls":true,"tags":["x"],"metadata":{"k":"v"},"expire":"5401s"}`
 	if err != nil || string(got) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
 	}

@@ -28,11 +28,14 @@ type Message struct {
 	// Cc and Bcc are its envelope then.
 	Raw []byte `json:"raw,omitempty"`
 
-	Stream   string            `json:"stream,omitempty"`
-	SendAt   time.Time         `json:"send_at,omitzero"` // not before
-	Expire   time.Duration     `json:"-"`                // given up after; whole seconds; zero: as the stream says
-	Tags     []string          `json:"tags,omitempty"`
-	Metadata map[string]string `json:"metadata,omitempty"` // comes back in events
+	Stream string        `json:"stream,omitempty"`
+	SendAt time.Time     `json:"send_at,omitzero"` // not before
+	Expire time.Duration `json:"-"`                // given up after; whole seconds; zero: as the stream says
+	// RequireTLS has the message go over verified TLS alone, all the way (RFC
+	// 8689). What no mail server can do so comes back at once.
+	RequireTLS bool              `json:"require_tls,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Metadata   map[string]string `json:"metadata,omitempty"` // comes back in events
 
 	// Key is the idempotency key: the daemon takes one message under it. Empty:
 	// Send makes one, so that its own tries are safe.

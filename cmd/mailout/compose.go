@@ -40,6 +40,7 @@ type composeCmd struct {
 	Stream      string   `help:"Stream of the message."`
 	At          string   `help:"When to send: a time (2026-01-10T12:00:00Z), a day, or a span from now (2h, 3d)." placeholder:"TIME"`
 	Expire      string   `help:"When to give up: a span (30m, 2d) from the time it is sent, or a time." placeholder:"TIME"`
+	RequireTLS  bool     `name:"require-tls" help:"Only over verified TLS, all the way (RFC 8689); come back where that cannot be."`
 	Tag         []string `sep:"none" help:"A tag; may be given several times. Tags and metadata come back in events."`
 	Meta        []string `sep:"none" help:"Metadata." placeholder:"NAME=VALUE"`
 	DryRun      bool     `short:"n" help:"Print the message and send nothing."`
@@ -162,6 +163,9 @@ func (c *composeCmd) facts(d *composed) error {
 	}
 	if c.Expire != "" {
 		d.envelope.Set("expire", c.Expire)
+	}
+	if c.RequireTLS {
+		d.envelope.Set("require_tls", "true")
 	}
 	for _, tag := range c.Tag {
 		d.envelope.Add("tag", tag)

@@ -55,14 +55,14 @@ func TestComposeHandsOverWhatItMade(t *testing.T) {
 	status := c.compose("-t", "bob@example.net, \"Dee, C\" <cd@example.org>", "-c", "e@bücher.example", "-b", "secret@example.org", "--reply-to", "help@example.com",
 		"-s", "Bericht für März", "--text", "-", "-a", report+";name=März.txt;type=text/plain;charset=utf-8", "--header", "X-Ref: 7",
 		"--importance", "high", "--sensitivity", "confidential", "--receipt", "--stream", "reports",
-		"--at", "2026-03-01T12:00:00+01:00", "--expire", "2d", "--tag", "q1", "--tag", "a,b", "--meta", "k=v=w")
+		"--at", "2026-03-01T12:00:00+01:00", "--expire", "2d", "--require-tls", "--tag", "q1", "--tag", "a,b", "--meta", "k=v=w")
 	if status != 0 {
 		t.Fatalf("status %d: %s", status, &c.stderr)
 	}
 	if out := c.stdout.(*bytes.Buffer).String(); out != sentID+"\n" {
 		t.Errorf("printed %q", out)
 	}
-	want := url.Values{"from": {"ann@example.com"}, "stream": {"reports"}, "send_at": {"2026-03-01T11:00:00Z"}, "expire": {"2d"}, "tag": {"q1", "a,b"}, "meta": {"k=v=w"}, "to": {"bob@example.net", "cd@example.org", "e@xn--bcher-kva.example", "secret@example.org"}}
+	want := url.Values{"from": {"ann@example.com"}, "stream": {"reports"}, "send_at": {"2026-03-01T11:00:00Z"}, "expire": {"2d"}, "require_tls": {"true"}, "tag": {"q1", "a,b"}, "meta": {"k=v=w"}, "to": {"bob@example.net", "cd@example.org", "e@xn--bcher-kva.example", "secret@example.org"}}
 	if c.query.Encode() != want.Encode() {
 		t.Errorf("the envelope is %v", c.query)
 	}

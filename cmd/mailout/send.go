@@ -22,12 +22,13 @@ import (
 // MIME message, the originator, and recipients that are envelope only. The
 // file is removed once the message is on stable storage, never before.
 type sendCmd struct {
-	From   string   `short:"f" required:"" help:"Return path; empty for none." placeholder:"ADDRESS"`
-	Keep   bool     `short:"k" help:"Keep FILE after it was accepted."`
-	Stream string   `help:"Stream of the message."`
-	JSON   bool     `name:"json" help:"Print the whole answer as JSON."`
-	File   string   `arg:"" help:"MIME file, or - for standard input."`
-	Rcpt   []string `arg:"" name:"rcpt" help:"Recipients, each with an optional to:, cc: or bcc: in front. The prefix writes no header field."`
+	From       string   `short:"f" required:"" help:"Return path; empty for none." placeholder:"ADDRESS"`
+	Keep       bool     `short:"k" help:"Keep FILE after it was accepted."`
+	Stream     string   `help:"Stream of the message."`
+	RequireTLS bool     `name:"require-tls" help:"Only over verified TLS, all the way (RFC 8689); come back where that cannot be."`
+	JSON       bool     `name:"json" help:"Print the whole answer as JSON."`
+	File       string   `arg:"" help:"MIME file, or - for standard input."`
+	Rcpt       []string `arg:"" name:"rcpt" help:"Recipients, each with an optional to:, cc: or bcc: in front. The prefix writes no header field."`
 }
 
 // Run hands the file to the daemon and prints the ID.
@@ -99,6 +100,9 @@ func (c *sendCmd) post(g *globals, content io.Reader) (*admin.Accepted, error) {
 	if c.Stream != "" {
 		query.Set("stream", c.Stream)
 	}
+	if c.RequireTLS {
+		query.Set("require_tls", "true")
+	}
 	for _, r := range c.Rcpt {
 		address, err := envelopeRecipient(r)
 		if err != nil {
@@ -134,7 +138,7 @@ func handRaw(g *globals, query url.Values, content io.Reader) (*admin.Accepted, 
 
 // blamed names the option that gave the parameter at fault.
 func blamed(err error) error {
-	options := map[string]string{"send_at": "--at", "expire": "--expire", "stream": "--stream", "tag": "--tag", "meta": "--meta"}
+	options := map[string]string{"send_at": "--at", "expire": "--expire", "stream": "--stream", "require_tls": "--require-tls", "tag": "--tag", "meta": "--meta"}
 	var refusal *exitError
 	if errors.As(err, &refusal) && options[refusal.Field] != "" {
 		return fail(refusal.Status, "%s: %s", options[refusal.Field], strings.TrimPrefix(refusal.Error(), "mailout: "))

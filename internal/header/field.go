@@ -67,9 +67,10 @@ const (
 	ContentType
 	ContentTransferEncoding
 	MailoutTag
+	TLSRequired // RFC 8689 3
 )
 
-var knownNames = [...]string{"", "Date", "From", "Sender", "Message-ID", "Bcc", "Resent-Bcc", "Return-Path", "Received", "Subject", "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "X-Mailout-Tag"}
+var knownNames = [...]string{"", "Date", "From", "Sender", "Message-ID", "Bcc", "Resent-Bcc", "Return-Path", "Received", "Subject", "MIME-Version", "Content-Type", "Content-Transfer-Encoding", "X-Mailout-Tag", "TLS-Required"}
 
 // String gives the name as we write it; empty for Other.
 func (k Known) String() string { return knownNames[k] }
@@ -94,6 +95,9 @@ func (f Field) Known() Known {
 		a = ReturnPath
 	case 12:
 		a, b = MIMEVersion, ContentType
+		if lower(f.raw[0]) == 't' {
+			a, b = TLSRequired, Other
+		}
 	case 13:
 		a = MailoutTag
 	case 25:

@@ -49,6 +49,7 @@ type draft struct {
 
 	messageID string
 	utf8      bool
+	anyTLS    bool     // TLS-Required: No
 	tags      []string // of the header, in their order
 	head      []byte   // the completed header, when some recipients get no mail
 }
@@ -262,7 +263,7 @@ func (d *draft) submission() *spool.Submission {
 	m := &mta.Message{
 		ID: d.id, Arrived: d.arrived, Size: d.content.Size(), MessageID: d.messageID,
 		Stream: stream, EightBit: d.check.eightBit || d.utf8, UTF8: d.utf8,
-		Envelope: r.Envelope, Origin: r.Origin,
+		AnyTLS: d.anyTLS, Envelope: r.Envelope, Origin: r.Origin,
 	}
 	d.facts(m)
 	sub := &spool.Submission{Message: m, Content: d.content, Reserve: r.Reserve}
@@ -288,6 +289,7 @@ func headerTooLarge() *Refusal {
 // It refuses a message that has passed too many servers.
 func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 	var date, from, messageID bool
+	var anyTLS relaxed
 	out = d.received(out)
 	hops := 0
 	for i := range h.Len() {
@@ -318,6 +320,8 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 				d.messageID = cleanMessageID(f.Text())
 			}
 			messageID = true
+		case header.TLSRequired:
+			anyTLS.take(f)
 		case header.MailoutTag:
 			if err := d.tag(f); err != nil {
 				return nil, err
@@ -337,6 +341,7 @@ func (d *draft) complete(out []byte, h *header.Header) ([]byte, error) {
 	if err := d.checkAligned(h, from); err != nil {
 		return nil, err
 	}
+	d.anyTLS = anyTLS.says() && !d.request.Envelope.RequireTLS // RFC 8689 4.1
 	out = d.addMissing(out, date, from, messageID)
 	// Octets that are no UTF-8 (a header in Latin-1, say) are no case for
 	// SMTPUTF8, which promises UTF-8 (RFC 6532 3): such a header goes as it is.

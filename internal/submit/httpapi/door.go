@@ -30,6 +30,7 @@ type sendParams struct {
 	Stream string   `query:"stream" doc:"With message/rfc822, as the member stream in JSON."`
 	SendAt string   `query:"send_at" doc:"As send_at in JSON."`
 	Expire string   `query:"expire" doc:"As expire in JSON."`
+	TLS    bool     `query:"require_tls" doc:"As require_tls in JSON."`
 	Tag    []string `query:"tag,explode" doc:"As tags in JSON."`
 	Meta   []string `query:"meta,explode" doc:"As metadata in JSON: NAME=VALUE."`
 }

@@ -187,14 +187,14 @@ func TestAMessageOfFields(t *testing.T) {
 		"subject": "Gr\u00fc\u00dfe \ud83d\ude00", "text": "Hi\nthere", "html": "<p>Hi <img src=\"cid:logo\"></p>",
 		"headers": {"X-One": "1", "X-Two": ["a", "b"]},
 		"attachments": [{"filename": "a.txt", "content": "aGVs\r\nbG8="}, {"name": "l.png", "content_type": "image/png", "cid": "logo", "inline": true, "content": "iVBORw0KGgo"}],
-		"stream": "news", "send_at": null, "expire": "2h", "tags": ["x"], "metadata": {"n": 1, "b": true, "s": "t"}}`})
+		"stream": "news", "send_at": null, "expire": "2h", "require_tls": true, "tags": ["x"], "metadata": {"n": 1, "b": true, "s": "t"}}`})
 	want := []Recipient{{"bob@example.net", "queued"}, {"carl@example.org", "queued"}, {"dora@example.org", "queued"}}
 	if !slices.Equal(got.Recipients, want) {
 		t.Errorf("%v", got.Recipients)
 	}
 	content, ds := d.message(got.ID)
 	m := ds[0].Message
-	if m.Envelope.Sender != "bounces@example.com" || m.Stream != "news" || !slices.Equal(m.Tags, []string{"x"}) || m.Origin.Door != "send" {
+	if m.Envelope.Sender != "bounces@example.com" || m.Stream != "news" || !m.Envelope.RequireTLS || !slices.Equal(m.Tags, []string{"x"}) || m.Origin.Door != "send" {
 		t.Errorf("%+v", m)
 	}
 	if m.Metadata["n"] != "1" || m.Metadata["b"] != "true" || m.Metadata["s"] != "t" || m.Expires.Sub(m.Arrived).Round(time.Minute) != 2*time.Hour {

@@ -37,7 +37,11 @@ var members = map[string]func(*decoder, *Message) error{
 	"stream":      func(d *decoder, m *Message) error { return d.string(&m.Stream) },
 	"send_at":     func(d *decoder, m *Message) error { return d.time(&m.SendAt) },
 	"expire":      (*decoder).expire,
-	"tags":        (*decoder).tags,
+	"require_tls": func(d *decoder, m *Message) (err error) {
+		m.RequireTLS, err = d.boolean()
+		return err
+	},
+	"tags": (*decoder).tags,
 	"metadata": func(d *decoder, m *Message) error {
 		return d.pairs(&m.Metadata, mta.MaxMetadata)
 	},

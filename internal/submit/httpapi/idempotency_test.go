@@ -32,6 +32,9 @@ func TestARepeatedRequestIsTakenOnce(t *testing.T) {
 	other.body += "x"
 	elsewhere := whole
 	elsewhere.path += "&to=carl@example.net"
+	secured, unsecured := whole, whole
+	secured.path += "&require_tls=true"
+	unsecured.path += "&require_tls=false"
 	for name, c := range map[string]struct {
 		first, same ask
 		others      []ask
@@ -39,9 +42,9 @@ func TestARepeatedRequestIsTakenOnce(t *testing.T) {
 		"fields": {
 			ask{body: simple, key: "k"},
 			ask{body: `{ "text":"Hi", "subject":"Hell\u006f","to":["bob@example.net"],"from":{"name":"Ann","address":"ann@example.com"}}`, key: "k"},
-			[]ask{{body: instead("text", `"Ho"`), key: "k"}, {body: with(`"bcc":"x@example.net"`), key: "k"}, {body: with(`"attachments":[{"name":"a","content":""}]`), key: "k"}, {body: with(`"tags":["x"]`), key: "k"}, {body: with(`"expire":"2h"`), key: "k"}, whole},
+			[]ask{{body: instead("text", `"Ho"`), key: "k"}, {body: with(`"bcc":"x@example.net"`), key: "k"}, {body: with(`"attachments":[{"name":"a","content":""}]`), key: "k"}, {body: with(`"tags":["x"]`), key: "k"}, {body: with(`"expire":"2h"`), key: "k"}, {body: with(`"require_tls":true`), key: "k"}, whole},
 		},
-		"whole": {whole, whole, []ask{other, elsewhere, {body: simple, key: "k"}}},
+		"whole": {whole, unsecured, []ask{other, elsewhere, secured, {body: simple, key: "k"}}},
 		"batch": {
 			ask{path: "/v1/messages/batch", body: batchOfTwo, key: "k"}, ask{path: "/v1/messages/batch", body: batchOfTwo, key: "k"},
 			[]ask{{path: "/v1/messages/batch", body: strings.Replace(batchOfTwo, "c@", "d@", 1), key: "k"}, whole},

@@ -174,6 +174,9 @@ func (d *digest) envelope(m *Message) {
 		writeText(d.h, k)
 		writeText(d.h, m.Metadata[k])
 	}
+	if m.RequireTLS { // what was hashed before there was such a member stays the same
+		writeText(d.h, "require_tls")
+	}
 }
 
 // file adds the hash of a file.

@@ -30,6 +30,7 @@ type Message struct {
 	SendAfter   time.Duration     // the same, counted from now; at most one of both
 	Expires     time.Time         // given up then; zero: as the stream says
 	ExpireAfter time.Duration     // the same, counted from SendAt or now; at most one of both
+	RequireTLS  bool              // only over verified TLS, all the way (RFC 8689)
 	Tags        []string          // see mta.MaxTags; come back in events
 	Metadata    map[string]string // see mta.MaxMetadata; comes back in events
 }

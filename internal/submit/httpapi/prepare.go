@@ -28,6 +28,7 @@ func (c *call) prepare(m *Message) (*prepared, error) {
 	p := &prepared{raw: m.Raw, request: submit.Request{
 		Origin: c.origin, User: c.user, Tags: m.Tags, Metadata: m.Metadata,
 		NotBefore: m.SendAt, Expires: m.Expires,
+		Envelope: mta.Envelope{RequireTLS: m.RequireTLS},
 	}}
 	if m.SendAfter > 0 {
 		p.request.NotBefore = c.now.Add(m.SendAfter)

@@ -240,6 +240,7 @@ func TestAbusiveHeaders(t *testing.T) {
 		{"whole: too many recipients", ask{kind: typeMessage, path: "/v1/messages?from=" + strings.Repeat("&to=bob@example.net", 51), body: whole}, 422, "to", "at most 50"},
 		{"whole: a wrong time", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&send_at=x", body: whole}, 422, "send_at", ""},
 		{"whole: a wrong expiry", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&expire=x", body: whole}, 422, "expire", ""},
+		{"whole: a wrong truth value", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net&require_tls=maybe", body: whole}, 422, "require_tls", ""},
 		{"whole: empty", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net"}, 422, "", "empty"},
 		{"whole: NUL", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net", body: whole + "\x00"}, 422, "", "NUL"},
 		{"whole: too large", ask{kind: typeMessage, path: "/v1/messages?from=&to=bob@example.net", body: whole + strings.Repeat("x\n", 1<<20)}, 413, "", "more than"},

@@ -24,6 +24,7 @@ type Fields struct {
 	Stream      string           `json:"stream,omitempty" maxLength:"64" doc:"The queue's label for this kind of mail. Default: that of the user." example:"invoices"`
 	SendAt      string           `json:"send_at,omitempty" format:"date-time" doc:"Not before; at most 30 days ahead." example:"2026-03-01T08:00:00+01:00"`
 	Expire      string           `json:"expire,omitempty" doc:"Given up then: a span from send_at or now on (30m, 2h, 3d), or a time. Default: as the stream says." example:"2h"`
+	RequireTLS  bool             `json:"require_tls,omitempty" doc:"Only over verified TLS, all the way to the recipient (RFC 8689); what no mail server can do comes back at once."`
 	Tags        []string         `json:"tags,omitempty" maxItems:"16" doc:"Come back in every event." example:"[\"invoice\"]"`
 	Metadata    pairsBody        `json:"metadata,omitempty" doc:"Comes back in every event; at most 32 members and 4096 octets." example:"{\"customer\":\"4711\"}"`
 }

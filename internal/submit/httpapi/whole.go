@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mailout/internal/account"
@@ -16,7 +17,7 @@ import (
 )
 
 // queryNames are the parameters beside a message that is whole.
-var queryNames = []string{"from", "to", "stream", "send_at", "expire", "tag", "meta"}
+var queryNames = []string{"from", "to", "stream", "send_at", "expire", "require_tls", "tag", "meta"}
 
 // readQuery reads the envelope of a message that is whole.
 func readQuery(q url.Values) (*Message, error) {
@@ -63,6 +64,12 @@ func readQuery(q url.Values) (*Message, error) {
 	if text := q.Get("expire"); text != "" {
 		if m.Expires, m.ExpireAfter, problem = parseExpire(text); problem != "" {
 			return nil, invalid("expire", "%s", problem)
+		}
+	}
+	if text := q.Get("require_tls"); text != "" {
+		var err error
+		if m.RequireTLS, err = strconv.ParseBool(text); err != nil {
+			return nil, invalid("require_tls", "true or false is expected")
 		}
 	}
 	return m, nil

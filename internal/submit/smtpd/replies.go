@@ -90,6 +90,9 @@ func (s *settings) ehloReply(secure, bound bool) []byte {
 		}
 		b = append(b, "PLAIN LOGIN"...)
 	}
+	if secure { // RFC 8689 2: under TLS alone
+		b = append(b, "\r\n250-REQUIRETLS"...)
+	}
 	return append(b, "\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n"...)
 }
 

@@ -59,7 +59,7 @@ func (s *session) mail(arg string) error {
 	if err != nil {
 		return s.syntax(err)
 	}
-	if m.RequireTLS { // RFC 8689 2: only over TLS
+	if m.RequireTLS && !s.secure { // RFC 8689 2: only over TLS
 		return s.fault(replyRequireTLS)
 	}
 	if m.Size > s.set.Limits.MessageSize { // RFC 1870 6.1
@@ -92,7 +92,7 @@ func (s *session) newRequest(m *smtp.Mail) *submit.Request {
 			Sender:   m.Sender.String(),
 			Ret:      m.Ret,
 			EnvID:    m.EnvID,
-			SMTPUTF8: m.SMTPUTF8,
+			SMTPUTF8: m.SMTPUTF8, RequireTLS: m.RequireTLS,
 			Body8Bit: m.Body == smtp.Body8BitMIME,
 		},
 		Stream:       s.set.Stream,
