@@ -40,6 +40,7 @@ var floors = map[string]int{
 	"internal/compose":           1,
 	"internal/dkim":              1,
 	"internal/dns":               1,
+	"internal/dnssec":            1,
 	"internal/dnsupdate":         1,
 	"internal/lookup":            1,
 	"internal/spool":             1,

@@ -27,6 +27,11 @@ type DNS struct {
 	// OnQuery, when set before Start, sees each query with its answer before
 	// the answer is sent, from several goroutines.
 	OnQuery func(Query)
+	// Tree, when set before Start, is answered from instead of the records.
+	Tree *Tree
+	// Alter, when set before Start, may change answers: they are its own, but for
+	// the records, which are shared.
+	Alter func(*dns.Msg)
 
 	mu struct {
 		sync.RWMutex

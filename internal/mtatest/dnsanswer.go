@@ -26,8 +26,13 @@ func (d *DNS) answer(q *dns.Msg, network string) *dns.Msg {
 		m.Rcode = s.Rcode
 	} else if !d.primary.authority(m, name) {
 		m.Rcode = dns.RcodeRefused
+	} else if d.Tree != nil {
+		d.Tree.look(m, name, qtype, opt != nil && opt.Do())
 	} else {
 		d.look(m, name, qtype)
+	}
+	if d.Alter != nil {
+		d.Alter(m)
 	}
 	size := dns.MinMsgSize
 	if opt != nil {
