@@ -42,6 +42,7 @@ var floors = map[string]int{
 	"internal/dns":               1,
 	"internal/dnssec":            1,
 	"internal/dnsupdate":         1,
+	"internal/keyring":           1,
 	"internal/lookup":            1,
 	"internal/spool":             1,
 	"internal/spool/conformance": 1,

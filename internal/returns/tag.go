@@ -2,10 +2,10 @@ package returns
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base32"
 	"strings"
 
+	"mailout/internal/keyring"
 	"mailout/internal/mta"
 )
 
@@ -41,15 +41,7 @@ type tag struct {
 	id    mta.ID
 	who   who
 	quiet bool // the sender wants no report
-	key   *key
-}
-
-// sum is a keyed hash of a purpose and a text.
-func (k *key) sum(purpose byte, text []byte) []byte {
-	h := hmac.New(sha256.New, k.secret[:])
-	h.Write([]byte{purpose})
-	h.Write(text)
-	return h.Sum(nil)
+	key   key
 }
 
 // The purposes of keyed hashes.
@@ -60,26 +52,26 @@ const (
 )
 
 // recipient is the hash of one recipient.
-func (k *key) recipient(address string) (w who) {
-	copy(w[:], k.sum(forRecipient, []byte(strings.ToLower(address))))
+func (k key) recipient(address string) (w who) {
+	copy(w[:], k.Sum(forRecipient, []byte(strings.ToLower(address))))
 	return w
 }
 
 // domain is the hash of all recipients of a domain.
-func (k *key) domain(domain string) (w who) {
-	copy(w[:], k.sum(forDomain, []byte(strings.ToLower(domain))))
+func (k key) domain(domain string) (w who) {
+	copy(w[:], k.Sum(forDomain, []byte(strings.ToLower(domain))))
 	return w
 }
 
 // local makes the local part of a return path.
-func (k *key) local(id mta.ID, w who, quiet bool) string {
+func (k key) local(id mta.ID, w who, quiet bool) string {
 	raw := make([]byte, 0, bodyLen+macLen)
-	first := k.number
+	first := k.Number()
 	if quiet {
 		first |= quietBit
 	}
 	raw = append(append(append(raw, first), id[:]...), w[:]...)
-	raw = append(raw, k.sum(forTag, raw)[:macLen]...)
+	raw = append(raw, k.Sum(forTag, raw)[:macLen]...)
 	return tagPrefix + alphabet.EncodeToString(raw)
 }
 
@@ -94,11 +86,11 @@ func (r keyRing) open(local string) *tag {
 	if err != nil || len(raw) != bodyLen+macLen {
 		return nil
 	}
-	k := r.numbered(raw[0] &^ quietBit)
-	if k == nil || !hmac.Equal(raw[bodyLen:], k.sum(forTag, raw[:bodyLen])[:macLen]) {
+	k := keyring.Ring(r).Numbered(raw[0] &^ quietBit)
+	if k == nil || !hmac.Equal(raw[bodyLen:], k.Sum(forTag, raw[:bodyLen])[:macLen]) {
 		return nil
 	}
-	t := &tag{quiet: raw[0]&quietBit != 0, key: k}
+	t := &tag{quiet: raw[0]&quietBit != 0, key: key{k}}
 	copy(t.id[:], raw[1:])
 	copy(t.who[:], raw[1+len(t.id):])
 	return t
