@@ -45,10 +45,13 @@ const (
 	// there for a while). Like EventIdentity, with StandingRecipient as recipient,
 	// the site and, where one is meant, the source's EHLO name as helo.
 	EventStanding
+	// EventUnsubscribed says that a recipient followed the message's link to get
+	// no more mail of its stream.
+	EventUnsubscribed
 )
 
 // LastEvent is the highest of the events.
-const LastEvent = EventStanding
+const LastEvent = EventUnsubscribed
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
@@ -66,7 +69,7 @@ const RouterRecipient = "router"
 // that `mailout trace standing` finds them.
 const StandingRecipient = "standing"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router", "standing"}
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router", "standing", "unsubscribed"}
 
 // OfMessage reports whether the event tells of a message.
 func (e Event) OfMessage() bool {
