@@ -67,6 +67,7 @@ var floors = map[string]int{
 	"internal/submit/smtpd":    2,
 	"internal/suppress":        2,
 	"internal/returns":         2,
+	"internal/unsubscribe":     2,
 	"internal/journal":         2,
 	"internal/doctor":          2,
 	"internal/standing":        2,
