@@ -35,7 +35,7 @@ const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 func acmeTable() *table {
 	at := func(c *Config) *ACME { return &c.ACME }
-	return &table{name: "acme", doc: "Certificates from an authority by ACME, for each `[[listen]]`, and `[http]`, with `acme = true`.", keys: []*key{
+	return &table{name: "acme", doc: "Certificates from an authority by ACME, for each `[[listen]]`, `[http]` and `[unsubscribe]` with `acme = true`.", keys: []*key{
 		newKey("agree", boolean(), func(c *Config, _ int) *bool { return &at(c).Agree }).
 			is(`false`, "Whether you agree to the authority's terms of use; nothing is asked for without."),
 		newKey("names", list(mapped("host name", lowerHostname, keep), 1, 100, `["mailout.example.com"]`), func(c *Config, _ int) *[]string { return &at(c).Names }).
@@ -80,10 +80,10 @@ func checkDirectory(s string) string {
 
 const needsAgreement = "needs your agreement to the authority's terms (write agree = true in [acme])"
 
-// UsesACME reports whether a listener, or that of the API, wants certificates by
+// UsesACME reports whether a listener, of mail or another, wants certificates by
 // ACME.
 func (c *Config) UsesACME() bool {
-	if c.HTTP.ACME && c.HTTP.Address.IsValid() {
+	if c.HTTP.ACME && c.HTTP.Address.IsValid() || c.Unsubscribe.ACME && c.Unsubscribe.Address.IsValid() {
 		return true
 	}
 	for _, l := range c.Listen {

@@ -55,6 +55,7 @@ func (l *loader) contradictions() {
 	l.webhooksComplete()
 	l.pickupsApart()
 	l.returnsComplete()
+	l.unsubscribeComplete()
 	l.keysOnce()
 	l.httpComplete()
 	l.rulesWhole()

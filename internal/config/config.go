@@ -9,6 +9,7 @@ import (
 	"mailout/internal/warmup"
 
 	"mailout/internal/suppress"
+	"mailout/internal/unsubscribe"
 )
 
 // Config is a checked configuration with every default filled in: the
@@ -48,6 +49,7 @@ type Config struct {
 	Classify    []Classify
 	Automations []Automation
 	Shapes      []Shape
+	Unsubscribe Unsubscribe
 
 	// given holds the full names ("delivery.expire", "route.1.host") of the
 	// keys that the file sets; nil in a configuration not made by Parse.
@@ -174,6 +176,9 @@ type Stream struct {
 	Pool        string            // of sources; empty: none of its own
 	Warmup      warmup.Priority   // at sources that are being warmed up
 	Suppress    []suppress.Reason // for which listed addresses get no mail
+	Unsubscribe bool              // mail gets a link to unsubscribe
+	Places      unsubscribe.Places
+	Feedback    unsubscribe.Feedback
 }
 
 // Stream gives the times of a stream by its name.

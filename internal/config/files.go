@@ -25,6 +25,7 @@ func (l *loader) checkFiles() {
 	}
 	l.checkListenerFiles()
 	l.checkHTTPFiles()
+	l.checkUnsubscribeFiles()
 	l.checkACMEFiles()
 	l.readPasswords()
 	l.checkCredentialFiles()

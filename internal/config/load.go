@@ -272,7 +272,7 @@ func (l *loader) resolve() {
 	for i := range l.cfg.Users {
 		paths = append(paths, &l.cfg.Users[i].PasswordFile)
 	}
-	paths = append(paths, &l.cfg.ACME.CAFile)
+	paths = append(paths, &l.cfg.ACME.CAFile, &l.cfg.Unsubscribe.Cert, &l.cfg.Unsubscribe.Key)
 	for i := range l.cfg.Pickups {
 		paths = append(paths, &l.cfg.Pickups[i].Directory)
 	}

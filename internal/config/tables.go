@@ -218,7 +218,7 @@ func streamTable() *table {
 	return &table{name: "stream", array: true, live: true,
 		count: func(c *Config) int { return len(c.Streams) },
 		grow:  func(c *Config) { c.Streams = append(c.Streams, Stream{}) },
-		doc:   "What one stream has of its own: times where they differ from `[delivery]`, and the sources that it goes out from.", keys: []*key{
+		doc:   "What one stream has of its own: times where they differ from `[delivery]`, the sources that it goes out from, and fields that its mail gets.", keys: append([]*key{
 			newKey("name", text("stream name", checkStream), func(c *Config, i int) *string { return &at(c, i).Name }).
 				needs(`name = "alerts"`, "Name of the stream; `default` is the stream of mail that names none."),
 			newKey("expire", duration(time.Second, year, "5d"), func(c *Config, i int) *time.Duration { return &at(c, i).Expire }).
@@ -230,7 +230,7 @@ func streamTable() *table {
 			streamPool(),
 			streamSuppress(),
 			streamWarmup(),
-		}}
+		}, streamUnsubscribe()...)}
 }
 
 func tlsTable() *table {
