@@ -53,6 +53,7 @@ func (s *Server) collectors() []prometheus.Collector {
 	add(m.Warmup != nil, newWarmupMetrics(m.Warmup))
 	add(m.Suppress != nil, newSuppressMetrics(m.Suppress))
 	add(m.Returns != nil, newReturnMetrics(m.Returns))
+	add(m.Unsubscribe != nil, newUnsubscribeMetrics(m.Unsubscribe))
 	return all
 }
 

@@ -11,6 +11,7 @@ import (
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
 	"mailout/internal/transport"
+	"mailout/internal/unsubscribe"
 	"mailout/internal/warmup"
 )
 
@@ -28,6 +29,8 @@ type Meters struct {
 	Sources  func() map[string]bool // which can be used, by address
 	Suppress func() suppress.Counts
 	Returns  func() returns.Counts
+
+	Unsubscribe func() unsubscribe.Counts
 }
 
 // SpoolMeter is the store as far as it is counted.

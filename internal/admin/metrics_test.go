@@ -28,6 +28,7 @@ import (
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
 	"mailout/internal/transport"
+	"mailout/internal/unsubscribe"
 	"mailout/internal/warmup"
 )
 
@@ -90,7 +91,8 @@ func allMetered(m meters) *Server {
 			Warmup: func() []warmup.State {
 				return []warmup.State{{Source: netip.MustParseAddr("192.0.2.11"), Provider: "google", Day: 3, Days: 30, Ceiling: 98, Sent: 12, Stopped: "3 complaints"}}
 			},
-			Returns: func() returns.Counts { return returns.Counts{Bounced: 3} },
+			Returns:     func() returns.Counts { return returns.Counts{Bounced: 3} },
+			Unsubscribe: func() unsubscribe.Counts { return unsubscribe.Counts{Left: 4, Own: 5} },
 			Suppress: func() suppress.Counts {
 				return suppress.Counts{Added: 7, Entries: map[suppress.Reason]int64{suppress.Dead: 4}, Stopped: map[suppress.Place]map[suppress.Reason]int64{suppress.AtIntake: {}}}
 			},
@@ -103,7 +105,7 @@ func TestMetricsOfAllParts(t *testing.T) {
 	text := get(allMetered(meters{sites: 2}), "/metrics", nil).Body.String()
 	for _, line := range []string{
 		`mailout_build_info{goversion="go`, "mailout_ready 1",
-		"mailout_memory_limit_bytes 1.073741824e+09", `mailout_suppress_entries{reason="dead"} 4`, "mailout_suppress_added_total 7", `mailout_returns_total{outcome="bounced"} 3`, "mailout_spool_full 1", "mailout_spool_disk_free_bytes 5", "mailout_journal_size_bytes 2",
+		"mailout_memory_limit_bytes 1.073741824e+09", `mailout_suppress_entries{reason="dead"} 4`, "mailout_suppress_added_total 7", `mailout_returns_total{outcome="bounced"} 3`, `mailout_unsubscribe_total{outcome="left"} 4`, `mailout_unsubscribe_fields_total{outcome="own"} 5`, "mailout_spool_full 1", "mailout_spool_disk_free_bytes 5", "mailout_journal_size_bytes 2",
 		`mailout_journal_events_total{event="delivered",stream="a` + "\uFFFD" + `"} 3`,
 		`mailout_delivery_failures_total{class="temporary",event="deferred",scope="site"} 2`,
 		`mailout_deliveries_tls_total{version="none"} 1`, `mailout_deliveries_tls_total{version="TLS1.3"} 2`,

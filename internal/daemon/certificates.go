@@ -116,7 +116,7 @@ func stampOf(l config.Listener) certStamp {
 // loadCertificates reads the files of every door anew, as the configuration
 // says. It changes nothing for doors whose files cannot be used.
 func (d *Daemon) loadCertificates(c *config.Config) error {
-	if err := d.loadWebCertificate(c); err != nil {
+	if err := d.loadWebCertificates(c); err != nil {
 		return err
 	}
 	for _, door := range d.doors {
@@ -153,7 +153,7 @@ func (d *Daemon) watchCertificates(ctx context.Context) {
 func (d *Daemon) renewCertificates(again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.renewWebCertificate(again)
+	d.renewWebCertificates(again)
 	c := d.mu.config
 	for _, door := range d.doors {
 		l, there := listenerOf(c, door)

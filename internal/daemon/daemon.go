@@ -72,6 +72,7 @@ type Daemon struct {
 	signing     *signing
 	suppression suppression
 	returns     *returns.Office
+	links       links
 
 	authority authority // of certificates
 	web       web
@@ -146,6 +147,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	}
 	d.returns.Start(ctx)
 	d.ring.Start(ctx) // before anything goes out
+	if err := d.startLinks(ctx); err != nil {
+		return err
+	}
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -205,10 +209,11 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.sources = newSources(c, d.log)
 	d.sentinel.examineAs(c, d.routers.current)
 	d.signing = newSigning(d.ring, rightTime(d.sentinel.Last), d.log)
+	d.signing.added = d.links.fields
 	d.carrier = transport.New(transport.Options{
 		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt, ReturnPath: d.returnPath,
-		Routed: d.routers.alarms.routed, Prepare: d.signing.prepare,
+		Routed: d.routers.alarms.routed, Prepare: d.signing.prepare, Apart: d.links.apart,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {
@@ -230,6 +235,9 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	reports := submit.NewReporter(d.intake)
 	reporter.Reporter = reports
 	if err := d.buildReturns(c, reports); err != nil {
+		return err
+	}
+	if err := d.buildLinks(c); err != nil {
 		return err
 	}
 	d.drop = drop.NewTaker(drop.Options{
@@ -284,6 +292,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if d.returns != nil {
 		d.returns.Stop()
 	}
+	d.stopLinks()
 	if d.suppression.list != nil {
 		d.suppression.list.Stop()
 	}
@@ -334,6 +343,7 @@ func (d *Daemon) drain(ctx context.Context) []error {
 		all.Go(func() { d.pickups.stop(ctx) })
 	}
 	all.Go(func() { d.stopWeb(ctx) })
+	all.Go(func() { d.closeLinks(ctx) })
 	if d.sentinel != nil {
 		all.Go(d.sentinel.stop)
 	}

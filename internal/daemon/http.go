@@ -33,7 +33,7 @@ func (d *Daemon) buildAPI(c *config.Config) error {
 	if _, err := d.useAuthority(c); err != nil {
 		return err
 	}
-	if err := d.loadWebCertificate(c); err != nil {
+	if err := d.loadWebCertificates(c); err != nil {
 		return err
 	}
 	d.admin = admin.New(admin.Options{
@@ -70,53 +70,74 @@ func (d *Daemon) webListener(c *config.Config) admin.TCP {
 // around it.
 func requestSize(c *config.Config) int64 { return c.Limits.MessageSize/3*4 + 1<<20 }
 
-// webFiles is [http] as the code for certificates of listeners knows it.
-func webFiles(c *config.Config) config.Listener {
-	return config.Listener{Address: c.HTTP.Address, Cert: c.HTTP.Cert, Key: c.HTTP.Key}
+// site is a listener of HTTP with its certificate, its files as the code for
+// certificates of mail's listeners knows them.
+type site struct {
+	table string // of the configuration
+	host  string // by which it is called
+	files config.Listener
+	own   *certificate
 }
 
-// loadWebCertificate reads the API's certificate.
-func (d *Daemon) loadWebCertificate(c *config.Config) error {
-	if !c.HTTP.Address.IsValid() {
-		return nil
+// sites are those that there are.
+func (d *Daemon) sites(c *config.Config) (out []site) {
+	h, u := &c.HTTP, &c.Unsubscribe
+	if h.Address.IsValid() {
+		out = append(out, site{"[http]", c.Hostname, config.Listener{Address: h.Address, Cert: h.Cert, Key: h.Key, ACME: h.ACME}, &d.web.certificate})
 	}
-	own, files := &d.web.certificate, webFiles(c)
-	if c.HTTP.ACME {
-		own.authority.Store(d.authority.now)
+	if u.Address.IsValid() {
+		out = append(out, site{"[unsubscribe]", u.Host(), config.Listener{Address: u.Address, Cert: u.Cert, Key: u.Key, ACME: u.ACME}, &d.links.certificate})
 	}
-	if files.Cert == "" {
-		return nil
+	return out
+}
+
+// loadWebCertificates reads the certificates of the sites.
+func (d *Daemon) loadWebCertificates(c *config.Config) error {
+	for _, s := range d.sites(c) {
+		if err := d.loadWebCertificate(s); err != nil {
+			return err
+		}
 	}
-	stamp := stampOf(files) // before reading: a change meanwhile is seen next time
-	pair, err := config.ReadCertificate(files.Cert, files.Key)
-	if err != nil {
-		return fmt.Errorf("%w: [http] cert: %w", ErrConfig, err)
-	}
-	own.current.Store(&pair)
-	own.stamp.Store(&stamp)
-	own.warn(c.Hostname, files, d.log, time.Now())
 	return nil
 }
 
-// renewWebCertificate reads the API's certificate when its files have changed;
-// again repeats what is wrong with it. The daemon's lock is held.
-func (d *Daemon) renewWebCertificate(again bool) {
-	c := d.mu.config
-	if c.HTTP.Cert == "" || !c.HTTP.Address.IsValid() {
-		return
+func (d *Daemon) loadWebCertificate(s site) error {
+	if s.files.ACME {
+		s.own.authority.Store(d.authority.now)
 	}
-	own, files := &d.web.certificate, webFiles(c)
-	if old := own.stamp.Load(); old != nil && *old == stampOf(files) {
-		if again {
-			own.warn(c.Hostname, files, d.log, time.Now())
+	if s.files.Cert == "" {
+		return nil
+	}
+	stamp := stampOf(s.files) // before reading: a change meanwhile is seen next time
+	pair, err := config.ReadCertificate(s.files.Cert, s.files.Key)
+	if err != nil {
+		return fmt.Errorf("%w: %s cert: %w", ErrConfig, s.table, err)
+	}
+	s.own.current.Store(&pair)
+	s.own.stamp.Store(&stamp)
+	s.own.warn(s.host, s.files, d.log, time.Now())
+	return nil
+}
+
+// renewWebCertificates reads the certificates of sites whose files have changed;
+// again repeats what is wrong with the others. The daemon's lock is held.
+func (d *Daemon) renewWebCertificates(again bool) {
+	for _, s := range d.sites(d.mu.config) {
+		if s.files.Cert == "" {
+			continue
 		}
-		return
+		if old := s.own.stamp.Load(); old != nil && *old == stampOf(s.files) {
+			if again {
+				s.own.warn(s.host, s.files, d.log, time.Now())
+			}
+			continue
+		}
+		if err := d.loadWebCertificate(s); err != nil {
+			d.log.Error("a changed certificate cannot be used; the one before stays", mta.KeyError, err)
+			continue
+		}
+		d.log.Info("certificate read", mta.KeyListener, s.files.Address.String(), mta.KeyPath, s.files.Cert)
 	}
-	if err := d.loadWebCertificate(c); err != nil {
-		d.log.Error("a changed certificate cannot be used; the one before stays", mta.KeyError, err)
-		return
-	}
-	d.log.Info("certificate read", mta.KeyListener, files.Address.String(), mta.KeyPath, files.Cert)
 }
 
 // errClosed says that the daemon starts or stops.

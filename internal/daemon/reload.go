@@ -63,6 +63,10 @@ func (d *Daemon) apply(c *config.Config) error {
 		d.restoreAuthority(before)
 		return fmt.Errorf("%w: [returns]: %w", ErrConfig, err)
 	}
+	if err := d.links.desk.Configure(linkSettings(c)); err != nil {
+		d.restoreAuthority(before)
+		return fmt.Errorf("%w: [unsubscribe]: %w", ErrConfig, err)
+	}
 	d.returns.Classify(readerOf(c))
 	if replaced != nil {
 		defer replaced.Stop()

@@ -25,7 +25,7 @@ type signing struct {
 	signer *dkim.Signer
 	// added gives the fields that are added to what is about to go out, whole lines,
 	// with no From among them; nil: none. It is called by many at once.
-	added func(o *transport.Outgoing) []byte
+	added func(o *transport.Outgoing) ([]byte, *mta.Failure)
 	log   *slog.Logger
 	told  atomic.Int64 // when an alarm was last logged, in nanoseconds
 }
@@ -41,7 +41,10 @@ func newSigning(keys dkim.Keys, now func() time.Time, log *slog.Logger) *signing
 func (s *signing) prepare(_ context.Context, o *transport.Outgoing) ([]byte, *mta.Failure) {
 	var added []byte
 	if s.added != nil {
-		added = s.added(o)
+		var failure *mta.Failure
+		if added, failure = s.added(o); failure != nil {
+			return nil, failure
+		}
 	}
 	m := o.Delivery.Message
 	signatures, err := s.signer.Sign(&dkim.Outgoing{

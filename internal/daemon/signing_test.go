@@ -43,7 +43,7 @@ func outgoing(text string) *transport.Outgoing {
 
 func TestSigningPutsAddedFieldsBehindSignatures(t *testing.T) {
 	s := newSigning(newWidgetKeys(t), nil, slog.New(slog.DiscardHandler))
-	s.added = func(*transport.Outgoing) []byte { return []byte("Feedback-ID: a\r\n") }
+	s.added = func(*transport.Outgoing) ([]byte, *mta.Failure) { return []byte("Feedback-ID: a\r\n"), nil }
 	got, f := s.prepare(context.Background(), outgoing("From: a@widget.com\r\n\r\nhi\r\n"))
 	if f != nil || !bytes.HasPrefix(got, []byte("DKIM-Signature: v=1; a=ed25519-sha256;")) || !bytes.HasSuffix(got, []byte("\r\nFeedback-ID: a\r\n")) {
 		t.Errorf("%s, %v", got, f)
