@@ -195,6 +195,8 @@ func (c *Config) Stream(name string) Stream {
 type TLS struct {
 	Outbound mta.TLSRequirement // never TLSImplicit
 	CAFile   string             // extra roots, PEM; empty: none
+	// MinVersion is the lowest version of TLS out (tls.VersionTLS12 or later).
+	MinVersion uint16
 }
 
 // Limits bound what the process takes on.

@@ -272,7 +272,7 @@ func TestGetAndShow(t *testing.T) {
 		"route.1.host":    "direct",
 		"route.2.host":    "h",
 		"dns.hosts_file":  "/etc/hosts",
-		"tls":             "[tls]\noutbound = \"opportunistic\"  # default\nca_file = \"\"  # default",
+		"tls":             "[tls]\noutbound = \"opportunistic\"  # default\nca_file = \"\"  # default\nmin_version = \"1.2\"  # default",
 		"route.2":         "[[route]]\ndomains = [\"b.example\"]\nsenders = []  # default\nstreams = []  # default\nusers = []  # default\ntags = []  # default\nhost = \"h\"\nport = 25  # default\ntls = \"required\"\npool = \"\"  # default\naction = \"none\"  # default\ntext = \"\"  # default\ntable = \"\"  # default\ntable_by = [\"domain\"]  # default\ntable_token_file = \"\"  # default\nhosts = []  # default\nprotocol = \"smtp\"  # default\nhelo = \"\"  # default\nconnections = 0  # default\nmessages_per_connection = 0  # default\nrate = \"\"  # default" + noCredentialKeys,
 		"listen":          "",
 	} {

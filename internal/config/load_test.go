@@ -300,6 +300,7 @@ func TestDefaults(t *testing.T) {
 		given:    map[string]bool{"hostname": true},
 
 		Unsubscribe: Unsubscribe{Connections: 256},
+		TLS:         TLS{MinVersion: tls.VersionTLS12},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

@@ -239,6 +239,7 @@ func tlsTable() *table {
 			is(`"opportunistic"`, "`opportunistic`: STARTTLS when offered, any certificate; `required`: STARTTLS with a certificate that fits the name, or the mail waits; `none`: clear text."),
 		newKey("ca_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.TLS.CAFile }).
 			is(`""`, "PEM file of roots that are trusted besides the system's."),
+		minTLSKey(),
 		unservedKey("sts_port", "MTA-STS policies are not fetched"),
 	}}
 }

@@ -190,6 +190,6 @@ func carrierSettings(c *config.Config) (transport.Settings, error) {
 	}
 	return transport.Settings{
 		ConnectTimeout: c.Delivery.ConnectTimeout, ReplyTimeout: c.Delivery.ReplyTimeout,
-		RootCAs: pool, SendEightBit: c.Delivery.EightBit == config.SendEightBit, Classifier: classifier,
+		RootCAs: pool, MinTLS: c.TLS.MinVersion, SendEightBit: c.Delivery.EightBit == config.SendEightBit, Classifier: classifier,
 	}, err
 }

@@ -41,7 +41,7 @@ type attempt struct {
 	taken  bool // some host took the message for somebody: it stands in the record
 	routed routed
 	made   made // the fields in front of the content
-	passed int // hosts of the route that passOver has seen
+	passed int  // hosts of the route that passOver has seen
 }
 
 // state is where a recipient stands in the attempt.

@@ -26,7 +26,7 @@ func (at *attempt) demand(h *mta.Host) mta.TLSDemand {
 	}
 	switch {
 	case at.tx.RequireTLS: // RFC 8689 2
-		d.Origin, d.Why = mta.TLSByMessage, "REQUIRETLS of the message"
+		d.Origin, d.Why = mta.TLSByMessage, "the message asks for REQUIRETLS (RFC 8689)"
 	case at.route.Auth != nil:
 		d.Origin, d.Why = mta.TLSByOperator, "the credentials of "+at.route.Matched
 	default:
@@ -53,10 +53,30 @@ func (at *attempt) barred(h *mta.Host, d *mta.TLSDemand) *mta.Failure {
 	if !at.tx.RequireTLS || at.route.Router != "" || d.Authentic {
 		return nil
 	}
-	return &mta.Failure{
+	f := &mta.Failure{
 		Stage: mta.StageRoute, Cause: mta.CauseNeed, NeedEnhanced: enhanced(5, 7, 30),
 		Text: "the message asks for REQUIRETLS, and neither signed DNS nor an MTA-STS policy says that " + h.Name + " is a mail server of " + at.route.Domain,
 	}
+	if why := at.unsure(); why != "" {
+		f.Cause, f.NeedEnhanced = mta.CauseTLSPolicy, mta.Enhanced{}
+		f.Text += " for all that is known: " + why
+	}
+	return f
+}
+
+// unsure says why it is not known whether somebody vouches for the route's
+// hosts; empty: it is. Trouble of our DNS, or with a policy, is no reason to
+// bounce.
+func (at *attempt) unsure() string {
+	for i := range at.route.Policies {
+		if p := &at.route.Policies[i]; p.Trouble != "" {
+			return p.Reason
+		}
+	}
+	if unsigned := at.w.c.opt.Unsigned; unsigned != nil {
+		return unsigned(at.w.opening)
+	}
+	return ""
 }
 
 // demandedBy tells with a failure of TLS who wants TLS.
@@ -64,14 +84,18 @@ func demandedBy(f *mta.Failure, d *mta.TLSDemand) {
 	if f.Stage != mta.StageTLS || !d.Requirement.Insists() || d.Why == "" {
 		return
 	}
-	what := "verified TLS is demanded by "
+	what := "verified TLS is demanded"
 	if d.Requirement == mta.TLSEncrypted {
-		what = "TLS is demanded by "
+		what = "TLS is demanded"
+	}
+	by := " by "
+	if d.Origin == mta.TLSByMessage { // Why is a sentence
+		by = ", for "
 	}
 	if f.Text != "" {
 		what = "; " + what
 	}
-	f.Text = cut(f.Text, maxReasonText/2) + what + d.Why
+	f.Text = cut(f.Text, maxReasonText/2) + what + by + d.Why
 }
 
 // certain makes the lack of STARTTLS a fact of a host that was reached: a
