@@ -38,6 +38,7 @@ type cli struct {
 	Trace    traceCmd    `cmd:"" help:"What happened to a message or to an address, attempt by attempt."`
 	Explain  explainCmd  `cmd:"" help:"How mail for an address would be delivered, and why."`
 	Suppress suppressCmd `cmd:"" help:"Addresses that get no mail: look, add, remove, import, export."`
+	DKIM     dkimCmd     `cmd:"" name:"dkim" help:"DKIM keys: make, list, print their records, replace them."`
 	Lint     lintCmd     `cmd:"" help:"What receivers will dislike in a message; exit 0 nothing, 1 warnings, 2 errors."`
 	Classify classifyCmd `cmd:"" help:"What replies mean: class and action for each line of standard input."`
 	Conf     configCmd   `cmd:"" name:"config" help:"Check, show and change the configuration."`

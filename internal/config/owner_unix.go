@@ -36,3 +36,13 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// GiveTo gives a file or directory the owner and group of another path, when we
+// may: only root gives away, and for all others what they make is theirs.
+func GiveTo(f *os.File, like string) error {
+	info, err := os.Stat(like)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	return keepOwner(f, info)
+}
