@@ -150,7 +150,7 @@ func printRecord(w io.Writer, r *mta.Record) {
 		fmt.Fprintf(w, "    %-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	if !r.Event.OfMessage() {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s  %-9s  %s  %s", mta.FormatTime(r.Time), r.Event, r.ID, cmp.Or(r.Host, r.Site)), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s  %-9s  %s  %s", mta.FormatTime(r.Time), r.Event, r.ID, cmp.Or(r.Host, r.Site, r.Destination)), " "))
 		if text := outcomeText(r.Reply, r.Reason); text != "" {
 			detail("outcome", "%s", text)
 		}

@@ -28,6 +28,10 @@ func TestPrintRecord(t *testing.T) {
 			mta.Record{Time: at, Event: mta.EventStanding, Recipient: mta.StandingRecipient, Site: "mx.example", Reason: "slowed"},
 			[]string{"  mx.example\n    outcome   slowed\n"}, []string{"→", "attempt"},
 		},
+		"a TLS report": {
+			mta.Record{Time: at, Event: mta.EventTLSReport, Recipient: mta.TLSReportRecipient, Destination: "example.com", Reason: "was taken"},
+			[]string{"  example.com\n    outcome   was taken\n"}, []string{"→", "attempt"},
+		},
 		"credentials": {refused, []string{"a@b.example → c@d.example", "attempt"}, []string{"clear text"}},
 	}
 	for name, test := range tests {

@@ -54,6 +54,7 @@ func (s *Server) collectors() []prometheus.Collector {
 	add(m.Suppress != nil, newSuppressMetrics(m.Suppress))
 	add(m.Returns != nil, newReturnMetrics(m.Returns))
 	add(m.Unsubscribe != nil, newUnsubscribeMetrics(m.Unsubscribe))
+	add(m.TLSRPT != nil, newTLSReportMetrics(m.TLSRPT))
 	return all
 }
 

@@ -10,6 +10,7 @@ import (
 	"mailout/internal/spool/pebble"
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
+	"mailout/internal/tlsrpt"
 	"mailout/internal/transport"
 	"mailout/internal/unsubscribe"
 	"mailout/internal/warmup"
@@ -29,6 +30,7 @@ type Meters struct {
 	Sources  func() map[string]bool // which can be used, by address
 	Suppress func() suppress.Counts
 	Returns  func() returns.Counts
+	TLSRPT   func() tlsrpt.Counts
 
 	Unsubscribe func() unsubscribe.Counts
 }

@@ -56,6 +56,7 @@ func (l *loader) contradictions() {
 	l.pickupsApart()
 	l.returnsComplete()
 	l.unsubscribeComplete()
+	l.tlsReportsComplete()
 	l.keysOnce()
 	l.httpComplete()
 	l.rulesWhole()

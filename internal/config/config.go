@@ -51,6 +51,8 @@ type Config struct {
 	Shapes      []Shape
 	Unsubscribe Unsubscribe
 
+	TLSReports TLSReports
+
 	// given holds the full names ("delivery.expire", "route.1.host") of the
 	// keys that the file sets; nil in a configuration not made by Parse.
 	given map[string]bool

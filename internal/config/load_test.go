@@ -105,7 +105,7 @@ var nameFiles = []badFile{
 	{"inline key", host + "dns = { timeuot = \"1s\" }\n", []string{`f:2:9: [dns] timeuot: unknown key (did you mean "timeout"?)`}},
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
-		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [suppress], [returns], [unsubscribe], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]], [[shape]])`,
+		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [suppress], [returns], [unsubscribe], [tlsrpt], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]], [[shape]])`,
 		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
@@ -301,6 +301,7 @@ func TestDefaults(t *testing.T) {
 
 		Unsubscribe: Unsubscribe{Connections: 256},
 		TLS:         TLS{MinVersion: tls.VersionTLS12},
+		TLSReports:  TLSReports{Send: true, From: "postmaster@mailout.example.com", Contact: "postmaster@mailout.example.com", Organization: "mailout.example.com"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

@@ -145,7 +145,7 @@ var schema = newSchema()
 func newSchema() []*table {
 	tables := []*table{
 		topTable(), dnsTable(), routerTable(), routeTable(), listenTable(), userTable(), httpTable(), sendmailTable(), pickupTable(), sourceTable(), poolTable(), warmupPlanTable(),
-		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(), suppressTable(), returnsTable(), unsubscribeTable(), eventsTable(), webhookTable(),
+		deliveryTable(), streamTable(), tlsTable(), acmeTable(), limitsTable(), journalTable(), suppressTable(), returnsTable(), unsubscribeTable(), tlsReportTable(), eventsTable(), webhookTable(),
 		dkimTable(), identityTable(), dnsUpdateTable(), classifyTable(), automationTable(),
 		shapeTable(),
 	}

@@ -25,6 +25,7 @@ import (
 	"mailout/internal/submit"
 	"mailout/internal/submit/drop"
 	"mailout/internal/submit/smtpd"
+	"mailout/internal/tlsrpt"
 	"mailout/internal/transport"
 	"mailout/internal/warmup"
 )
@@ -70,6 +71,7 @@ type Daemon struct {
 	resolvers   resolvers  // that it asks
 	unaligned   unalignedLog
 	signing     *signing
+	tlsReports  *tlsrpt.Reports
 	suppression suppression
 	returns     *returns.Office
 	links       links
@@ -146,6 +148,9 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.returns.Start(ctx)
+	if err := d.tlsReports.Start(ctx); err != nil {
+		return err
+	}
 	d.ring.Start(ctx) // before anything goes out
 	if err := d.startLinks(ctx); err != nil {
 		return err
@@ -213,7 +218,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.carrier = transport.New(transport.Options{
 		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt, ReturnPath: d.returnPath,
-		Unsigned: unsigned(d.resolver), Routed: d.routers.alarms.routed, Prepare: d.signing.prepare, Apart: d.links.apart,
+		Secured: d.secured, Unsigned: unsigned(d.resolver), Routed: d.routers.alarms.routed, Prepare: d.signing.prepare, Apart: d.links.apart,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {
@@ -232,6 +237,9 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 		Store: d.store, Queue: d.queue, Settings: intakeSettings(c), Busy: d.memory.Busy, Suppression: &d.suppression,
 		Covered: d.covers, Unaligned: d.unalignedFrom,
 	})
+	if err := d.buildTLSReports(c); err != nil {
+		return err
+	}
 	reports := submit.NewReporter(d.intake)
 	reporter.Reporter = reports
 	if err := d.buildReturns(c, reports); err != nil {
@@ -288,6 +296,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.control != nil {
 		d.control.Stop()
+	}
+	if d.tlsReports != nil {
+		d.tlsReports.Stop(ctx)
 	}
 	if d.returns != nil {
 		d.returns.Stop()

@@ -38,6 +38,10 @@ func (d *Daemon) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	tlsReports, err := tlsReportSettings(c)
+	if err != nil {
+		return err
+	}
 	receivers, err := EventSettings(c)
 	if err != nil {
 		return err
@@ -97,6 +101,7 @@ func (d *Daemon) apply(c *config.Config) error {
 		}
 	}
 	d.pickups.change(context.Background(), next)
+	d.tlsReports.Reconfigure(tlsReports)
 	d.reconfigureEvents(receivers)
 	return nil
 }

@@ -87,6 +87,9 @@ func ReadReturn(content []byte) *Returned {
 		r.Outcome = Complaint
 		return r
 	}
+	if _, report := w.top.Get("TLS-Report-Domain"); report { // of somebody's daily counts (RFC 8460 5.3), whose words mean nothing here
+		return r
+	}
 	r.Feedback.Attached = w.attached
 	if n, err := Parse(content); err == nil {
 		r.notification(n)

@@ -48,10 +48,15 @@ const (
 	// EventUnsubscribed says that a recipient followed the message's link to get
 	// no more mail of its stream.
 	EventUnsubscribed
+	// EventTLSReport tells of no message: a receiver has taken a report of how TLS
+	// went (RFC 8460), or it was given up. Like EventIdentity, with
+	// TLSReportRecipient as recipient, the domain as destination and, when the
+	// report is a message, its ID as report.
+	EventTLSReport
 )
 
 // LastEvent is the highest of the events.
-const LastEvent = EventUnsubscribed
+const LastEvent = EventTLSReport
 
 // IdentityRecipient stands in the records of EventIdentity for a recipient, so
 // that `mailout trace identity` finds them.
@@ -69,11 +74,15 @@ const RouterRecipient = "router"
 // that `mailout trace standing` finds them.
 const StandingRecipient = "standing"
 
-var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router", "standing", "unsubscribed"}
+// TLSReportRecipient stands in the records of EventTLSReport for a recipient, so
+// that `mailout trace tlsrpt` finds them.
+const TLSReportRecipient = "tlsrpt"
+
+var eventNames = [...]string{"accepted", "deferred", "delivered", "relayed", "failed", "expired", "held", "released", "cancelled", "bounced", "suppressed", "complained", "identity", "retried", "follower", "rerouted", "router", "standing", "unsubscribed", "tlsrpt"}
 
 // OfMessage reports whether the event tells of a message.
 func (e Event) OfMessage() bool {
-	return e != EventIdentity && e != EventFollower && e != EventRouter && e != EventStanding
+	return e != EventIdentity && e != EventFollower && e != EventRouter && e != EventStanding && e != EventTLSReport
 }
 
 // String gives the event's word.

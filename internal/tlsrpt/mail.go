@@ -36,7 +36,7 @@ func (r *Reports) mail(ctx context.Context, m *made, s *Settings, to string, id 
 		return attempt{err: err, final: true}
 	}
 	req := &submit.Request{
-		ID: id, Stream: Stream, Origin: mta.Origin{Door: door, Protocol: "LOCAL"},
+		ID: id, Ours: true, Stream: Stream, Origin: mta.Origin{Door: door, Protocol: "LOCAL"},
 		Envelope:   mta.Envelope{Sender: s.From},
 		Recipients: []mta.Recipient{{Address: to, Notify: mta.NotifyNever}},
 		Expires:    now.Add(GiveUp).Truncate(time.Millisecond), DeclaredSize: int64(len(content)),
