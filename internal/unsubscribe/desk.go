@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,9 +106,10 @@ func (d *Desk) Configure(s Settings) error {
 	return nil
 }
 
-// keep is how long a key is kept after its successor came; keyring.MaxKeys bounds
-// it too, at nearly four years.
-const keep = 5 * 365 * 24 * time.Hour
+// keep is how long a key is kept after its successor came: until keyring.MaxKeys
+// bounds it, at nearly four years. A time would let a clock that is wrong for a
+// moment end all links.
+const keep = time.Duration(math.MaxInt64)
 
 // renew reads the keys, and makes one when it is time.
 func (d *Desk) renew() error {

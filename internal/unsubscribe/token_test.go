@@ -169,6 +169,12 @@ func TestOldKeys(t *testing.T) {
 			t.Fatal(at, err)
 		}
 	}
+	at = at.AddDate(50, 0, 0) // a clock that is wrong for a moment
+	desk()
+	at = at.AddDate(-50, 0, 0)
+	if _, err := desk().open(token); err != nil {
+		t.Error("a wrong clock ends links:", err)
+	}
 	if newest := (*desk().keys.Load()); newest.token(t, leave{stream: "news", address: "ann@example.com"}) == token {
 		t.Error("the key in use is the first one")
 	}
