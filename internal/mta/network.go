@@ -73,3 +73,34 @@ func NetworkOf(a netip.Addr) Network {
 	}
 	return GlobalNetwork
 }
+
+// Ranges of IPv6 that stand for addresses of IPv4.
+var (
+	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour = netip.MustParsePrefix("2002::/16")
+)
+
+// embedded gives the IPv4 address that packets to a translated IPv6 address
+// end at (RFC 6052 2.1, RFC 3056 2), or a itself.
+func embedded(a netip.Addr) netip.Addr {
+	b := a.As16()
+	switch {
+	case nat64.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:16]))
+	case sixToFour.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return a
+}
+
+// Refused says why nothing is connected to at an address that DNS gave for a
+// stranger's name, or "". An address that embeds another is judged by both.
+func Refused(a netip.Addr, allowPrivate bool) string {
+	a = a.Unmap()
+	for _, each := range []netip.Addr{a, embedded(a)} {
+		if n := NetworkOf(each); n.Impossible() || !n.Global() && !allowPrivate {
+			return n.String()
+		}
+	}
+	return ""
+}

@@ -7,36 +7,8 @@ import (
 	"mailout/internal/mta"
 )
 
-// Ranges of IPv6 that stand for addresses of IPv4.
-var (
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFour = netip.MustParsePrefix("2002::/16")
-)
-
-// embedded gives the IPv4 address that packets to a translated IPv6 address
-// end at (RFC 6052 2.1, RFC 3056 2), or a itself.
-func embedded(a netip.Addr) netip.Addr {
-	b := a.As16()
-	switch {
-	case nat64.Contains(a):
-		return netip.AddrFrom4([4]byte(b[12:16]))
-	case sixToFour.Contains(a):
-		return netip.AddrFrom4([4]byte(b[2:6]))
-	}
-	return a
-}
-
-// refused says why mail found by DNS is not sent to an address, or "". An
-// address that embeds another is judged by both.
-func refused(a netip.Addr, allowPrivate bool) string {
-	a = a.Unmap()
-	for _, each := range []netip.Addr{a, embedded(a)} {
-		if n := mta.NetworkOf(each); n.Impossible() || !n.Global() && !allowPrivate {
-			return n.String()
-		}
-	}
-	return ""
-}
+// refused says why mail found by DNS is not sent to an address, or "".
+func refused(a netip.Addr, allowPrivate bool) string { return mta.Refused(a, allowPrivate) }
 
 // isLocalhost reports names that mean "this machine" to everyone (RFC 6761 6.3).
 func isLocalhost(name string) bool {
