@@ -93,6 +93,7 @@ var neighbours = map[[2]string]string{
 	{"internal/lint", "internal/header"}:                    "a message is judged by its header fields",
 	{"internal/lint", "internal/smtp"}:                      "addresses are judged by the grammar of the envelope",
 	{"internal/tlspolicy", "internal/dns"}:                  "TLSA and TXT records, and addresses of policy hosts, are asked for",
+	{"internal/dns", "internal/dnssec"}:                     "answers of servers that nobody vouches for are checked",
 	{"internal/dnsupdate", "internal/dns"}:                  "the servers of a zone are asked as the doctor asks them",
 	{"internal/dkim", "internal/dns"}:                       "a key signs when the servers of its zone have its record",
 	{"internal/spool/pebble", "internal/spool"}:             "an engine implements the contract",

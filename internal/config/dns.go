@@ -17,10 +17,11 @@ type DNS struct {
 
 	DNSSEC  dns.DNSSECMode
 	Trusted []netip.Addr // servers whose AD bit is believed though they are elsewhere
+	Anchors string       // file of trust anchors; empty: those built in
 }
 
 var dnssecModes = words[dns.DNSSECMode]{
-	{"auto", dns.DNSSECAuto}, {"trust", dns.DNSSECTrust}, {"off", dns.DNSSECOff},
+	{"auto", dns.DNSSECAuto}, {"trust", dns.DNSSECTrust}, {"validate", dns.DNSSECValidate}, {"off", dns.DNSSECOff},
 }
 
 func dnsTable() *table {
@@ -32,10 +33,23 @@ func dnsTable() *table {
 		newKey("hosts_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.HostsFile }).
 			is(`"/etc/hosts"`, "File of host names and addresses that is looked at before DNS for the addresses of mail servers and routers. It never answers for a recipient's domain, whose MX records are always asked of DNS; an empty text means none."),
 		newKey("dnssec", word(dnssecModes), func(c *Config, _ int) *dns.DNSSECMode { return &c.DNS.DNSSEC }).
-			is(`"auto"`, "Who authenticates answers, which DANE stands on. `auto` and `trust`: a server on this machine, one asked over TLS, or one in `trusted`, when a self-test shows that it checks signatures; `off`: nobody, and there is no DANE."),
+			is(`"auto"`, "Who authenticates answers, which DANE stands on. `auto`: a server on this machine, one asked over TLS, or one in `trusted`, when a self-test shows that it checks signatures; the answers of others mailout checks itself. `trust`: such servers alone. `validate`: mailout checks everything itself. `off`: nobody, and there is no DANE."),
 		newKey("trusted", list(address(), 0, 16, `["192.0.2.1"]`), func(c *Config, _ int) *[]netip.Addr { return &c.DNS.Trusted }).
 			is(`[]`, "DNS servers elsewhere whose word (the AD bit) is believed: the way to them must be one that nobody else writes on."),
+		newKey("trust_anchors", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.Anchors }).
+			is(`""`, "File of DS or DNSKEY records in the form of zone files that signatures are checked from, read again every hour; an empty text means the keys of the DNS root, which are built in."),
 	}}
+}
+
+// checkAnchors reads the file of trust anchors.
+func (l *loader) checkAnchors() {
+	file := l.cfg.DNS.Anchors
+	if file == "" || !l.sound("dns.trust_anchors") {
+		return
+	}
+	if _, _, err := dns.ReadAnchors(file); err != nil {
+		l.accuse("dns", "trust_anchors", 0, quote(file)+" cannot be used: "+reason(err))
+	}
 }
 
 // server is a DNS server: an address, with a port if it is not 53.

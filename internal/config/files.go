@@ -32,6 +32,7 @@ func (l *loader) checkFiles() {
 	l.readWebhookSecrets()
 	l.checkRouteFiles()
 	l.readSourcePasswords()
+	l.checkAnchors()
 	// The default may be missing: not every system has a hosts file.
 	if file := l.cfg.DNS.HostsFile; file != "" && l.cfg.given["dns.hosts_file"] {
 		if _, err := os.Stat(file); err != nil {

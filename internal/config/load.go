@@ -262,7 +262,7 @@ func (l *loader) resolve() {
 	if err != nil {
 		dir = "/" // there is no working directory any more
 	}
-	paths := []*string{&l.cfg.Spool, &l.cfg.HTTP.Socket, &l.cfg.HTTP.Cert, &l.cfg.HTTP.Key, &l.cfg.DNS.HostsFile, &l.cfg.TLS.CAFile, &l.cfg.Identity.DNSUpdate.KeySecretFile}
+	paths := []*string{&l.cfg.Spool, &l.cfg.HTTP.Socket, &l.cfg.HTTP.Cert, &l.cfg.HTTP.Key, &l.cfg.DNS.HostsFile, &l.cfg.DNS.Anchors, &l.cfg.TLS.CAFile, &l.cfg.Identity.DNSUpdate.KeySecretFile}
 	for i := range l.cfg.DKIM {
 		paths = append(paths, &l.cfg.DKIM[i].Key)
 	}

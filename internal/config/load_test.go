@@ -89,7 +89,7 @@ var nameFiles = []badFile{
 		`f:1:1: hostname: is missing (write hostname = "mailout.example.com")`,
 		`f:2:1: [dns] hostname: unknown key (hostname stands at the top of the file, before the first [table])`,
 	}},
-	{"nothing like it", host + "[dns]\nfrobnicate = 1\n", []string{`f:3:1: [dns] frobnicate: unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted)`}},
+	{"nothing like it", host + "[dns]\nfrobnicate = 1\n", []string{`f:3:1: [dns] frobnicate: unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted, trust_anchors)`}},
 	{"nothing like it at the top", host + "frobnicate = 1\n", []string{`f:2:1: frobnicate: unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`}},
 	{"table typo", host + "[delivry]\nexpire = 3\n", []string{`f:2:1: [delivry]: unknown table (did you mean [delivery]?)`}},
 	{"table of a table", host + "[dns.cache]\nsize = 3\n", []string{`f:2:1: [dns.cache]: unknown table ([dns] has no tables of its own)`}},
@@ -106,7 +106,7 @@ var nameFiles = []badFile{
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
 		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [suppress], [returns], [unsubscribe], [tlsrpt], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]], [[shape]])`,
-		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted)`,
+		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted, trust_anchors)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
 	{"required", host + "[[listen]]\n[[route]]\nhost = \"direct\"\n[[stream]]\n[[source]]\n", []string{

@@ -192,6 +192,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log
 	d.resolver = dns.New(dnsOpts)
+	d.resolver.Begin()
 	d.ring = d.newRing(c)
 	d.warmup = d.newLedger(c)
 	d.standing = d.newStanding(c)
@@ -212,6 +213,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	before := readGuardState(filepath.Join(c.Spool, guardFile), d.log)
 	d.sentinel = newSentinel(c, d.log, before)
 	d.sources = newSources(c, d.log)
+	d.sentinel.dnssec = d.resolver.DNSSEC
 	d.sentinel.examineAs(c, d.routers.current)
 	d.signing = newSigning(d.ring, rightTime(d.sentinel.Last), d.log)
 	d.signing.added = d.links.fields

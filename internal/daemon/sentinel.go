@@ -17,6 +17,7 @@ import (
 
 	"mailout/internal/admin"
 	"mailout/internal/config"
+	"mailout/internal/dns"
 	"mailout/internal/doctor"
 	"mailout/internal/mta"
 	"mailout/internal/queue"
@@ -46,7 +47,8 @@ type sentinel struct {
 	before  guardState
 	// sign gives the credentials of [router] as they are now; nil: the doctor
 	// reads them itself.
-	sign func() (*mta.Credentials, *doctor.AuthTrouble)
+	sign   func() (*mta.Credentials, *doctor.AuthTrouble)
+	dnssec func(context.Context) dns.DNSSECState // of the resolver that mail is sent by
 
 	mu struct {
 		sync.Mutex // one change of what is held at a time
@@ -109,6 +111,9 @@ func (s *sentinel) settings(c *config.Config) doctor.WatchSettings {
 	w := watchSettings(c)
 	if s.sign != nil && w.Identity.Router.Ask != nil {
 		w.Identity.Router.Ask = s.sign
+	}
+	if s.dnssec != nil {
+		w.Identity.DNSSEC = s.dnssec // what the daemon's own answers are worth
 	}
 	return w
 }

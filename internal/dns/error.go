@@ -23,9 +23,10 @@ const (
 	// Temporary: SERVFAIL, REFUSED, no answer in time, a broken answer, a CNAME
 	// loop, or the caller gave up.
 	Temporary
-	// Bogus: a validating server said that signatures are wrong, by an extended
-	// error (RFC 8914 4.7 to 4.13). Servers that do not send these say SERVFAIL,
-	// which is Temporary; both mean "ask again later".
+	// Bogus: signatures are wrong or missing. They were checked here, or a
+	// validating server said so by an extended error (RFC 8914 4.7 to 4.13);
+	// servers that do not send these say SERVFAIL, which is Temporary. Both mean
+	// "ask again later".
 	Bogus
 )
 
@@ -51,6 +52,8 @@ type Error struct {
 	// Expires is when the failure is forgotten and a server is asked again.
 	Expires time.Time
 	Err     error // the cause in Go's terms; may be nil
+
+	here bool // the signatures were found wrong here: another server may have better ones
 }
 
 // Error gives one sentence: what was asked, what came back, from whom.

@@ -218,23 +218,37 @@ func (r *Resolver) query(ctx context.Context, s *settings, k key, limit int) (re
 	last := k.failure(Temporary, "no name server is configured")
 	for range rounds {
 		for _, server := range s.servers(time.Now()) {
-			m, err := r.ask(ctx, s, server, k)
+			a, err := r.queryOne(ctx, s, server, k, limit)
 			if err == nil {
-				var a reading
-				if a, err = understand(m, k, limit); err == nil {
-					a.server = server.String()
-					r.judge(ctx, s, server, &a)
-					return a, nil
-				}
+				return a, nil
 			}
 			err.Server = server.String()
-			if err.Kind == Bogus || ctx.Err() != nil {
+			if err.Kind == Bogus && !err.here || ctx.Err() != nil {
 				return reading{}, err
 			}
-			last = err
+			if !last.here { // what was found wrong here says more than a later silence
+				last = err
+			}
+		}
+		if last.here {
+			break
 		}
 	}
 	return reading{}, last
+}
+
+// queryOne asks one server, reads its answer, and judges it.
+func (r *Resolver) queryOne(ctx context.Context, s *settings, server netip.AddrPort, k key, limit int) (reading, *Error) {
+	m, err := r.ask(ctx, s, server, k)
+	if err != nil {
+		return reading{}, err
+	}
+	a, err := understand(m, k, limit)
+	if err != nil {
+		return reading{}, err
+	}
+	a.server = server.String()
+	return a, r.judge(ctx, s, server, m, k, &a)
 }
 
 // ask puts the question to one server when a slot is free.

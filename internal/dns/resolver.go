@@ -56,9 +56,14 @@ func New(o Options) *Resolver {
 func (r *Resolver) Reconfigure(o Options) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.settings.Swap(newSettings(o)).close()
+	s := newSettings(o)
+	before := r.settings.Swap(s)
+	before.close()
 	clear(r.mu.flights)
 	r.cache.clear()
+	if before.trust != nil && before.trust.begun {
+		r.watchLocked(s)
+	}
 }
 
 // Flush empties the cache.

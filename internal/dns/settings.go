@@ -40,6 +40,10 @@ type Options struct {
 	// Trusted are servers whose AD bit counts, besides those on this machine and
 	// those asked over TLS.
 	Trusted []netip.Addr
+	// TrustAnchors is a file of DS or DNSKEY records that signatures are checked
+	// from; empty: the keys of the root that are built in. It is read again with
+	// each self-test.
+	TrustAnchors string
 	// BogusName is a name whose signatures are wrong on purpose: a server that
 	// checks signatures does not answer for it. Empty: that is not tried.
 	BogusName string

@@ -12,6 +12,7 @@ import (
 
 	wire "github.com/miekg/dns"
 
+	"mailout/internal/dnssec"
 	"mailout/internal/mta"
 )
 
@@ -20,9 +21,14 @@ import (
 // a server on this machine, of one asked over TLS, and of those the operator
 // names, and of these only when a self-test shows that they check signatures:
 // the root's answer carries the bit, and a name whose signatures are wrong on
-// purpose is not answered. The test runs when the first question is asked and
-// then every hour, in a goroutine of the resolver; look-ups wait for the first
-// one only, and for no longer than the time of one query.
+// purpose is not answered. What other servers say is checked here (package
+// dnssec), when the test shows that the root's keys can be had and fit a trust
+// anchor. Where neither works nothing is secure, and mail flows without DANE:
+// see docs/decisions/0009.
+//
+// The test runs when the first question is asked and then every hour, in a
+// goroutine of the resolver; look-ups wait for the first one only, and for no
+// longer than the time of one query.
 
 // Times of the self-test.
 const (
@@ -30,6 +36,12 @@ const (
 	testAgain   = time.Minute // when a server gave no answer to it
 	testAtOnce  = 5 * time.Second
 	maxTestTime = 30 * time.Second
+
+	// A root that was checked and then is not may be an attack or a slip: for
+	// three tests, five minutes apart, it is still asked for, and what cannot be
+	// checked is deferred. Then mail goes on without.
+	testDoubtful = 5 * time.Minute
+	maxDoubts    = 3
 )
 
 // DNSSECStatus says what Secure is worth.
@@ -43,6 +55,9 @@ const (
 	SecureOff
 	// SecureTrusted: the AD bits of trusted servers are believed.
 	SecureTrusted
+	// SecureHere: signatures are checked in this process, but for the answers of
+	// trusted servers.
+	SecureHere
 )
 
 // DNSSECState is what the last self-test found.
@@ -54,6 +69,10 @@ type DNSSECState struct {
 	Why     string
 	Servers []ServerTrust
 	Tested  time.Time
+	// Doubt is why the last test failed, while what was found before still counts.
+	Doubt string
+	// Alarm says that it worked before, and does not now.
+	Alarm bool
 }
 
 // ServerTrust is what the self-test found about one server.
@@ -78,6 +97,7 @@ type trust struct {
 	trusted   []netip.Addr
 	bogusName string
 	log       *slog.Logger
+	here      here // owned by the goroutine of the self-tests
 
 	state atomic.Pointer[finding]
 	first chan struct{} // closed when the first self-test has ended
@@ -90,8 +110,9 @@ type trust struct {
 // finding is the outcome of one self-test; immutable.
 type finding struct {
 	DNSSECState
-	believed map[netip.AddrPort]bool
-	unknown  bool // some server gave no answer
+	believed  map[netip.AddrPort]bool
+	validator *dnssec.Validator // nil: nothing is checked here
+	next      time.Duration     // until the next test
 }
 
 func newTrust(o *Options, log *slog.Logger) *trust {
@@ -99,6 +120,7 @@ func newTrust(o *Options, log *slog.Logger) *trust {
 		return nil
 	}
 	t := &trust{mode: o.DNSSEC, trusted: o.Trusted, bogusName: o.BogusName, log: log, first: make(chan struct{}), again: make(chan struct{}, 1)}
+	t.here.file = o.TrustAnchors
 	if t.mode == DNSSECOff {
 		t.state.Store(&finding{DNSSECState: DNSSECState{Mode: t.mode, Status: SecureOff, Why: `DNSSEC is switched off (dns.dnssec = "off")`}})
 		t.begun = true
@@ -111,8 +133,12 @@ func newTrust(o *Options, log *slog.Logger) *trust {
 func (r *Resolver) watch(s *settings) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.watchLocked(s)
+}
+
+func (r *Resolver) watchLocked(s *settings) {
 	t := s.trust
-	if t.begun || r.mu.closed {
+	if t == nil || t.begun || r.mu.closed {
 		return
 	}
 	t.begun = true
@@ -120,6 +146,9 @@ func (r *Resolver) watch(s *settings) {
 	t.end = end
 	r.wg.Go(func() { r.testForEver(ctx, s) })
 }
+
+// Begin begins the self-tests, so that the first look-up need not.
+func (r *Resolver) Begin() { r.watch(r.settings.Load()) }
 
 // await gives the last finding; until there is one it waits at most the time of
 // one query. nil: none yet.
@@ -165,7 +194,7 @@ func (r *Resolver) DNSSEC(ctx context.Context) DNSSECState {
 func (r *Resolver) testForEver(ctx context.Context, s *settings) {
 	t := s.trust
 	for first := true; ; first = false {
-		f := s.selfTest(ctx)
+		f := r.selfTest(ctx, s)
 		if ctx.Err() != nil {
 			return
 		}
@@ -175,11 +204,7 @@ func (r *Resolver) testForEver(ctx context.Context, s *settings) {
 		if first {
 			close(t.first)
 		}
-		wait := testEvery
-		if f.unknown {
-			wait = testAgain
-		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(f.next)
 		select {
 		case <-timer.C:
 		case <-t.again:
@@ -211,12 +236,31 @@ func (t *trust) note(f *finding) (changed bool) {
 	return true
 }
 
-// selfTest asks every server, side by side.
-func (s *settings) selfTest(ctx context.Context) *finding {
+// selfTest asks every server, and tries to check signatures here where that is
+// wanted.
+func (r *Resolver) selfTest(ctx context.Context, s *settings) *finding {
 	ctx, cancel := context.WithTimeout(ctx, maxTestTime)
 	defer cancel()
+	f := &finding{DNSSECState: DNSSECState{Mode: s.trust.mode, Tested: time.Now()}, believed: make(map[netip.AddrPort]bool), next: testEvery}
+	before := s.trust.state.Load()
+	all := true
+	if s.trust.mode != DNSSECValidate {
+		all = s.testServers(ctx, f, before)
+	}
+	var tried string
+	if s.trust.mode == DNSSECValidate || s.trust.mode == DNSSECAuto && !all {
+		tried = r.testHere(ctx, s, f)
+	}
+	f.sum(tried)
+	f.Alarm = !f.On() && before != nil && (before.On() || before.Alarm)
+	return f
+}
+
+// testServers asks every server, side by side, and reports whether all are
+// believed.
+func (s *settings) testServers(ctx context.Context, f *finding, before *finding) (all bool) {
 	servers := s.configured()
-	found := make([]ServerTrust, len(servers))
+	f.Servers = make([]ServerTrust, len(servers))
 	silent := make([]bool, len(servers))
 	done := make(chan struct{}, len(servers))
 	for i, server := range servers {
@@ -224,34 +268,36 @@ func (s *settings) selfTest(ctx context.Context) *finding {
 			defer func() {
 				if p := recover(); p != nil { // over a stranger's octets
 					s.log.Error("a self-test of a name server panicked", mta.KeyServer, server.String(), mta.KeyError, fmt.Sprint(p))
-					found[i], silent[i] = ServerTrust{Server: server, Why: "gave an answer that nobody can read"}, false
+					f.Servers[i] = ServerTrust{Server: server, Why: "gave an answer that nobody can read"}
 				}
 				done <- struct{}{}
 			}()
-			found[i], silent[i] = s.testServer(ctx, server)
+			f.Servers[i], silent[i] = s.testServer(ctx, server)
 		}()
 	}
 	for range servers {
 		<-done
 	}
-	f := &finding{DNSSECState: DNSSECState{Mode: s.trust.mode, Servers: found, Tested: time.Now()}, believed: make(map[netip.AddrPort]bool)}
-	before := s.trust.state.Load()
-	for i := range found {
-		t := &found[i]
-		f.unknown = f.unknown || silent[i]
-		if silent[i] && before != nil && before.believed[t.Server] {
-			t.Believed, t.Why = true, "" // silence proves nothing new
+	all = true
+	for i := range f.Servers {
+		t := &f.Servers[i]
+		if silent[i] {
+			f.next = testAgain
+			if before != nil && before.believed[t.Server] {
+				t.Believed, t.Why = true, "" // silence proves nothing new
+			}
 		}
 		f.believed[t.Server] = t.Believed
+		all = all && t.Believed
 	}
-	f.sum(found)
-	return f
+	return all
 }
 
-// sum makes one sentence of what was found.
-func (f *finding) sum(found []ServerTrust) {
-	var good, bad []string
-	for _, t := range found {
+// sum makes one sentence of what was found; tried is why nothing is checked
+// here, empty when it was not tried or is.
+func (f *finding) sum(tried string) {
+	var good, bad, parts []string
+	for _, t := range f.Servers {
 		label := Server{AddrPort: t.Server}.String()
 		if t.Believed {
 			good = append(good, label+" ("+t.Trusted+")")
@@ -259,15 +305,34 @@ func (f *finding) sum(found []ServerTrust) {
 		}
 		bad = append(bad, label+" "+t.Why)
 	}
-	switch {
-	case len(good) == 0:
-		f.Status, f.Why = SecureOff, "no name server is trusted to check signatures: "+strings.Join(bad, "; ")
-	default:
-		f.Status, f.Why = SecureTrusted, "trusted to check signatures: "+strings.Join(good, ", ")
-		if len(bad) > 0 {
-			f.Why += "; not trusted: " + strings.Join(bad, "; ")
-		}
+	f.Status = SecureOff
+	if len(good) > 0 {
+		f.Status = SecureTrusted
+		parts = append(parts, "trusted to check signatures: "+strings.Join(good, ", "))
 	}
+	if f.validator != nil {
+		f.Status = SecureHere
+		words := "mailout checks the signatures itself"
+		if len(good) > 0 {
+			words = "mailout checks the signatures of the others' answers itself"
+		}
+		parts = append(parts, words)
+	} else if len(bad) > 0 {
+		words := "not trusted: "
+		if len(good) == 0 {
+			words = "no name server is trusted to check signatures: "
+		}
+		parts = append(parts, words+strings.Join(bad, "; "))
+	}
+	if tried != "" {
+		words := "mailout cannot check them itself: "
+		if f.validator != nil {
+			f.Doubt = tried
+			words = "the last self-test failed, and mail that depends on it waits: "
+		}
+		parts = append(parts, words+tried)
+	}
+	f.Why = strings.Join(parts, "; ")
 }
 
 // because says why the word of a server would count; empty: it does not.
@@ -315,17 +380,4 @@ func (s *settings) testServer(ctx context.Context, server netip.AddrPort) (t Ser
 	}
 	t.Believed = true
 	return t, false
-}
-
-// judge decides whether a reading is secure.
-func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort, a *reading) {
-	if s.trust == nil {
-		return
-	}
-	f := s.trust.await(ctx, s.timeout)
-	if f == nil {
-		a.secure, a.ttl = false, min(a.ttl, testAtOnce) // nothing is known yet, but soon
-		return
-	}
-	a.secure = a.secure && f.believed[server]
 }

@@ -79,10 +79,33 @@ func dnssecCheck(ctx context.Context, x *exam, server netip.AddrPort, c *Check) 
 		c.unanswered(s.err)
 		return
 	}
+	if known && st.Status == dns.SecureHere && !trustOf(&st, server).Believed {
+		checkedHere(&st, c)
+		return
+	}
 	s.judge(x, server, c)
 	if known {
 		s.trusted(&st, server, c)
 	}
+}
+
+// checkedHere is what counts of a server whose answers mailout checks itself:
+// what it says of signatures does not matter.
+func checkedHere(st *dns.DNSSECState, c *Check) {
+	c.Status, c.Seen = Pass, st.Why
+	if st.Doubt != "" {
+		c.Status, c.Who = Warn, You
+		c.Fix = &Fix{Text: "Look after this machine's clock, after what lies between it and its DNS servers, and after dns.trust_anchors."}
+	}
+}
+
+func trustOf(st *dns.DNSSECState, server netip.AddrPort) dns.ServerTrust {
+	for _, t := range st.Servers {
+		if t.Server == server {
+			return t
+		}
+	}
+	return dns.ServerTrust{}
 }
 
 // judge says what a server does by itself.
@@ -118,18 +141,19 @@ func (s *signatures) judge(x *exam, server netip.AddrPort, c *Check) {
 // trusted adds what the resolver makes of the server: whether its answers count
 // as authenticated.
 func (s *signatures) trusted(st *dns.DNSSECState, server netip.AddrPort, c *Check) {
-	var of dns.ServerTrust
-	for _, t := range st.Servers {
-		if t.Server == server {
-			of = t
-		}
-	}
+	of := trustOf(st, server)
 	switch {
 	case of.Believed:
 		c.Seen += "; its answers count as authenticated (" + of.Trusted + ")"
+	case st.Alarm:
+		c.Status, c.Who = Fail, You
+		c.Seen += "; answers were authenticated before and are not now, and DANE is off: " + st.Why
+		c.Fix = &Fix{Text: "Look after this machine's clock, after what lies between it and its DNS servers, and after dns.trust_anchors."}
 	case c.Status == Pass || c.Status == Unknown:
 		c.Status, c.Who = Warn, You
 		c.Seen += "; its answers do not count as authenticated, and DANE is not used with them: " + st.Why
-		c.Fix = &Fix{Text: "Name a DNS server in [dns] servers that checks signatures and is on this machine or asked over TLS (tls://), or name this one in [dns] trusted when nobody else writes on the way to it."}
+		c.Fix = &Fix{Text: "Name a DNS server in [dns] servers that passes signatures on, so that mailout can check them (dns.dnssec = \"auto\"); or one that checks them and is on this machine or asked over TLS (tls://); or name this one in [dns] trusted when nobody else writes on the way to it."}
+	case st.Mode != dns.AsSaid:
+		c.Seen += "; mailout checks none itself: " + st.Why
 	}
 }

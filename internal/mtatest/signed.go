@@ -24,7 +24,7 @@ type SignedZone struct {
 	TwoKeys    bool  // one signs the keys, another one the rest
 	Digest     uint8 // of the DS record at the parent; 0: SHA-256
 	Inception  time.Time
-	Expiration time.Time // both zero: an hour before and a day after the Tree was made
+	Expiration time.Time // zero: an hour before and a day after the Tree was made
 
 	NSEC3      bool
 	Iterations uint16
@@ -91,8 +91,11 @@ func NewTree(now time.Time, zones ...SignedZone) (*Tree, error) {
 func newSignedZone(now time.Time, of SignedZone) (*signedZone, error) {
 	z := &signedZone{SignedZone: of, sets: map[string]map[uint16][]dns.RR{}, cuts: map[string]bool{}, sigs: map[string]*dns.RRSIG{}}
 	z.Name = dns.CanonicalName(of.Name)
+	if z.Inception.IsZero() {
+		z.Inception = now.Add(-time.Hour)
+	}
 	if z.Expiration.IsZero() {
-		z.Inception, z.Expiration = now.Add(-time.Hour), now.Add(24*time.Hour)
+		z.Expiration = now.Add(24 * time.Hour)
 	}
 	if z.Algorithm == 0 {
 		z.Algorithm = dns.ECDSAP256SHA256

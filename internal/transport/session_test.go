@@ -208,30 +208,6 @@ func TestTrap23_EightBit(t *testing.T) {
 	}
 }
 
-func TestRequireTLS(t *testing.T) {
-	run := func(t *testing.T, secure bool, with []string, want string) {
-		inWorld(t, func(w *world) {
-			authority, err := mtatest.NewAuthority()
-			if err != nil {
-				w.Fatal(err)
-			}
-			cert, err := authority.Certificate(true, "mx1")
-			if err != nil {
-				w.Fatal(err)
-			}
-			w.route.Secure, w.route.TLS = secure, mta.TLSOpportunistic
-			w.opt.Settings.RootCAs = authority.Pool()
-			w.host("mx1", mtatest.MXConfig{Certificate: cert, With: with,
-				Rules: []mtatest.Rule{{Stage: mtatest.StageMail, Action: mtatest.Action{Reply: "250 ok"}}}}, "192.0.2.1")
-			d := w.mail("b@example.net")
-			d.Message.Envelope.RequireTLS = true
-			w.want(w.deliver(d)[0], want)
-		})
-	}
-	t.Run("not offered", func(t *testing.T) { run(t, true, nil, "permanent host 5.7.30 @mx1; mx1 mail") })
-	t.Run("MX not signed", func(t *testing.T) { run(t, false, []string{"REQUIRETLS"}, "permanent host 5.7.30 @mx1; mx1 route") })
-}
-
 func TestRelayed(t *testing.T) {
 	for name, c := range map[string]struct {
 		router       string

@@ -1,0 +1,180 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	wire "github.com/miekg/dns"
+
+	"mailout/internal/dnssec"
+	"mailout/internal/mta"
+)
+
+// Checking signatures in this process: the state of it between self-tests, the
+// questions that it asks, and what becomes of its verdicts.
+
+const (
+	maxAnchorFile = 1 << 20 // octets
+	// chainQueries bounds the time of the questions for one answer's chain, in
+	// time-outs of a query.
+	chainQueries = 4
+)
+
+// here is what one generation has for checking signatures.
+type here struct {
+	file      string // of trust anchors; empty: built in
+	text      []byte // of the file, as it was read last
+	validator *dnssec.Validator
+	worked    bool // the last test, or one of the few before it, succeeded
+	doubts    int  // tests that failed since
+}
+
+// load reads the anchors again when they changed. What cannot be read leaves
+// those in use that were read before.
+func (h *here) load(source dnssec.Source) error {
+	if h.file == "" {
+		if h.validator == nil {
+			h.validator = dnssec.New(dnssec.Options{Anchors: dnssec.BuiltIn(), Source: source})
+		}
+		return nil
+	}
+	anchors, text, err := ReadAnchors(h.file)
+	if err != nil || h.validator != nil && bytes.Equal(text, h.text) {
+		return err
+	}
+	h.text, h.validator, h.worked = text, dnssec.New(dnssec.Options{Anchors: anchors, Source: source}), false
+	return nil
+}
+
+// ReadAnchors reads a file of trust anchors: DS or DNSKEY records in the form of
+// zone files, at most 1 MiB.
+func ReadAnchors(file string) (dnssec.Anchors, []byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if info.Size() > maxAnchorFile {
+		return nil, nil, fmt.Errorf("%s is longer than %d octets", file, maxAnchorFile)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	anchors, err := dnssec.ParseAnchors(bytes.NewReader(text))
+	return anchors, text, err
+}
+
+// testHere finds out whether signatures can be checked here, and puts what does
+// it into the finding. It gives the reason why not, or why that is in doubt.
+func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why string) {
+	h := &s.trust.here
+	if err := h.load(r.evidence(s)); err != nil {
+		s.log.Warn("cannot read the trust anchors", mta.KeyPath, h.file, mta.KeyError, err)
+		if h.validator == nil {
+			return "the trust anchors cannot be read: " + err.Error()
+		}
+	}
+	err := h.test(ctx, s)
+	if err == nil {
+		h.worked, h.doubts = true, 0
+		f.validator = h.validator
+		return ""
+	}
+	f.next = min(f.next, testDoubtful)
+	switch {
+	case dnssec.StatusOf(err) == dnssec.Indeterminate: // no answer proves nothing
+		f.next = min(f.next, testAgain)
+	case h.worked:
+		h.doubts++
+		h.worked = h.doubts < maxDoubts
+	}
+	if h.worked {
+		f.validator = h.validator
+	}
+	return err.Error()
+}
+
+// test is dnssec's, guarded.
+func (h *here) test(ctx context.Context, s *settings) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // over a stranger's octets
+			s.log.Error("the self-test of DNSSEC panicked", mta.KeyError, fmt.Sprint(p))
+			err = errors.New("internal error, see the log")
+		}
+	}()
+	return h.validator.Test(ctx)
+}
+
+// evidence asks the servers for what a chain is made of: over all of them, until
+// one gives what fits; twice, when none answers.
+func (r *Resolver) evidence(s *settings) dnssec.Source {
+	return func(ctx context.Context, name string, qtype uint16, good func(*wire.Msg) bool) error {
+		k := key{name, qtype}
+		var last *Error
+		for range rounds {
+			heard := false
+			for _, server := range s.servers(time.Now()) {
+				m, err := r.ask(ctx, s, server, k)
+				switch {
+				case err != nil:
+					last = err
+				case m.Rcode != wire.RcodeSuccess && m.Rcode != wire.RcodeNameError:
+					_, last = understand(m, k, 0)
+				default:
+					heard = true
+					if good(m) {
+						return nil
+					}
+				}
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+			}
+			if heard {
+				return nil
+			}
+		}
+		if last == nil {
+			return errors.New("no name server is configured")
+		}
+		return last
+	}
+}
+
+// judge decides whether a reading is secure. The error says that it must not be
+// used: its signatures are wrong, or nobody knows.
+func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort, m *wire.Msg, k key, a *reading) *Error {
+	if s.trust == nil {
+		return nil
+	}
+	f := s.trust.await(ctx, s.timeout)
+	switch {
+	case f == nil:
+		a.secure, a.ttl = false, min(a.ttl, testAtOnce) // nothing is known yet, but soon
+		return nil
+	case f.believed[server]:
+		return nil // the AD bit it is
+	}
+	a.secure = false
+	if f.validator == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, chainQueries*s.timeout)
+	defer cancel()
+	switch v := f.validator.Validate(ctx, m, k.name, k.qtype); v.Status {
+	case dnssec.Secure:
+		a.secure, a.ttl = true, min(a.ttl, max(time.Until(v.Until), minTTL))
+	case dnssec.Bogus:
+		err := k.failure(Bogus, v.Why)
+		err.here = true
+		return err
+	case dnssec.Indeterminate:
+		return k.failure(Temporary, "its signatures cannot be checked now: "+v.Why)
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package dns
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	wire "github.com/miekg/dns"
+
+	"mailout/internal/mtatest"
+)
+
+// signedWorld is a name space behind a server that nobody trusts, and a file
+// with its anchor.
+func signedWorld(t *testing.T) (tree *mtatest.Tree, anchors string) {
+	t.Helper()
+	zone := "@ MX 10 mx\nmx A 192.0.2.1\n_25._tcp.mx TLSA 3 1 1 00ff\nalias CNAME mx\n"
+	tree, err := mtatest.NewTree(time.Now(),
+		mtatest.SignedZone{Name: ".", Expiration: time.Now().Add(90 * 24 * time.Hour)},
+		mtatest.SignedZone{Name: "test.", NSEC3: true, Expiration: time.Now().Add(90 * 24 * time.Hour)},
+		mtatest.SignedZone{Name: "good.test.", Records: zone, Expiration: time.Now().Add(2 * time.Hour)},
+		mtatest.SignedZone{Name: "later.test.", Records: zone},
+		mtatest.SignedZone{Name: "wrong.test.", Records: zone, WrongDS: true},
+		mtatest.SignedZone{Name: "free.test.", Records: zone, Unsigned: true},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors = filepath.Join(t.TempDir(), "anchors")
+	if err := os.WriteFile(anchors, []byte(tree.Anchor(".")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tree, anchors
+}
+
+// passing is a server that passes on what the tree says, and checks nothing;
+// alter may change it.
+func passing(tree *mtatest.Tree, alter func(*wire.Msg)) handler {
+	return func(_ string, q *wire.Msg) (*wire.Msg, []byte) {
+		opt := q.IsEdns0()
+		m := tree.Answer(q.Question[0].Name, q.Question[0].Qtype, opt != nil && opt.Do())
+		m.Id = q.Id
+		if alter != nil {
+			alter(m)
+		}
+		return m, nil
+	}
+}
+
+func TestSignaturesAreCheckedHere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		n.serve(elsewhere, passing(tree, nil))
+		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors, BogusName: "wrong.test"})
+		if st := r.DNSSEC(t.Context()); st.Status != SecureHere || !strings.Contains(st.Why, "itself") {
+			t.Fatalf("%+v", st)
+		}
+		mx, err := r.MX(t.Context(), "Good.test")
+		check(t, mx.Records, err, []MX{{10, "mx.good.test"}})
+		a, err := r.Addresses(t.Context(), "alias.good.test")
+		if err != nil || !a.Secure || a.CanonicalName != "mx.good.test" || !mx.Secure {
+			t.Errorf("%+v %v, MX %v", a, err, mx.Secure)
+		}
+		tlsa, err := r.TLSA(t.Context(), "_25._tcp.mx.good.test")
+		if err != nil || !tlsa.Secure || len(tlsa.Records) != 1 {
+			t.Errorf("%+v %v", tlsa, err)
+		}
+		for name, want := range map[string]Kind{"gone.good.test": NXDomain, "mx.good.test": NoData} {
+			if _, err := r.MX(t.Context(), name); AsError(err).Kind != want || !AsError(err).Secure {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if mx, err = r.MX(t.Context(), "free.test"); err != nil || mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+		if _, err := r.MX(t.Context(), "gone.free.test"); AsError(err).Kind != NXDomain || AsError(err).Secure {
+			t.Errorf("%v", err)
+		}
+		for _, name := range []string{"wrong.test", "gone.wrong.test"} {
+			_, err = r.MX(t.Context(), name)
+			if e := AsError(err); e.Kind != Bogus || !e.Temporary() || !strings.Contains(e.Error(), "no key of wrong.test.") {
+				t.Errorf("%v", err)
+			}
+		}
+		n.asked()
+		if r.MX(t.Context(), "mx.good.test"); len(n.asked()) != 0 {
+			t.Error("asked again")
+		}
+	})
+}
+
+// TestBogusNeverSaysNo: an answer stripped of its proof is no answer: mail waits.
+func TestBogusNeverSaysNo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		lie := func(m *wire.Msg) {
+			if m.Question[0].Name == "good.test." && m.Question[0].Qtype == wire.TypeMX {
+				m.Rcode, m.Answer = wire.RcodeNameError, nil
+			}
+			if strings.HasPrefix(m.Question[0].Name, "gone.") {
+				m.Ns = m.Ns[:1]
+			}
+		}
+		n.serve(elsewhere, passing(tree, lie))
+		o := Options{DNSSEC: DNSSECValidate, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors}
+		r := n.newResolver(o)
+		for _, name := range []string{"good.test", "gone.good.test"} {
+			if _, err := r.MX(t.Context(), name); AsError(err).Kind != Bogus {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		// Another server has better ones.
+		n.serve(serverB, passing(tree, nil))
+		o.Servers = append(o.Servers, serverB)
+		o.Dialer = n.dial
+		r.Reconfigure(o)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+	})
+}
+
+// TestRootThatFits: without a root that can be checked nothing is secure, and
+// everything is answered. One that was checked is doubted for a quarter of an
+// hour; what cannot be checked waits so long, then goes on.
+func TestRootThatFits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		strip := func(m *wire.Msg) {
+			m.Answer = withoutSignatures(m.Answer)
+			m.Ns = withoutSignatures(m.Ns)
+		}
+		n.serve(elsewhere, passing(tree, strip))
+		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors})
+		expect := func(name string, secure bool, kind Kind) {
+			t.Helper()
+			mx, err := r.MX(t.Context(), name)
+			if err != nil && AsError(err).Kind != kind || err == nil && (kind != 0 || mx.Secure != secure) {
+				t.Errorf("%s after %v: %+v %v", name, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)), mx, err)
+			}
+		}
+		expect("good.test", false, 0)
+		expect("wrong.test", false, 0)
+		if st := r.DNSSEC(t.Context()); st.On() || st.Alarm || !strings.Contains(st.Why, "cannot check them itself") {
+			t.Errorf("%+v", st)
+		}
+		n.serve(elsewhere, passing(tree, nil))
+		time.Sleep(testDoubtful + time.Second)
+		expect("good.test", true, 0)
+		expect("wrong.test", false, Bogus)
+		n.serve(elsewhere, passing(tree, strip))
+		time.Sleep(testEvery)
+		expect("good.test", false, Bogus)
+		if st := r.DNSSEC(t.Context()); !st.On() || st.Doubt == "" {
+			t.Errorf("%+v", st)
+		}
+		time.Sleep(maxDoubts * testDoubtful)
+		expect("good.test", false, 0)
+		if st := r.DNSSEC(t.Context()); st.On() || !st.Alarm {
+			t.Errorf("%+v", st)
+		}
+		n.serve(elsewhere, silence) // proves nothing
+		time.Sleep(time.Hour)
+		n.serve(elsewhere, passing(tree, nil))
+		time.Sleep(testDoubtful + time.Second)
+		expect("good.test", false, Bogus) // it has expired by now
+		if st := r.DNSSEC(t.Context()); !st.On() || st.Alarm {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func withoutSignatures(section []wire.RR) []wire.RR {
+	var out []wire.RR
+	for _, rr := range section {
+		switch rr.(type) {
+		case *wire.RRSIG, *wire.NSEC, *wire.NSEC3:
+		default:
+			out = append(out, rr)
+		}
+	}
+	return out
+}
+
+// TestAnchorsThatAreGone: a file that cannot be read leaves the anchors that
+// were read before; without any nothing is secure.
+func TestAnchorsThatAreGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		n.serve(elsewhere, passing(tree, nil))
+		o := Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors, Dialer: n.dial}
+		r := n.newResolver(o)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+		if err := os.Remove(anchors); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(testEvery + time.Second)
+		if mx, err := r.MX(t.Context(), "later.test"); err != nil || !mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+		r.Reconfigure(o)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+		if st := r.DNSSEC(t.Context()); st.On() || !strings.Contains(st.Why, "anchors cannot be read") {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// TestKeptNoLongerThanSigned: an answer is asked again when its signature ends.
+func TestKeptNoLongerThanSigned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		n.serve(elsewhere, passing(tree, nil))
+		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors})
+		time.Sleep(2*time.Hour - 10*time.Second)
+		mx, err := r.MX(t.Context(), "good.test")
+		if err != nil || !mx.Secure || time.Until(mx.Expires) > 10*time.Second {
+			t.Errorf("%+v %v", mx, err)
+		}
+	})
+}
