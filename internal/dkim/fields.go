@@ -38,6 +38,7 @@ var signable = [...]struct {
 	{"List-Id", sealed}, {"List-Unsubscribe", sealed}, {"List-Unsubscribe-Post", sealed},
 	{"List-Help", closed}, {"List-Subscribe", closed}, {"List-Post", closed}, {"List-Owner", closed}, {"List-Archive", closed},
 	{"Feedback-ID", closed}, {"Auto-Submitted", closed}, {"Autocrypt", closed}, {"TLS-Required", closed},
+	{"TLS-Report-Domain", closed}, {"TLS-Report-Submitter", closed}, // RFC 8460 5.3
 }
 
 // maxRepeated is how many fields of one name are signed, the lowest ones. Where a

@@ -196,31 +196,39 @@ func (c *counter) inquire(domain string, t *tally) {
 
 // session adds one session to the policies that it says something about.
 //
-// A policy that could not be had is a failure of that policy, whatever became of
-// the session. The session itself counts for the policy that was applied: the
-// TLSA records of the host where they were, else MTA-STS (RFC 7672 and RFC 8461
-// 2: DANE goes before), else none.
+// A policy that could not be had or used is a failure of that policy, whatever
+// became of the session; one that holds although no newer could be had counts as
+// two, one of them without its text. The session itself counts for the policy
+// that was applied: the TLSA records of the host where they were, else MTA-STS
+// (RFC 7672 and RFC 8461 2: DANE goes before), else none. A host that is passed
+// over because its policy could not be had has no session.
 func (t *tally) session(o *Session, room bool) {
 	applied := o.applied()
-	failed := false
+	troubled, passed := false, false
 	for i := range o.Route.Policies {
 		p := &o.Route.Policies[i]
 		if p.Trouble == "" || !o.concerns(p) {
 			continue
 		}
-		if into := t.under(p, room); into != nil {
-			into.failure++
-			failed = true
-			t.cost += into.fail(o.detail(p.Trouble), "", p.Reason, room)
-			if p.Trouble != o.Result && o.Result != "" && applied == nil {
-				t.cost += into.fail(o.detail(o.Result), o.Helo, o.Reason, room)
-			}
+		what := *p
+		if holds(p) {
+			what.Strings, what.MXHosts = nil, nil
+		}
+		into := t.under(&what, room)
+		if into == nil {
+			continue
+		}
+		troubled, passed = true, passed || p.Trouble == o.Result
+		into.failure++
+		t.cost += into.fail(o.detail(p.Trouble), "", p.Reason, room)
+		if p.Trouble != o.Result && o.Result != "" && applied == nil {
+			t.cost += into.fail(o.detail(o.Result), o.Helo, o.Reason, room)
 		}
 	}
-	if applied == nil {
-		if failed {
-			return
-		}
+	switch {
+	case passed || applied == nil && troubled:
+		return
+	case applied == nil:
 		applied = &mta.TLSPolicy{Type: typeNone, Domain: o.Route.Domain}
 	}
 	into := t.under(applied, room)
@@ -232,6 +240,12 @@ func (t *tally) session(o *Session, room bool) {
 		into.failure++
 		t.cost += into.fail(o.detail(o.Result), o.Helo, o.Reason, room)
 	}
+}
+
+// holds reports whether a policy counts although something is wrong: one that is
+// known from before and has not expired (RFC 8461 5.1).
+func holds(p *mta.TLSPolicy) bool {
+	return p.Trouble == "" || p.Type == typeSTS && len(p.Strings) > 0
 }
 
 func (o *Session) detail(result string) detailKey {
@@ -248,7 +262,7 @@ func (o *Session) applied() *mta.TLSPolicy {
 	for i := range o.Route.Policies {
 		p := &o.Route.Policies[i]
 		switch {
-		case p.Trouble != "" || !o.concerns(p):
+		case !holds(p) || !o.concerns(p):
 		case p.Type == typeTLSA && tlsa == nil:
 			tlsa = p
 		case p.Type == typeSTS && sts == nil:
@@ -268,10 +282,16 @@ func (o *Session) applied() *mta.TLSPolicy {
 
 // concerns reports whether a policy is about the host of the session: TLSA
 // records are one host's (RFC 7672 2.2.3: under its own name, or that which its
-// aliases lead to).
+// aliases lead to). Where the host's demand comes from records that cannot be
+// used, they are those that stand under no other host's name.
 func (o *Session) concerns(p *mta.TLSPolicy) bool {
-	if p.Type != typeTLSA || p.Domain == o.Host {
+	switch {
+	case p.Type != typeTLSA || p.Domain == o.Host:
 		return true
+	case o.Demand.DANE != nil:
+		return slices.Contains(o.Demand.DANE.Names, p.Domain)
+	case o.Demand.Origin != mta.TLSByDANE || p.Trouble == "":
+		return false
 	}
-	return o.Demand.DANE != nil && slices.Contains(o.Demand.DANE.Names, p.Domain)
+	return !slices.ContainsFunc(o.Route.Hosts, func(h mta.Host) bool { return h.Name == p.Domain })
 }

@@ -40,6 +40,10 @@ func TestSessionsCountForTheirPolicy(t *testing.T) {
 	sts, tlsa := stsPolicy(domain), tlsaPolicy("mx."+domain)
 	lost := mta.TLSPolicy{Type: typeSTS, Domain: domain, Trouble: "sts-policy-fetch-error", Reason: "no connection"}
 	bogus := mta.TLSPolicy{Type: typeTLSA, Domain: "mx." + domain, Trouble: "dnssec-invalid", Reason: "SERVFAIL"}
+	old := stsPolicy(domain)
+	old.Trouble, old.Reason = lost.Trouble, lost.Reason
+	unusable := tlsaPolicy("mx." + domain)
+	unusable.Trouble, unusable.Reason = "tlsa-invalid", "none of the records can be used"
 	alias := tlsaPolicy("real.host.example")
 	cases := map[string]struct {
 		session *Session
@@ -58,15 +62,24 @@ func TestSessionsCountForTheirPolicy(t *testing.T) {
 			s.Demand.DANE = &mta.DANE{Names: []string{"real.host.example"}}
 			return s
 		}(), "tlsa real.host.example 1/0"},
-		"a policy that could not be had":   {session(domain, lost), "sts example.com 0/1 sts-policy-fetch-error"},
-		"and a session that failed":        {session(domain, lost).failing("starttls-not-supported", ""), "sts example.com 0/1 starttls-not-supported sts-policy-fetch-error"},
-		"and another that holds":           {session(domain, lost, tlsa), "sts example.com 0/1 sts-policy-fetch-error, tlsa mx.example.com 1/0"},
-		"records that cannot be validated": {session(domain, bogus).failing("dnssec-invalid", "SERVFAIL"), "tlsa mx.example.com 0/1 dnssec-invalid"},
-		"a result that nobody knows":       {session(domain, sts).failing("moon-phase", ""), "sts example.com 0/1 validation-failure"},
-		"a policy that nobody knows":       {session(domain, mta.TLSPolicy{Type: "future", Domain: domain}), "no-policy-found example.com 1/0"},
-		"nobody looked for policies":       {func() *Session { s := session(domain); s.Route.Policies = nil; return s }(), ""},
-		"a router":                         {func() *Session { s := session(domain); s.Route.Router = "r"; return s }(), ""},
-		"an address literal":               {session("[192.0.2.1]"), ""},
+		"a policy that could not be had":     {session(domain, lost), "sts example.com 0/1 sts-policy-fetch-error"},
+		"and a session that failed":          {session(domain, lost).failing("starttls-not-supported", ""), "sts example.com 0/1 starttls-not-supported sts-policy-fetch-error"},
+		"and another that holds":             {session(domain, lost, tlsa), "sts example.com 0/1 sts-policy-fetch-error, tlsa mx.example.com 1/0"},
+		"records that cannot be validated":   {session(domain, bogus).failing("dnssec-invalid", "SERVFAIL"), "tlsa mx.example.com 0/1 dnssec-invalid"},
+		"and another policy that would hold": {session(domain, bogus, sts).failing("dnssec-invalid", "SERVFAIL"), "tlsa mx.example.com 0/1 dnssec-invalid"},
+		"an old policy that still holds":     {session(domain, old), "sts example.com 0/1 sts-policy-fetch-error, sts example.com 1/0"},
+		"and is not kept to":                 {session(domain, old).failing("certificate-expired", ""), "sts example.com 0/1 sts-policy-fetch-error, sts example.com 0/1 certificate-expired"},
+		"records that cannot be used":        {session(domain, unusable), "tlsa mx.example.com 0/1 tlsa-invalid"},
+		"and stand under an alias's end": {func() *Session {
+			s := session(domain, mta.TLSPolicy{Type: typeTLSA, Domain: "real.host.example", Trouble: "tlsa-invalid"})
+			s.Demand.Origin = mta.TLSByDANE
+			return s
+		}(), "tlsa real.host.example 0/1 tlsa-invalid"},
+		"a result that nobody knows": {session(domain, sts).failing("moon-phase", ""), "sts example.com 0/1 validation-failure"},
+		"a policy that nobody knows": {session(domain, mta.TLSPolicy{Type: "future", Domain: domain}), "no-policy-found example.com 1/0"},
+		"nobody looked for policies": {func() *Session { s := session(domain); s.Route.Policies = nil; return s }(), ""},
+		"a router":                   {func() *Session { s := session(domain); s.Route.Router = "r"; return s }(), ""},
+		"an address literal":         {session("[192.0.2.1]"), ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
