@@ -121,7 +121,7 @@ func (o *odd) bodies() {
 		"commands":                        "QUIT\nRSET\nDATA\n250 ok\n.\nMAIL FROM:<>\n",
 		"only punctuation":                "=\n==\n=3D=\n=20 \n",
 		"words with two spaces":           strings.Repeat("two  spaces  between  words\n", 200),
-		"white space at the block's edge": strings.Repeat("x", 32<<10-200) + strings.Repeat(" ", 400) + "\nend\n",
+		"white space at the block's edge": strings.Repeat("x\n", 16<<10-500) + strings.Repeat(strings.Repeat(" ", 500)+"y\n"+strings.Repeat("\t", 499)+"\n", 6),
 	} {
 		o.body(name, body)
 	}
@@ -242,6 +242,7 @@ func (o *odd) headers() {
 	o.header("an empty field", "X-Empty:\nComments: \n")
 	o.header("resent", "Resent-From: odd@origin.test\nResent-To: bob@pf.test\nResent-Date: Mon, 23 Nov 2026 11:00:00 +0000\nResent-Message-ID: <r@origin.test>\n")
 	o.header("trace fields", strings.Repeat("Received: from a.test by b.test; Mon, 23 Nov 2026 09:00:00 +0000\n", 10)+"Return-Path: <x@y.test>\nX-Received: z\n")
+	o.header("a signature of the application", "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=x.test; s=y;\n\th=from; bh=AAAA; b=AAAA\n")
 	o.header("hidden recipients", "Bcc: secret@pf.test,\n more@pf.test\n")
 }
 
@@ -253,6 +254,7 @@ func (o *odd) repeated() {
 	o.header("References four times", strings.Repeat("References: <a@origin.test>\n", 2)+strings.Repeat("References: <b@origin.test>\n", 2))
 	o.header("Comments fifty times", strings.Repeat("Comments: again\n", 50))
 	o.header("2,000 fields below", many(2000))
+	o.add("2,000 fields above", many(2000)+oddFrom+oddRest+"Message-ID: @ID@\n\nthe body\n")
 	o.header("2,000 comments", strings.Repeat("Comments: x\n", 2000))
 	o.header("2,000 folded fields", strings.Repeat("X-F: a\n b\n", 2000))
 	o.header("400 recipients in fields of their own", strings.Repeat("X-To: a@pf.test\n", 300)+strings.Repeat("Cc: a@pf.test\n", 99))
