@@ -41,7 +41,8 @@ func dkimKeys(_ context.Context, x *exam) []Check {
 	if len(x.id.DKIM) == 0 {
 		c := Check{ID: "dkim.key", Subject: x.id.Hostname, Asked: "the configured keys", Why: whyKey}
 		c.problem(Warn, You, "no DKIM key is configured, so nothing is signed here", Fix{
-			Text: "Sign where the mail is made, or deliver through a router that signs. This version signs nothing itself; a key in [[dkim]] (domain, selector, key) is examined, and its record printed."})
+			Command: "mailout dkim new " + x.keyDomain(),
+			Text:    "Make a key and publish its record: mail is signed as soon as every server of the zone has it. Nothing is to be done if mail is signed where it is made, or by the router."})
 		return []Check{c}
 	}
 	var out []Check
@@ -53,6 +54,14 @@ func dkimKeys(_ context.Context, x *exam) []Check {
 		}
 	}
 	return out
+}
+
+// keyDomain is the domain that a first key would be for.
+func (x *exam) keyDomain() string {
+	if d := x.domains(); len(d) > 0 {
+		return d[0]
+	}
+	return "DOMAIN"
 }
 
 func judgeKey(path string) Check {
@@ -71,14 +80,13 @@ func judgeLoaded(path string, key *dkim.Key, info fs.FileInfo, err error) Check 
 	case errors.Is(err, fs.ErrPermission):
 		c.problem(Unknown, You, err.Error(), Fix{Text: "Run this as the user of `mailout serve`, who must be able to read the file, or as root."})
 	case errors.Is(err, fs.ErrNotExist):
-		c.problem(Fail, You, "there is no such file", Fix{Text: "Put the private key there in PEM form, or correct the key of its [[dkim]].",
-			Command: "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out " + path})
+		c.problem(Fail, You, "there is no such file", Fix{
+			Text: "Put the private key there in PEM form, or correct the key of its [[dkim]]; where the key is lost, take its [[dkim]] out and make a new one (mailout dkim new DOMAIN)."})
 	case err != nil:
 		c.problem(Fail, You, err.Error(), Fix{Text: "Put an RSA or Ed25519 private key there, in PEM form and without a pass phrase."})
 	case !key.Strong():
 		c.problem(Fail, You, fmt.Sprintf("RSA of %d bits; at least %d are needed", key.Bits(), dkim.MinBits), Fix{
-			Command: "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out " + path + ".new",
-			Text:    "Make a longer key, publish it under a new selector, and only then change [[dkim]]."})
+			Text: "Replace it by a longer one: mailout dkim rotate DOMAIN. It goes on signing until the new one's record is published."})
 	case loose(info.Mode()):
 		c.problem(Warn, You, fmt.Sprintf("%s; others on this machine may read or change the file (mode %04o)", described(key), info.Mode().Perm()), Fix{
 			Command: "chmod o-rwx,g-wx " + path, Text: "Let only the user of `mailout serve` read the private key."})
@@ -107,6 +115,16 @@ type publishedKey struct {
 	want   string    // the record's text; empty without key
 }
 
+// revoked reports that the record withdraws the key.
+func (p *publishedKey) revoked() bool {
+	texts := p.answer.texts()
+	if len(texts) != 1 {
+		return false
+	}
+	r, err := dkim.ParseRecord(texts[0])
+	return err == nil && r.Revoked()
+}
+
 func (x *exam) publishedKey(ctx context.Context, k DKIMKey) publishedKey {
 	p := publishedKey{name: dkim.Name(k.Selector, k.Domain)}
 	p.answer = x.look(ctx, p.name, wire.TypeTXT)
@@ -127,8 +145,48 @@ func dkimRecords(ctx context.Context, x *exam) []Check {
 		verifies := Check{ID: "dkim.verifies", Subject: p.name, Why: whyVerifies,
 			Asked: "whether a message signed with the key verifies with the record as it is published"}
 		x.judgeVerifies(&verifies, k, p)
+		for _, c := range []*Check{&record, &verifies} {
+			if c.Status == Fail {
+				x.ifReplaced(ctx, c, k, p)
+			}
+		}
 		return []Check{record, verifies}
 	})
+}
+
+// heir is the selector of a later key of the same domain and algorithm whose
+// record is published: that one signs. Empty: none.
+func (x *exam) heir(ctx context.Context, k DKIMKey, p publishedKey) string {
+	later := false
+	for _, l := range x.id.DKIM {
+		if l == k {
+			later = true
+			continue
+		}
+		if !later || p.key == nil || !strings.EqualFold(l.Domain, k.Domain) {
+			continue
+		}
+		other := x.publishedKey(ctx, l)
+		c := Check{}
+		judgeKeyRecord(&c, other)
+		if other.key != nil && other.key.Algorithm() == p.key.Algorithm() && (c.Status == Pass || c.Status == Warn) {
+			return l.Selector
+		}
+	}
+	return ""
+}
+
+// ifReplaced makes a warning of a failure that is about a key which does not sign
+// any more: mail under way is still verified with its record, and nothing more
+// hangs on it.
+func (x *exam) ifReplaced(ctx context.Context, c *Check, k DKIMKey, p publishedKey) {
+	heir := x.heir(ctx, k, p)
+	if heir == "" {
+		return
+	}
+	c.problem(Warn, You, c.Seen+"; the later key with the selector "+heir+" signs in its place", Fix{
+		Text:    "The record of a key that was replaced stays for some days, for mail under way. When they are over, take the key out.",
+		Command: "mailout dkim rotate " + k.Domain + " --finish"})
 }
 
 // fix is the record that should be there.
@@ -147,7 +205,7 @@ func judgeKeyRecord(c *Check, p publishedKey) {
 		c.Status, c.Seen = Unknown, p.answer.err.Error()
 		return
 	case len(texts) == 0:
-		c.problem(Fail, DNSHost, p.answer.said(), p.fix("Publish this record. Forms that ask for one text take the strings without quotation marks, joined."))
+		c.problem(Fail, DNSHost, p.answer.said()+"; the key does not sign before it is there", p.fix("Publish this record. Forms that ask for one text take the strings without quotation marks, joined."))
 		return
 	case len(texts) > 1:
 		c.problem(Fail, DNSHost, fmt.Sprintf("%d records, and nobody knows which one counts: %s", len(texts), c.Seen), p.fix("Keep this record alone."))
@@ -249,7 +307,7 @@ func (x *exam) judgeCovered(ctx context.Context, c *Check, domain string) {
 	exact, related, err := x.keysFor(ctx, domain)
 	policy := x.policy(ctx, domain)
 	strict := policy.record != nil && policy.record.StrictDKIM
-	fix := Fix{Text: fmt.Sprintf("Add a [[dkim]] with domain = %q, and publish its record; until then, sign where the mail is made.", domain)}
+	fix := Fix{Text: fmt.Sprintf("Add a [[dkim]] with domain = %q (mailout dkim new), and publish its record; until then, sign where the mail is made.", domain)}
 	switch {
 	case len(exact) > 0:
 		c.Status, c.Seen = Pass, "d="+domain
@@ -264,13 +322,16 @@ func (x *exam) judgeCovered(ctx context.Context, c *Check, domain string) {
 	}
 }
 
-// keysFor gives the domains of keys that count for a From domain: the same
-// one, and others of the same organization (RFC 9989 4.4.1).
+// keysFor gives the domains of keys that sign mail from a domain and count for
+// it: the same one, and those above it of the same organization (RFC 9989 4.4.1).
 func (x *exam) keysFor(ctx context.Context, domain string) (exact, related []string, err error) {
 	for _, k := range x.id.DKIM {
 		d := strings.ToLower(strings.TrimSuffix(k.Domain, "."))
 		if d == domain {
 			exact = append(exact, d)
+			continue
+		}
+		if !strings.HasSuffix(domain, "."+d) {
 			continue
 		}
 		ours, e1 := x.organization(ctx, domain)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +45,7 @@ func TestCheck_dkim_key(t *testing.T) {
 	try(t, "dkim.key", []step{
 		{name: "pass", change: with(good), subject: good, want: Pass, seen: "RSA of 2048 bits"},
 		{name: "pass readable by the group", change: with(group), subject: group, want: Pass, seen: "Ed25519"},
-		{name: "warn without a key", subject: "mailout.ofc.widget.com", want: Warn, seen: "no DKIM key is configured", text: "signs nothing itself"},
+		{name: "warn without a key", subject: "mailout.ofc.widget.com", want: Warn, seen: "no DKIM key is configured", text: "signed as soon as every server"},
 		{name: "warn readable by all", change: with(open), want: Warn, seen: "mode 0644"},
 		{name: "fail missing", change: with(filepath.Join(dir, "none")), want: Fail, seen: "no such file"},
 		{name: "fail short", change: with(weak), want: Fail, seen: "RSA of 1024 bits"},
@@ -150,6 +151,8 @@ func TestCheck_dkim_alignment(t *testing.T) {
 		{name: "pass related by the list of suffixes", change: signing("widget.com"), want: Pass, seen: "same organization"},
 		{name: "warn", change: signing("example.com"), want: Warn, text: `domain = "news.widget.com"`},
 		{name: "warn about a domain of its own", records: []string{`_dmarc.news.widget.com. 300 TXT "v=DMARC1; p=none; psd=n"`}, change: signing("widget.com"), want: Warn},
+		{name: "warn of a key below", change: signing("a.news.widget.com"), want: Warn},
+		{name: "warn of a key beside", change: signing("shop.widget.com"), want: Warn},
 		{name: "fail strict", records: []string{`_dmarc.widget.com. 300 TXT "v=DMARC1; p=none; adkim=s"`}, change: signing("widget.com"), want: Fail, seen: "adkim=s"},
 		{name: "skip", want: Skip},
 		{name: "unknown", change: func(w *fakeWorld, id *Identity) {
@@ -165,5 +168,53 @@ func TestPlainText(t *testing.T) {
 	x := &exam{id: goodIdentity(), world: w.world()}
 	if got := x.look(t.Context(), "x.widget.com", wire.TypeTXT).texts(); fmt.Sprint(got) != "[one \"two\" \\ three\n]" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestReplacedKeys: what is wrong with the record of a key is a warning once a
+// later one of its kind signs; nothing publishes a revoked key again.
+func TestReplacedKeys(t *testing.T) {
+	t.Parallel()
+	old, oldPath := keyFile(t, dkim.Ed25519, 0o600)
+	heir, heirPath := keyFile(t, dkim.Ed25519, 0o600)
+	other, otherPath := keyFile(t, dkim.RSA, 0o600)
+	id := goodIdentity()
+	for _, c := range []struct {
+		name    string
+		second  string
+		records map[string]string
+		want    Status
+		planned bool
+	}{
+		{"revoked, and replaced", heirPath, map[string]string{"m1": old.Revocation(), "m2": heir.TXT()}, Warn, false},
+		{"gone, and replaced", heirPath, map[string]string{"m2": heir.TXT()}, Warn, true},
+		{"gone, the other waits", heirPath, map[string]string{}, Fail, true},
+		{"gone, the other is of another kind", otherPath, map[string]string{"m2": other.TXT()}, Fail, true},
+		{"all there", heirPath, map[string]string{"m1": old.TXT(), "m2": heir.TXT()}, Pass, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			for selector, text := range c.records {
+				w.publish(textRecord(selector+"._domainkey.widget.com", text))
+			}
+			id.DKIM = []DKIMKey{{"widget.com", "m1", oldPath}, {"widget.com", "m2", c.second}}
+			r := Examine(t.Context(), id, w.world(), Options{Only: []string{"dkim.record", "dkim.verifies"}})
+			for _, check := range r.Checks {
+				if check.Subject != keyName || check.Status == Skip {
+					continue
+				}
+				if check.Status != c.want {
+					t.Errorf("%+v", check)
+				}
+				if c.want == Warn && !strings.Contains(check.Fix.Command, "--finish") {
+					t.Errorf("%+v", check.Fix)
+				}
+			}
+			p := PlanRecords(t.Context(), id, w.world(), Options{})
+			planned := slices.ContainsFunc(p.Records, func(r Record) bool { return r.Name == keyName })
+			if planned != c.planned || !planned && !strings.Contains(strings.Join(p.Notes, " "), "revoked") {
+				t.Errorf("planned: %t; %q", planned, p.Notes)
+			}
+		})
 	}
 }

@@ -233,6 +233,10 @@ func (x *exam) planKeys(ctx context.Context, p *Plan) {
 		}
 		c := Check{}
 		judgeKeyRecord(&c, key)
+		if key.revoked() {
+			p.Notes = append(p.Notes, fmt.Sprintf("The record of the DKIM key with the selector %s is left out: it says that the key is revoked, so take the key out (mailout dkim rotate %s --finish).", k.Selector, k.Domain))
+			continue
+		}
 		r := Record{Name: strings.ToLower(key.name), Type: "TXT", Value: key.want, For: "DKIM: the public key of selector " + k.Selector}
 		texts := key.answer.texts()
 		switch {

@@ -20,11 +20,8 @@ type keyFile struct {
 	text []byte
 }
 
-// unsigned is what this version does with a key.
-const unsigned = "This version prepares key and record, and does not sign mail yet: a later one will."
-
 func (s *setup) dkimStep(ctx context.Context) error {
-	s.say("A DKIM signature shows that mail comes from the domain in From, and large receivers want one. %s", unsigned)
+	s.say("A DKIM signature shows that mail comes from the domain in From, and large receivers want one. Mail is signed as soon as every server of the zone has the key's record; until then it goes out unsigned.")
 	s.say("Now: %s.", s.keysNow())
 	domain, err := s.answer(ctx, Question{Flag: DKIMDomain, Prompt: "Domain to make a key for, or \"none\"", Default: s.keyDefault(), Check: s.checkKeyDomain})
 	if err != nil || domain == words[DKIMDomain] {

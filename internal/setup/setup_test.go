@@ -47,7 +47,7 @@ drwx------ /spool
 `; got != want {
 		t.Errorf("%s", got)
 	}
-	m.says("203.0.113.5", "missing mailout.ofc.widget.com. IN A 203.0.113.5", "pass port25", "m2026._domainkey.widget.com. IN TXT", "does not sign mail yet")
+	m.says("203.0.113.5", "missing mailout.ofc.widget.com. IN A 203.0.113.5", "pass port25", "m2026._domainkey.widget.com. IN TXT", "Mail is signed as soon as every server of the zone has")
 }
 
 // TestAgain: a second set-up changes what is asked, and nothing else.
