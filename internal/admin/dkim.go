@@ -19,6 +19,8 @@ type Signing interface {
 	DKIMKeys() []dkim.KeyStatus
 	// DKIMLooks counts the looks at their records.
 	DKIMLooks() dkim.LookCounts
+	// DKIMSigned counts what became of messages that went out.
+	DKIMSigned() dkim.Counts
 	// Unaligned counts messages whose From domain no key is for.
 	Unaligned() (accepted, refused int64)
 }
@@ -86,6 +88,7 @@ func (s *Server) dkimRoutes(api huma.API) {
 var (
 	descKeys      = desc("mailout_dkim_key", "One series a DKIM key, with its state now; always 1.", "domain", "selector", "algorithm", "state")
 	descKeyLooks  = desc("mailout_dkim_record_checks_total", "Looks at the records of DKIM keys since the start.", "result")
+	descSigned    = desc("mailout_dkim_signing_total", "Messages made ready to go out since the start, by what became of signing.", "result")
 	descUnaligned = desc("mailout_unaligned_messages_total", "Messages since the start whose From domain no DKIM key is for.", "result")
 )
 
@@ -96,7 +99,7 @@ type keyMetrics struct {
 }
 
 func newKeyMetrics(s Signing) *keyMetrics {
-	return &keyMetrics{descs{descKeys, descKeyLooks, descUnaligned}, s}
+	return &keyMetrics{descs{descKeys, descKeyLooks, descSigned, descUnaligned}, s}
 }
 
 // Collect implements prometheus.Collector.
@@ -109,6 +112,10 @@ func (m *keyMetrics) Collect(c chan<- prometheus.Metric) {
 	to.counter(descKeyLooks, float64(n.Published), "published")
 	to.counter(descKeyLooks, float64(n.Missing), "missing")
 	to.counter(descKeyLooks, float64(n.Unknown), "unknown")
+	made := m.signing.DKIMSigned()
+	to.counter(descSigned, float64(made.Signed), "signed")
+	to.counter(descSigned, float64(made.Unsigned), "unsigned")
+	to.counter(descSigned, float64(made.Failed), "failed")
 	accepted, refused := m.signing.Unaligned()
 	to.counter(descUnaligned, float64(accepted), "accepted")
 	to.counter(descUnaligned, float64(refused), "refused")

@@ -61,6 +61,9 @@ func (s *signing) prepare(_ context.Context, o *transport.Outgoing) ([]byte, *mt
 	return slices.Concat(signatures, added), nil
 }
 
+// DKIMSigned implements admin.Signing.
+func (d *Daemon) DKIMSigned() dkim.Counts { return d.signing.signer.Counts() }
+
 // clockCheck is the doctor's check of our clock.
 const clockCheck = "clock"
 
