@@ -40,6 +40,14 @@ echo relay.bench.test >/etc/mailname
 mkdir -p /etc/postfix
 printf 'compatibility_level = 3.6\ninet_protocols = ipv4\nmyhostname = source.bench.test\n' >/etc/postfix/main.cf # for smtp-source
 
+# ---- the keys of the peers that sign, and their records ----
+mkdir -p $B/dkim
+openssl genpkey -algorithm ed25519 -out $B/dkim/ed.pem
+openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out $B/dkim/rsa.pem 2>/dev/null
+chmod 600 $B/dkim/*.pem
+ed=$(openssl pkey -in $B/dkim/ed.pem -pubout -outform DER | tail -c 32 | base64 -w0)
+rsa=$(openssl pkey -in $B/dkim/rsa.pem -pubout -outform DER | base64 -w0)
+
 # ---- one resolver for all: unbound, which a mail server of some size has beside it ----
 {
   echo 'server:'
@@ -58,6 +66,8 @@ printf 'compatibility_level = 3.6\ninet_protocols = ipv4\nmyhostname = source.be
   echo ' local-data: "relay.bench.test. 3600 A 198.18.0.1"'
   echo ' local-data-ptr: "198.18.0.1 3600 relay.bench.test"'
   echo ' local-data: "bench.test. 3600 MX 10 mx0.bench.test."'
+  echo " local-data: 'ed._domainkey.bench.test. 3600 TXT \"v=DKIM1; k=ed25519; p=$ed\"'"
+  echo " local-data: 'rsa._domainkey.bench.test. 3600 TXT \"v=DKIM1; k=rsa; p=${rsa:0:200}\" \"${rsa:200}\"'"
   echo ' local-data: "one.bench.test. 3600 MX 10 mx0.bench.test."'
   for i in $(seq 0 19); do echo " local-data: \"mx$i.bench.test. 3600 A 198.18.1.$((i + 1))\""; done
   for i in $(seq 0 999); do

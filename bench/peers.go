@@ -40,6 +40,8 @@ var allPeers = []peer{
 		version: []string{"sh", "-c", "echo $(node -p \"require('" + base + "/haraka/node_modules/Haraka/package.json').version\") on Node.js $(node --version)"}},
 	{name: "nostore", title: "a relay that stores nothing", part: 1, limit: true},
 	{name: "shaped", title: "mailout, 1,000 [[shape]] rules", part: 1, onDemand: true, version: []string{base + "/bin/mailout", "version"}},
+	{name: "signed", title: "mailout, signed (Ed25519)", part: 1, onDemand: true, version: []string{base + "/bin/mailout", "version"}},
+	{name: "signed-rsa", title: "mailout, signed (RSA, 2,048 bits)", part: 0.3, onDemand: true, version: []string{base + "/bin/mailout", "version"}},
 	{name: "profiled", title: "mailout, profiled", part: 1, onDemand: true},
 }
 
