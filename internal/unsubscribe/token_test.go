@@ -1,6 +1,7 @@
 package unsubscribe
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -228,4 +229,30 @@ func FuzzReadLeave(f *testing.F) {
 			t.Fatalf("%x: %+v", plain, l)
 		}
 	})
+}
+
+// TestTokenVector: a link that went out is read for ever, so the format of this
+// version never changes.
+func TestTokenVector(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte("5 1768046400 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := keyring.Open(path, noon, keyring.Use{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := newSealers(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := leave{"news", "ann@example.com", mta.ID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}}
+	const want = "AQXD4kh4otCyDhkmoDmxrA2uvzclfQlzgjhz_1p3gc44ABoPpS-AkIR56Z6ye8YotxjPbPRZ"
+	if got := all.token(t, l); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, ok := all.open(want); !ok || got != l {
+		t.Errorf("%+v, %v", got, ok)
+	}
 }
