@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/ed25519"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -301,4 +302,47 @@ func TestReloadOfLinks(t *testing.T) {
 		t.Errorf("without:\n%s", m[0].Data)
 	}
 	link(t, mx.Messages()[1])
+}
+
+// TestLinksOverTLS: with a certificate links are served over TLS alone, and a
+// renewed certificate is taken. Both listeners of HTTP keep apart what they serve.
+func TestLinksOverTLS(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mx := w.mx(mtatest.MXConfig{}, "readers.example")
+	ca, err := mtatest.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := w.daemon("")
+	writePair(t, ca, d.dir, true, "old.sender.example")
+	links, web := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	d.write(d.text() + fmt.Sprintf("[http]\naddress = %q\n[unsubscribe]\nurl = \"https://news.sender.example/u\"\naddress = %q\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[[stream]]\nname = \"default\"\nunsubscribe = true\n", web, links))
+	d.start()
+	if !strings.Contains(d.log(), "the certificate does not cover the host name") || !strings.Contains(d.log(), "news.sender.example") {
+		t.Errorf("no warning:\n%s", d.log())
+	}
+	writePair(t, ca, d.dir, true, "news.sender.example")
+	d.must("config", "reload")
+	reader := newAPI(t, "https://"+links, "", &tls.Config{RootCAs: ca.Pool(), ServerName: "news.sender.example"})
+
+	d.waitEvent(d.submit("app@sender.example", []string{"ann@readers.example"}, "Subject: offers\r\n\r\nhi\r\n"), "delivered")
+	path := link(t, mx.Messages()[0])
+	if status, page := newAPI(t, "http://"+web, "", nil).ask("POST", path, "application/x-www-form-urlencoded", click); status != 401 {
+		t.Error("the API's listener:", status, page)
+	}
+	if status, page := newAPI(t, "http://"+links, "", nil).ask("POST", path, "application/x-www-form-urlencoded", click); status != 400 {
+		t.Error("clear text:", status, page)
+	}
+	reader.want(404, "GET", "/v1/suppressions")
+	reader.want(200, "GET", path)
+	if status, page := reader.ask("POST", path, "application/x-www-form-urlencoded", click); status != 200 {
+		t.Fatal(status, page)
+	}
+	if out := d.must("suppress", "list"); !strings.Contains(out, "ann@readers.example  unsubscribed (stream default)") {
+		t.Error(out)
+	}
+	if metrics := d.socket(http.MethodGet, "/metrics"); !strings.Contains(metrics, `mailout_unsubscribe_total{outcome="left"} 1`) || !strings.Contains(metrics, `mailout_unsubscribe_fields_total{outcome="link"} 1`) {
+		t.Error("metrics:", metrics)
+	}
 }
