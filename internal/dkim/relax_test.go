@@ -2,9 +2,11 @@ package dkim
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -226,10 +228,54 @@ func TestFolding(t *testing.T) {
 					t.Errorf("%q", line)
 				}
 			}
-			tags, order, err := parseTags(h.Field(0).Text())
-			if err != nil || strings.Join(order, " ") != "v a c d s t h bh b" || tags["d"] != domain || tags["s"] != selector || tags["t"] != "1764000000" {
-				t.Errorf("%v, %v", order, err)
+		}
+	}
+}
+
+// TestSignature: the tags, in their order. There is no l=, which leaves room for
+// the text of others, no x=, which a wrong clock would make a trap, and no i=, whose
+// default is d=.
+func TestSignature(t *testing.T) {
+	ed := newOneKey(t).keys[0]
+	k, err := Generate(RSA, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields, err := Sign([]byte("Feedback-ID: f\r\n"), Octets(widget+"hi\r\n"), []SigningKey{{"widget.com", "m0", k}, ed}, at1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := header.Parse(append(fields, "\r\n"...), header.Limits{})
+	if err != nil || h.Len() != 2 {
+		t.Fatalf("%d fields, %v", h.Len(), err)
+	}
+	for i, want := range []map[string]string{
+		{"a": "rsa-sha256", "s": "m0"},
+		{"a": "ed25519-sha256", "s": "m1"},
+	} {
+		tags, order, err := parseTags(h.Field(i).Text())
+		if err != nil || strings.Join(order, " ") != "v a c d s t h bh b" {
+			t.Errorf("%v, %v", order, err)
+		}
+		want["v"], want["c"], want["d"], want["t"] = "1", "relaxed/relaxed", "widget.com", "1764000000"
+		for tag, value := range want {
+			if tags[tag] != value {
+				t.Errorf("%s=%s, want %s", tag, tags[tag], value)
 			}
 		}
+		if names := strings.Split(withoutSpace(tags["h"]), ":"); names[0] != "From" || names[1] != "From" || names[len(names)-1] != "Feedback-ID" {
+			t.Errorf("h=%v", names)
+		}
+	}
+	if fields, err = Sign(nil, Octets(widget), []SigningKey{ed}, time.Time{}); err != nil || strings.Contains(string(fields), "t=") {
+		t.Errorf("%s, %v", fields, err)
+	}
+}
+
+// TestWeakKeysDoNotSign is RFC 8301 3.2.
+func TestWeakKeysDoNotSign(t *testing.T) {
+	weak := rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), MinSigningBits-2), E: 65537}}
+	if f, err := Sign(nil, Octets(widget), []SigningKey{{"widget.com", "m0", &Key{&weak}}}, time.Time{}); err == nil || !strings.Contains(err.Error(), "too weak") {
+		t.Errorf("%s, %v", f, err)
 	}
 }
