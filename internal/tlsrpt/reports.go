@@ -75,8 +75,12 @@ type Reports struct {
 	}
 }
 
-// tickPace is how often it is looked what is due.
-const tickPace = 30 * time.Second
+// tickPace is how often it is looked what is due; firstTick is how long after the
+// start for the first time, when the queue and the doors are open.
+const (
+	tickPace  = 30 * time.Second
+	firstTick = 5 * time.Second
+)
 
 // New makes Reports that know nothing yet.
 func New(o Options) *Reports {
@@ -139,12 +143,13 @@ func (r *Reports) Stop(ctx context.Context) {
 
 // keepTime does what is due until ctx ends.
 func (r *Reports) keepTime(ctx context.Context) {
-	tick := time.NewTicker(tickPace)
+	tick := time.NewTimer(firstTick)
 	defer tick.Stop()
 	kept := r.now()
 	for {
 		select {
 		case <-tick.C:
+			tick.Reset(tickPace)
 		case <-ctx.Done():
 			return
 		}
