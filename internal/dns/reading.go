@@ -49,11 +49,14 @@ type reading struct {
 }
 
 // read understands a NOERROR or NXDOMAIN message as the answer to a question
-// about name. At most limit CNAMEs are followed. It is pure and bounded by the
-// message's size.
+// about name. At most limit CNAMEs are followed, none when they are what was
+// asked for. It is pure and bounded by the message's size.
 func read(m *wire.Msg, name string, qtype uint16, limit int) reading {
 	r := reading{name: name, ttl: maxTTL, secure: m.AuthenticatedData}
 	links := aliasesOf(m.Answer)
+	if qtype == wire.TypeCNAME {
+		links = nil
+	}
 	seen := map[string]bool{name: true}
 	for {
 		link, ok := links[r.name]
@@ -167,6 +170,8 @@ func (r *records) add(rr wire.RR) {
 		}
 	case *wire.TXT:
 		r.texts = append(r.texts, unescape(strings.Join(rr.Txt, "")))
+	case *wire.CNAME:
+		r.texts = append(r.texts, plain(rr.Target))
 	case *wire.PTR:
 		r.texts = append(r.texts, plain(rr.Ptr))
 	case *wire.TLSA:

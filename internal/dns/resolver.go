@@ -118,6 +118,14 @@ func (r *Resolver) PTR(ctx context.Context, addr netip.Addr) (Answer[string], er
 	return answer(res, err, func(r *result) []string { return r.texts })
 }
 
+// Alias gives the name that a name is another name of (CNAME), one step, and
+// whether signed DNS vouches for that step alone. It fails as NoData when the
+// name is none.
+func (r *Resolver) Alias(ctx context.Context, name string) (Answer[string], error) {
+	res, err := r.lookup(ctx, name, wire.TypeCNAME)
+	return answer(res, err, func(r *result) []string { return r.texts })
+}
+
 // TLSA gives the certificate associations of a name such as
 // "_25._tcp.mx.example.net", as published: whether they are usable is the
 // caller's business (RFC 7672). Without Secure they mean nothing.

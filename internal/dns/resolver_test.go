@@ -167,6 +167,27 @@ func TestCNAMEsAreFollowed(t *testing.T) {
 	}
 }
 
+// TestAlias: one step, of a name that may be the end of others, and its own worth.
+func TestAlias(t *testing.T) {
+	t.Parallel()
+	n := newFakeNet(t)
+	n.serve(serverA, func(_ string, q *wire.Msg) (*wire.Msg, []byte) {
+		if q.Question[0].Name == "end.test." {
+			return reply(q, 0, true), nil
+		}
+		return reply(q, 0, true, "mx.test. 60 IN CNAME end.test.", "end.test. 60 IN CNAME further.test."), nil
+	})
+	r := n.newResolver(Options{})
+	a, err := r.Alias(t.Context(), "mx.test")
+	check(t, a.Records, err, []string{"end.test"})
+	if !a.Secure || a.CanonicalName != "mx.test" {
+		t.Errorf("%+v", a)
+	}
+	if _, err := r.Alias(t.Context(), "end.test"); AsError(err).Kind != NoData {
+		t.Errorf("no alias: %v", err)
+	}
+}
+
 // One insecure link makes the answer insecure, wherever it is in the chain.
 func TestSecureOnlyWhenEveryLinkIs(t *testing.T) {
 	t.Parallel()

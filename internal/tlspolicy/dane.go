@@ -22,6 +22,7 @@ const maxFull = 16 << 10
 // TLSAResolver is the part of dns.Resolver that finds TLSA records.
 type TLSAResolver interface {
 	TLSA(ctx context.Context, name string) (dns.Answer[dns.TLSA], error)
+	Alias(ctx context.Context, name string) (dns.Answer[string], error)
 }
 
 // Question is what is known of a host that signed DNS vouches for: for the MX
@@ -32,7 +33,7 @@ type Question struct {
 	Port      uint16
 	// Insecure says that signed DNS does not vouch for its addresses, because one of
 	// its CNAMEs leads out of what is signed. Its own name may have records all the
-	// same (RFC 7672 2.2.2); when nobody knows there is no DANE then.
+	// same (RFC 7672 2.2.2).
 	Insecure bool
 	// NextHop are the recipient domain and, when it is an alias, the end of its
 	// CNAMEs: names for usage 2 (RFC 7672 3.2.2).
@@ -78,7 +79,7 @@ func lookBase(ctx context.Context, r TLSAResolver, q *Question, base string, bef
 		if e.Kind == dns.BadName { // too long a name has no records
 			f.Expires = before
 		}
-		if e.Temporary() && !q.Insecure {
+		if e.Temporary() && (!q.Insecure || signedAlias(ctx, r, base)) {
 			f.State, f.Base, f.Kind, f.Err = DANEFailed, base, e.Kind, e
 			f.Why = fmt.Sprintf("nobody knows whether %s has TLSA records (DANE, RFC 7672): %v", q.Host, e)
 		}
@@ -100,6 +101,17 @@ func lookBase(ctx context.Context, r TLSAResolver, q *Question, base string, bef
 	f.DANE = &mta.DANE{Records: usable, Names: names(q, base)}
 	f.DANE.Key = keyOf(f.DANE)
 	return f
+}
+
+// signedAlias reports whether signed DNS vouches for the first CNAME of a host
+// whose addresses it does not vouch for: then the host's name can have records, and
+// that they cannot be had counts. Elsewhere name servers fail at odd names.
+func signedAlias(ctx context.Context, r TLSAResolver, host string) bool {
+	a, err := r.Alias(ctx, host)
+	if e := dns.AsError(err); e != nil {
+		return e.Temporary()
+	}
+	return a.Secure
 }
 
 // sooner gives the earlier of two times, of which zero is none.

@@ -27,6 +27,17 @@ func (z tlsaZone) TLSA(_ context.Context, name string) (dns.Answer[dns.TLSA], er
 	return dns.Answer[dns.TLSA]{}, &dns.Error{Kind: dns.NXDomain, Name: name, Secure: true, Expires: epoch}
 }
 
+// Alias gives the CNAME under "alias NAME": dns.Answer[string] or *dns.Error.
+func (z tlsaZone) Alias(_ context.Context, name string) (dns.Answer[string], error) {
+	switch a := z["alias "+name].(type) {
+	case dns.Answer[string]:
+		return a, nil
+	case *dns.Error:
+		return dns.Answer[string]{}, a
+	}
+	return dns.Answer[string]{}, &dns.Error{Kind: dns.NoData, Name: name, Expires: epoch}
+}
+
 var (
 	epoch  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	ee     = dns.TLSA{Usage: 3, Selector: 1, MatchingType: 1, Data: bytes.Repeat([]byte{1}, 32)}
@@ -70,7 +81,10 @@ func TestTrap35_LookDANE(t *testing.T) {
 		"alias: nobody knows the end": {tlsaZone{at: signed(ee), end: servfail}, alias, "failed at end.test"},
 		"alias: nobody knows":         {tlsaZone{at: servfail}, alias, "failed at mx.test"},
 		"unsigned end":                {tlsaZone{at: signed(ee), end: signed(odd)}, insecure, "usable at mx.test"},
-		"unsigned end, nobody knows":  {tlsaZone{at: servfail}, insecure, "none"},
+		"unsigned end, nobody knows":  {tlsaZone{at: servfail, "alias mx.test": dns.Answer[string]{}}, insecure, "none"},
+		"signed alias, nobody knows":  {tlsaZone{at: servfail, "alias mx.test": dns.Answer[string]{Secure: true}}, insecure, "failed at mx.test"},
+		"nobody knows anything":       {tlsaZone{at: servfail, "alias mx.test": bogus}, insecure, "failed at mx.test"},
+		"unsigned, and no alias":      {tlsaZone{at: servfail}, insecure, "none"},
 	} {
 		c.q.Port = 25
 		f := LookDANE(t.Context(), c.zone, &c.q)
