@@ -32,7 +32,7 @@ func TestMetricsOfTheDaemon(t *testing.T) {
 	w.mx(mtatest.MXConfig{}, "fine.example")
 	w.mx(mtatest.MXConfig{Rules: []mtatest.Rule{{Stage: mtatest.StageMail, Action: mtatest.Action{Hang: true}}}}, "slow.example")
 	w.mx(mtatest.MXConfig{Rules: []mtatest.Rule{{Stage: mtatest.StageRcpt, Action: mtatest.Action{Reply: "550 5.1.1 nobody"}}}}, "full.example")
-	d := w.daemon("\n" + newWatcher(t).config() + "\n[[source]]\nip = \"127.0.0.1\"\n[[source]]\nip = \"127.0.0.3\"\nwarmup = { start = \"2999-01-01\" }\n[[route]]\ndomains = [\"routed.example\"]\nhost = \"127.0.0.9\"\n")
+	d := w.daemon("\n" + newWatcher(t).config() + "\n[[source]]\nip = \"127.0.0.1\"\n[[source]]\nip = \"127.0.0.3\"\nwarmup = { start = \"2999-01-01\" }\n[[route]]\ndomains = [\"routed.example\"]\nhost = \"127.0.0.9\"\n[[dkim]]\ndomain = \"sender.example\"\nselector = \"s\"\nkey = \"none.pem\"\n")
 	ca, err := mtatest.NewAuthority()
 	if err != nil {
 		t.Fatal(err)
