@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"mailout/internal/admin"
 	"mailout/internal/config"
@@ -150,10 +151,10 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 		row("passed over", "%s", why)
 	}
 	for _, h := range e.Hosts {
-		row("host", "%d %s %s (DNSSEC: %s)", h.Preference, h.Name, addressWords(h), h.DNSSEC)
+		row("host", "%d %s %s (DNSSEC: %s%s)", h.Preference, h.Name, addressWords(h), h.DNSSEC, hostTLS(h))
 	}
 	if e.Failure == "" {
-		row("TLS", "%s, by %s", e.TLS.Requirement, e.TLS.Origin)
+		printTLS(row, e)
 		source := e.Source
 		if source == "" {
 			source = "the address that the system chooses"
@@ -175,6 +176,38 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	}
 	if e.Next != "" {
 		row("next", "%s", e.Next)
+	}
+}
+
+// hostTLS is what is demanded of a host.
+func hostTLS(h admin.ExplainedHost) string {
+	if h.TLS == nil {
+		return ""
+	}
+	return "; TLS: " + h.TLS.Requirement
+}
+
+// printTLS tells how much TLS is demanded, and of what the domain publishes.
+func printTLS(row func(name, format string, args ...any), e *admin.Explanation) {
+	words := e.TLS.Requirement + ", by " + e.TLS.Origin
+	if e.TLS.Why != "" {
+		words += ": " + e.TLS.Why
+	}
+	row("TLS", "%s", words)
+	if e.TLS.Testing != "" {
+		row("TLS", "%s", e.TLS.Testing)
+	}
+	for _, p := range e.Policies {
+		words := p.Type + " of " + p.Domain
+		if p.Mode != "" {
+			words += fmt.Sprintf(": mode %s, id %s, read %s ago, until %s", p.Mode, p.ID, time.Duration(p.Age)*time.Second, p.Expires)
+		} else if len(p.Lines) > 0 {
+			words += ": " + strings.Join(p.Lines, "; ")
+		}
+		if p.Trouble != "" {
+			words += ": " + p.Trouble + ": " + p.Reason
+		}
+		row("policy", "%s", words)
 	}
 }
 

@@ -20,8 +20,8 @@ type Explanation struct {
 	Matched     string           `json:"matched"`     // the configuration that chose it, with its line
 	PassedOver  []string         `json:"passed_over"` // rules before that one, which mail of another sender, stream, user or tag would meet
 	Site        string           `json:"site"`
-	Hosts       []ExplainedHost  `json:"hosts"` // by preference
-	TLS         ExplainedTLS     `json:"tls"`
+	Hosts       []ExplainedHost  `json:"hosts"`  // by preference
+	TLS         ExplainedTLS     `json:"tls"`    // of the first host that is tried
 	Source      string           `json:"source"` // local address; empty: the system chooses
 	Helo        string           `json:"helo"`
 	Pool        string           `json:"pool"`    // of sources
@@ -29,6 +29,9 @@ type Explanation struct {
 	Limits      []ExplainedLimit `json:"limits"`
 	HeldBy      string           `json:"held_by"` // what holds the destination's mail; empty: nothing does
 	Next        string           `json:"next"`    // when mail for it is tried next; empty: at once, or there is none
+	// Policies are what the recipient domain publishes about TLS; none where a router
+	// or a rule leaves no room for it.
+	Policies []ExplainedPolicy `json:"policies"`
 	// Standing is what replies taught of the site (of the direct one, where a
 	// router stands in) and holds now.
 	Standing []StandingEntry `json:"standing,omitempty"`
@@ -66,12 +69,29 @@ type ExplainedHost struct {
 	// "insecure" when one did not, and "none" when DNS was not asked.
 	DNSSEC  string `json:"dnssec"`
 	Failure string `json:"failure,omitempty"` // why it has no address that can be used
+	// TLS is what is demanded of it; absent with Failure.
+	TLS *ExplainedTLS `json:"tls,omitempty"`
 }
 
 // ExplainedTLS is how much TLS is demanded, and by what.
 type ExplainedTLS struct {
-	Requirement string `json:"requirement"` // "opportunistic", "required", "implicit" or "none"
-	Origin      string `json:"origin"`      // key of the configuration
+	Requirement string `json:"requirement"`       // "opportunistic", "required", "implicit", "none", "encrypted" or "dane"
+	Origin      string `json:"origin"`            // key of the configuration; or "dane", "mta-sts" or "requiretls"
+	Why         string `json:"why,omitempty"`     // the policy or the records that demand it
+	Testing     string `json:"testing,omitempty"` // what a policy in testing mode asks beside
+}
+
+// ExplainedPolicy is what a recipient domain publishes about TLS.
+type ExplainedPolicy struct {
+	Type    string   `json:"type"`   // "tlsa", "sts" or "no-policy-found"
+	Domain  string   `json:"domain"` // of "tlsa" the TLSA base domain
+	ID      string   `json:"id,omitempty"`
+	Mode    string   `json:"mode,omitempty"`
+	Age     int64    `json:"age_s,omitempty"`   // of "sts": since it was read
+	Expires string   `json:"expires,omitempty"` // of "sts": until when it holds
+	Lines   []string `json:"lines"`             // of the policy, or the records
+	Trouble string   `json:"trouble,omitempty"` // in the words of RFC 8460 4.3
+	Reason  string   `json:"reason,omitempty"`
 }
 
 // ExplainedLimit is one limit in force.
@@ -144,7 +164,8 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, out)
 }
 
-// TLSWord is the word of the configuration for a requirement.
+// TLSWord is the word for a requirement: the configuration's, or what a policy
+// brings.
 func TLSWord(t mta.TLSRequirement) string {
 	switch t {
 	case mta.TLSNone:
@@ -153,6 +174,10 @@ func TLSWord(t mta.TLSRequirement) string {
 		return "required"
 	case mta.TLSImplicit:
 		return "implicit"
+	case mta.TLSEncrypted:
+		return "encrypted"
+	case mta.TLSDANE:
+		return "dane"
 	}
 	return "opportunistic"
 }

@@ -55,6 +55,7 @@ func (s *Server) collectors() []prometheus.Collector {
 	add(m.Returns != nil, newReturnMetrics(m.Returns))
 	add(m.Unsubscribe != nil, newUnsubscribeMetrics(m.Unsubscribe))
 	add(m.TLSRPT != nil, newTLSReportMetrics(m.TLSRPT))
+	add(m.TLSPolicies != nil, newTLSPolicyMetrics(m.TLSPolicies))
 	return all
 }
 

@@ -19,18 +19,19 @@ import (
 // Meters are the parts whose numbers GET /metrics shows beside those of the
 // queue, the identity and the receivers of events. What is nil is not shown.
 type Meters struct {
-	Spool    SpoolMeter
-	Sites    SiteMeter
-	Doors    func() []Door
-	DNS      func() dns.Counts
-	Sessions func() transport.Counts
-	Memory   func() Memory
-	Routers  func() []Router
-	Warmup   func() []warmup.State
-	Sources  func() map[string]bool // which can be used, by address
-	Suppress func() suppress.Counts
-	Returns  func() returns.Counts
-	TLSRPT   func() tlsrpt.Counts
+	Spool       SpoolMeter
+	Sites       SiteMeter
+	Doors       func() []Door
+	DNS         func() dns.Counts
+	Sessions    func() transport.Counts
+	Memory      func() Memory
+	Routers     func() []Router
+	Warmup      func() []warmup.State
+	Sources     func() map[string]bool // which can be used, by address
+	Suppress    func() suppress.Counts
+	Returns     func() returns.Counts
+	TLSRPT      func() tlsrpt.Counts
+	TLSPolicies func() TLSPolicies
 
 	Unsubscribe func() unsubscribe.Counts
 }

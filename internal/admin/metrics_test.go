@@ -27,6 +27,7 @@ import (
 	"mailout/internal/spool/pebble"
 	"mailout/internal/submit/smtpd"
 	"mailout/internal/suppress"
+	"mailout/internal/tlspolicy"
 	"mailout/internal/tlsrpt"
 	"mailout/internal/transport"
 	"mailout/internal/unsubscribe"
@@ -94,6 +95,7 @@ func allMetered(m meters) *Server {
 			},
 			Returns:     func() returns.Counts { return returns.Counts{Bounced: 3} },
 			Unsubscribe: func() unsubscribe.Counts { return unsubscribe.Counts{Left: 4, Own: 5} },
+			TLSPolicies: func() TLSPolicies { return TLSPolicies{STS: tlspolicy.STSCounts{Enforce: 2}} },
 			TLSRPT:      func() tlsrpt.Counts { return tlsrpt.Counts{Mailed: 2} },
 			Suppress: func() suppress.Counts {
 				return suppress.Counts{Added: 7, Entries: map[suppress.Reason]int64{suppress.Dead: 4}, Stopped: map[suppress.Place]map[suppress.Reason]int64{suppress.AtIntake: {}}}

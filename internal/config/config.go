@@ -197,6 +197,9 @@ func (c *Config) Stream(name string) Stream {
 type TLS struct {
 	Outbound mta.TLSRequirement // never TLSImplicit
 	CAFile   string             // extra roots, PEM; empty: none
+	DANE     bool               // RFC 7672
+	STS      bool               // RFC 8461
+	STSPort  uint16
 	// MinVersion is the lowest version of TLS out (tls.VersionTLS12 or later).
 	MinVersion uint16
 }

@@ -113,7 +113,6 @@ func TestApplyRefuses(t *testing.T) {
 		{host, "route.host=x", `route.host: which of the [[route]]? (they count from 1: write for example route.1.domains)`},
 		{host, "route.0.host=x", `route.0.host: which of the [[route]]? (they count from 1: write for example route.1.domains)`},
 		{host, "route.2.host=x", `route.2.host: there are 0 [[route]] (the next one is route.1)`},
-		{host, "tls.sts_port=1", `tls.sts_port: is not served by this version: MTA-STS policies are not fetched`},
 		{inline, "listen.2.address=127.0.0.1:26", `listen.2.address: listen is written as a list of inline tables (add to it with an editor)`},
 		{inline, "listen.1", `listen.1: listen is written as a list of inline tables (remove it with an editor)`},
 		{"x", "spool=/x", `f:1:1: syntax: expected '=' after key`},
@@ -272,7 +271,7 @@ func TestGetAndShow(t *testing.T) {
 		"route.1.host":    "direct",
 		"route.2.host":    "h",
 		"dns.hosts_file":  "/etc/hosts",
-		"tls":             "[tls]\noutbound = \"opportunistic\"  # default\nca_file = \"\"  # default\nmin_version = \"1.2\"  # default",
+		"tls":             "[tls]\noutbound = \"opportunistic\"  # default\nca_file = \"\"  # default\nmin_version = \"1.2\"  # default\ndane = true  # default\nmta_sts = true  # default\nsts_port = 443  # default",
 		"route.2":         "[[route]]\ndomains = [\"b.example\"]\nsenders = []  # default\nstreams = []  # default\nusers = []  # default\ntags = []  # default\nhost = \"h\"\nport = 25  # default\ntls = \"required\"\npool = \"\"  # default\naction = \"none\"  # default\ntext = \"\"  # default\ntable = \"\"  # default\ntable_by = [\"domain\"]  # default\ntable_token_file = \"\"  # default\nhosts = []  # default\nprotocol = \"smtp\"  # default\nhelo = \"\"  # default\nconnections = 0  # default\nmessages_per_connection = 0  # default\nrate = \"\"  # default" + noCredentialKeys,
 		"listen":          "",
 	} {

@@ -218,7 +218,6 @@ var unservedFiles = []badFile{
 		`f:8:8: [[automation]] most: "1h" is shorter than for ("2h")`,
 		`f:9:13: [[automation]] provider: "gogle" is no provider that is known (did you mean "google"?)`,
 	}},
-	{"sts_port", host + "[tls]\nsts_port = 443\n", []string{`f:3:1: [tls] sts_port: is not served by this version: MTA-STS policies are not fetched`}},
 }
 
 var contradictions = []badFile{
@@ -300,7 +299,7 @@ func TestDefaults(t *testing.T) {
 		given:    map[string]bool{"hostname": true},
 
 		Unsubscribe: Unsubscribe{Connections: 256},
-		TLS:         TLS{MinVersion: tls.VersionTLS12},
+		TLS:         TLS{MinVersion: tls.VersionTLS12, DANE: true, STS: true, STSPort: 443},
 		TLSReports:  TLSReports{Send: true, From: "postmaster@mailout.example.com", Contact: "postmaster@mailout.example.com", Organization: "mailout.example.com"},
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -137,8 +137,6 @@ func (k *key) restart() *key {
 	return k
 }
 
-func unservedKey(name, why string) *key { return &key{name: name, unserved: why} }
-
 // schema is every table of a configuration file. It is never changed.
 var schema = newSchema()
 

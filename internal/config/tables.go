@@ -240,7 +240,12 @@ func tlsTable() *table {
 		newKey("ca_file", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.TLS.CAFile }).
 			is(`""`, "PEM file of roots that are trusted besides the system's."),
 		minTLSKey(),
-		unservedKey("sts_port", "MTA-STS policies are not fetched"),
+		newKey("dane", boolean(), func(c *Config, _ int) *bool { return &c.TLS.DANE }).
+			is(`true`, "Whether a mail server has to be the one that its domain's signed TLSA records name (RFC 7672). It needs DNS answers that are validated; see docs/tls.md."),
+		newKey("mta_sts", boolean(), func(c *Config, _ int) *bool { return &c.TLS.STS }).
+			is(`true`, "Whether the MTA-STS policies of recipient domains are fetched and obeyed (RFC 8461)."),
+		newKey("sts_port", integer[uint16](1, 65535), func(c *Config, _ int) *uint16 { return &c.TLS.STSPort }).
+			is(`443`, "TCP port that MTA-STS policies are fetched from: another one is for tests."),
 	}}
 }
 

@@ -25,6 +25,7 @@ import (
 	"mailout/internal/submit"
 	"mailout/internal/submit/drop"
 	"mailout/internal/submit/smtpd"
+	"mailout/internal/tlspolicy"
 	"mailout/internal/tlsrpt"
 	"mailout/internal/transport"
 	"mailout/internal/warmup"
@@ -72,6 +73,7 @@ type Daemon struct {
 	unaligned   unalignedLog
 	signing     *signing
 	tlsReports  *tlsrpt.Reports
+	sts         *tlspolicy.STS
 	suppression suppression
 	returns     *returns.Office
 	links       links
@@ -155,6 +157,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if err := d.startLinks(ctx); err != nil {
 		return err
 	}
+	d.sts.Start(ctx)
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -197,9 +200,10 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.warmup = d.newLedger(c)
 	d.standing = d.newStanding(c)
 	d.routers = newRouters(d.log, d.store, newRouterAlarms(d.log, d.noteRouter))
+	d.sts = newSTS(c, d.resolver, tlspolicy.STSOptions{Notes: d.store, Logger: d.log})
 	d.planner, err = route.New(route.Options{
 		Resolver: d.resolver, Settings: d.routers.settings(context.Background(), c), Unresolved: d.routers.alarms.unresolved, Logger: d.log, Secret: config.ReadSecret,
-		Warming: d.warmup.Warming, Slowed: d.standing.Factor, Fallback: d.fallback,
+		Warming: d.warmup.Warming, Slowed: d.standing.Factor, Fallback: d.fallback, STS: d.sts,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
@@ -325,6 +329,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	if d.planner != nil {
 		d.planner.Close()
+	}
+	if d.sts != nil {
+		d.sts.Stop()
 	}
 	if d.resolver != nil {
 		errs = append(errs, d.resolver.Close())

@@ -16,6 +16,7 @@ import (
 	"mailout/internal/route"
 	"mailout/internal/spool"
 	"mailout/internal/standing"
+	"mailout/internal/tlspolicy"
 	"mailout/internal/transport"
 	"mailout/internal/warmup"
 )
@@ -26,7 +27,9 @@ import (
 func Explain(ctx context.Context, c *config.Config, r admin.ExplainRequest) (*admin.Explanation, error) {
 	resolver := dns.New(dnsOptions(c))
 	defer resolver.Close()
-	planner, err := route.New(route.Options{Resolver: resolver, Settings: routeSettings(c), Secret: config.ReadSecret})
+	sts := newSTS(c, resolver, tlspolicy.STSOptions{})
+	defer sts.Stop()
+	planner, err := route.New(route.Options{Resolver: resolver, Settings: routeSettings(c), Secret: config.ReadSecret, STS: sts})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -63,7 +66,7 @@ type explainer struct {
 func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin.Explanation, error) {
 	out := &admin.Explanation{
 		Recipient: r.Address.String(), Destination: r.Address.Domain, Daemon: e.queue != nil,
-		Hosts: []admin.ExplainedHost{}, Sources: []admin.ExplainedFrom{}, Limits: []admin.ExplainedLimit{}, Helo: e.config.Hostname,
+		Hosts: []admin.ExplainedHost{}, Sources: []admin.ExplainedFrom{}, Limits: []admin.ExplainedLimit{}, Policies: []admin.ExplainedPolicy{}, Helo: e.config.Hostname,
 	}
 	if e.listed != nil {
 		out.Suppressed = e.listed(ctx, out.Recipient, r.Mail.Stream)
@@ -112,10 +115,13 @@ func (e *explainer) route(out *admin.Explanation, r *mta.Route) {
 		}
 		if h.Failure != nil {
 			host.Failure = h.Failure.Text
+		} else {
+			tls := e.tls(r, &h)
+			host.TLS = &tls
 		}
 		out.Hosts = append(out.Hosts, host)
 	}
-	out.TLS = admin.ExplainedTLS{Requirement: admin.TLSWord(r.TLS), Origin: e.tlsOrigin(r)}
+	out.TLS, out.Policies = e.tls(r, nil), policies(r, time.Now())
 	if targets := r.Targets(nil); len(targets) > 0 {
 		out.Helo = targets[0].Source.Hostname
 		if ip := targets[0].Source.IP; ip.IsValid() {

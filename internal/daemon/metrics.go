@@ -14,7 +14,7 @@ func (d *Daemon) meters() admin.Meters {
 		Spool: d.store, Sites: d.queue, Doors: d.meterDoors, DNS: d.resolver.Counts, Sessions: d.carrier.Counts, Memory: d.memory.meter, Suppress: d.suppression.list.Counts, Returns: d.returns.Counts, Unsubscribe: d.links.desk.Counts,
 		Warmup: d.warmup.States, Sources: d.sources.up,
 		Routers: d.routers.alarms.meter,
-		TLSRPT:  d.tlsReports.Counts,
+		TLSRPT:  d.tlsReports.Counts, TLSPolicies: d.meterTLSPolicies,
 	}
 }
 

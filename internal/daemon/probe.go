@@ -29,11 +29,11 @@ func (e *explainer) probe(ctx context.Context, r *mta.Route, ask admin.ExplainRe
 	defer cancel()
 	p := &probing{test: &admin.ExplainedTest{Steps: []admin.ExplainedStep{}}, last: time.Now()}
 	opt := smtpclient.Options{
-		TLS: r.TLS, RootCAs: pool, Observe: p.observe, LMTP: r.Protocol == mta.LMTP,
+		RootCAs: pool, MinVersion: e.config.TLS.MinVersion, Observe: p.observe, LMTP: r.Protocol == mta.LMTP,
 		ReplyTimeout: min(probeReply, orTime(e.config.Delivery.ReplyTimeout, probeReply)),
 	}
 	for _, t := range r.Targets(nil) {
-		if p.visit(ctx, &t, r.PortOf(&t.Host), min(probeConnect, orTime(e.config.Delivery.ConnectTimeout, probeConnect)), opt, ask) {
+		if p.visit(ctx, &t, r.PortOf(&t.Host), min(probeConnect, orTime(e.config.Delivery.ConnectTimeout, probeConnect)), demand(r, &t.Host, opt), ask) {
 			return p.test, nil
 		}
 		if ctx.Err() != nil {

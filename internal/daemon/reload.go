@@ -78,6 +78,7 @@ func (d *Daemon) apply(c *config.Config) error {
 	d.warmup.Reconfigure(warmupSettings(c))
 	d.standing.Reconfigure(c.Standing())
 	d.sources.configure(c)
+	d.sts.Reconfigure(stsSettings(c))
 	routes.Apply()
 	d.routers.settle()
 	d.routers.alarms.keep(d.planner.Routers())

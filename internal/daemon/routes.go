@@ -28,7 +28,7 @@ func routeRule(c *config.Config, n int) route.Rule {
 	if r.To() || r.Direct() || c.Given(fmt.Sprintf("route.%d.port", n)) {
 		rule.Port = r.Port
 	}
-	if r.To() || r.Direct() || c.Given(fmt.Sprintf("route.%d.tls", n)) {
+	if r.To() || c.Given(fmt.Sprintf("route.%d.tls", n)) {
 		rule.TLS = &r.TLS
 	}
 	if r.Table != "" {

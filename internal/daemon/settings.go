@@ -28,7 +28,7 @@ func routeSettings(c *config.Config) route.Settings {
 		Hostname: c.Hostname,
 		Port:     c.Delivery.Port, IPv6: c.Delivery.IPv6, PrivateNetworks: c.Delivery.PrivateNetworks,
 		MaxHosts: c.Delivery.Hosts, MaxAddresses: c.Delivery.Addresses,
-		TLS:    c.TLS.Outbound,
+		TLS: c.TLS.Outbound, DANE: c.TLS.DANE,
 		Limits: mta.Limits{Connections: c.Delivery.Connections, MessagesPerConnection: c.Delivery.MessagesPerConnection},
 		Shape:  c.ShapeRules(), NoProviderLimits: !c.Delivery.ProviderLimits,
 	}

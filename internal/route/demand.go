@@ -146,9 +146,23 @@ func (d *demands) dane(ctx context.Context, host string, a dns.Answer[netip.Addr
 	if !d.q.c.DANE || !d.secure || !a.Secure && !alias {
 		return tlspolicy.Found{}
 	}
-	return tlspolicy.LookDANE(ctx, d.q.p.resolver, &tlspolicy.Question{
+	f := tlspolicy.LookDANE(ctx, d.q.p.resolver, &tlspolicy.Question{
 		Host: host, Canonical: a.CanonicalName, Insecure: !a.Secure, Port: d.port, NextHop: d.nextHop,
 	})
+	d.q.p.dane[f.State].Add(1)
+	return f
+}
+
+// DANECounts are the look-ups of TLSA records since the start, by what they gave:
+// one a host and plan.
+type DANECounts struct{ None, Usable, Unusable, Failed uint64 }
+
+// DANECounts gives them.
+func (p *Planner) DANECounts() DANECounts {
+	return DANECounts{
+		None: p.dane[tlspolicy.DANENone].Load(), Usable: p.dane[tlspolicy.DANEUsable].Load(),
+		Unusable: p.dane[tlspolicy.DANEUnusable].Load(), Failed: p.dane[tlspolicy.DANEFailed].Load(),
+	}
 }
 
 // complete gives a route its demands, its policies and the rest of its site's

@@ -64,6 +64,7 @@ type Planner struct {
 	fallback   func(site string) Fallback                  // nil: no router stands in
 	slowed     Slowed                                      // nil: nothing is
 	sts        STS                                         // nil: nobody asks
+	dane       [4]atomic.Uint64                            // look-ups, by tlspolicy.DANEState
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)
