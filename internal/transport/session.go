@@ -216,9 +216,14 @@ func (at *attempt) passOver(before int) {
 		if int(h.Preference) >= before {
 			return
 		}
-		if why := mta.PolicyFault(h, at.route.Policies); why != nil {
-			d := at.demand(h)
-			at.secured(&mta.Target{Host: *h}, &d, &sight{}, why)
+		if h.Failure == nil || h.Failure.Cause != mta.CauseTLSPolicy {
+			continue
 		}
+		why := fault(h.Failure)
+		if why == nil {
+			why = &mta.TLSFault{Result: mta.ResultValidation, Text: evidence(h.Failure)}
+		}
+		d := at.demand(h)
+		at.secured(&mta.Target{Host: *h}, &d, &sight{}, why)
 	}
 }

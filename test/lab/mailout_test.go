@@ -53,7 +53,9 @@ func state(parts ...string) string {
 	return filepath.Join(append([]string{os.Getenv("STATE")}, parts...)...)
 }
 
-func startMailout(name, listen, extra string) (*mailout, error) {
+// startMailout starts a daemon. Pairs of old and new replace parts of its
+// configuration.
+func startMailout(name, listen, extra string, pairs ...string) (*mailout, error) {
 	dir := state("mailout-" + name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ retry = ["2s"]
 connect_timeout = "5s"
 reply_timeout = "8s"
 %s`, mailoutName, m.spool, listen, mailoutIP, mailoutName, extra)
-	if err := os.WriteFile(m.program.Config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(m.program.Config, []byte(strings.NewReplacer(pairs...).Replace(text)), 0o600); err != nil {
 		return nil, err
 	}
 	return m, m.start()

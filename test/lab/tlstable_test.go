@@ -31,7 +31,7 @@ var daneMatches = []string{
 	"ee311.dane.test", "ee312.dane.test", "ee310.dane.test", "ee301.dane.test", "ee300.dane.test",
 	"ta211.dane.test", "ta212.dane.test", "ta201.dane.test", "ta200.dane.test", "leafta200.dane.test",
 	"rollover.dane.test", "twousages.dane.test", "rightmix.dane.test",
-	"expiredee.dane.test", "othernameee.dane.test", "selfsigned.dane.test",
+	"expiredee.dane.test", "othernameee.dane.test", "selfsigned.dane.test", "nexthop.dane.test", "agilityshort.dane.test",
 	"alias.dane.test", "aliasown.dane.test", "aliasout.dane.test", "tlsaalias.dane.test",
 	"ststoo.dane.test", // its MTA-STS policy names another host, and does not count
 }
@@ -40,7 +40,7 @@ var daneMatches = []string{
 var daneMismatches = []string{
 	"danebad.test",
 	"wrong.dane.test", "wrongta.dane.test", "wrongkind.dane.test", "wrongmix.dane.test",
-	"expiredta.dane.test", "othernameta.dane.test", "leafta211.dane.test",
+	"expiredta.dane.test", "othernameta.dane.test", "leafta211.dane.test", "agility.dane.test",
 	"aliasownwrong.dane.test", "aliastarget.dane.test", "aliasoutwrong.dane.test", "tlsaaliaswrong.dane.test",
 	"stsonly.dane.test", // its MTA-STS policy is kept, which does not help
 }
@@ -57,6 +57,8 @@ func (c *tlsCase) host() string {
 		return "mx.exim.test"
 	case "aliastarget.dane.test":
 		return "mx-wrong.dane.test"
+	case "wrongboth.dane.test":
+		return "mx-expiredta.dane.test" // the one that was tried last
 	case "bogus.test", "expired.test":
 		return ""
 	}
@@ -87,10 +89,12 @@ func daneCases() []tlsCase {
 		{domain: "bogus.test", event: "deferred", why: []string{"bogus.test"}, finger: fingerLookup, postfix: "deferred"},
 		{domain: "expired.test", event: "deferred", why: []string{"expired.test"}, finger: fingerLookup, postfix: "deferred"},
 		{domain: "servfail.dane.test", event: "deferred", why: []string{"TLSA", "mx-servfail.dane.test"}, finger: fingerLookup, postfix: "deferred"},
+		// The host's own name is signed, though where it leads to is not.
+		{domain: "aliasoutlame.dane.test", event: "deferred", why: []string{"TLSA", "mx-aliasoutlame.dane.test"}, finger: fingerLookup, postfix: "deferred"},
 		// A better host that fails its records leaves the mail to the next.
 		{domain: "servfailfirst.dane.test", event: "delivered", verified: "dane", demanded: "dane", finger: fingerVerified, postfix: "sent"},
 		{domain: "wrongfirst.dane.test", event: "delivered", verified: "dane", demanded: "dane", finger: fingerUntrusted, postfix: "sent"},
-		{domain: "wrongboth.dane.test", event: "deferred", demanded: "dane", why: []string{"TLSA", "mx-"}, finger: fingerUntrusted, postfix: "deferred"},
+		{domain: "wrongboth.dane.test", event: "deferred", demanded: "dane", why: []string{"TLSA"}, finger: fingerUntrusted, postfix: "deferred"},
 		// Records that nobody vouches for are as if they were not there: of a
 		// zone without signatures, and of a host named by one.
 		{domain: "foreign.dane.test", event: "delivered", finger: fingerUntrusted, postfix: "sent"},

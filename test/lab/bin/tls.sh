@@ -4,8 +4,8 @@
 # A domain NAME has one host mx-NAME. Everything that arrives is in mail/pf/tls.
 
 # ---- certificates: expired, of another name, of an unknown authority, without its authority in the chain ----
-mkcert othername mx.othername.test
-mkcert stsdyn mta-sts.{cached,renewed,lost,broken,kept}.dyn.test
+mkcert othername mx.othername.test nexthop.dane.test
+mkcert stsdyn mta-sts.{cached,lost,broken,kept}.dyn.test
 if [ ! -e pki/certexpired.pem ]; then
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=mx.dane.test -keyout pki/certexpired.key -out pki/certexpired.csr 2>/dev/null
   : > pki/index; echo 77 > pki/serial
@@ -53,12 +53,16 @@ mkdir -p sts
   dom expiredta $TLS_EXPIRED_IP "2 1 1 $CAPIN"
   dom othernameee $TLS_OTHER_IP "3 1 1 $(spki pki/othername.leaf)"
   dom othernameta $TLS_OTHER_IP "2 1 1 $CAPIN"
+  dom nexthop $TLS_OTHER_IP "2 1 1 $CAPIN"              # the certificate is for the recipients' domain
+  dom agility $PF_IP "3 1 1 $PFPIN" "3 1 2 $NO$NO"      # the stronger digest counts alone (RFC 7671 9)
+  dom agilityshort $PF_IP "3 1 1 $PFPIN" "3 1 2 $NO"    # unless it is none
   dom selfsigned $TLS_UNKNOWN_IP "3 1 1 $(spki pki/unknownca.pem)"
   dom leafta211 $TLS_LEAF_IP "2 1 1 $CAPIN"             # the authority is not in the chain that is sent
   dom leafta200 $TLS_LEAF_IP "2 0 0 $(certder pki/ca.pem | hex)"
   dom notls $TLS_NONE_IP "3 1 1 $PFPIN"
   dom notlsa $PF_IP
   dom strip $STRIP_IP "3 1 1 $PFPIN"; dom refuse $REFUSE_IP "3 1 1 $PFPIN"; dom close $CLOSE_IP "3 1 1 $PFPIN"
+  dom requires $REQUIRE_IP "3 1 1 $PFPIN"; dom requiresnot $REQUIRE_IP "3 1 1 $NO"   # tlsrequire_test.go
   # aliases: of the host within the zone and out of it, and of the TLSA record
   echo "alias MX 10 mx-alias"; echo "mx-alias CNAME mx-ee311"
   echo "aliasown MX 10 mx-aliasown"; echo "mx-aliasown CNAME mx-notlsa"; echo "_25._tcp.mx-aliasown TLSA 3 1 1 $PFPIN"
@@ -66,6 +70,7 @@ mkdir -p sts
   echo "aliastarget MX 10 mx-aliastarget"; echo "mx-aliastarget CNAME mx-wrong"; echo "_25._tcp.mx-aliastarget TLSA 3 1 1 $PFPIN"   # the target's records count
   echo "aliasout MX 10 mx-aliasout"; echo "mx-aliasout CNAME mx-target.plain.test."; echo "_25._tcp.mx-aliasout TLSA 3 1 1 $PFPIN"
   echo "aliasoutwrong MX 10 mx-aliasoutwrong"; echo "mx-aliasoutwrong CNAME mx-target.plain.test."; echo "_25._tcp.mx-aliasoutwrong TLSA 3 1 1 $NO"
+  echo "aliasoutlame MX 10 mx-aliasoutlame"; echo "mx-aliasoutlame CNAME mx-target.plain.test."; echo "_tcp.mx-aliasoutlame NS dead.nic.test."
   echo "tlsaalias MX 10 mx-tlsaalias"; echo "mx-tlsaalias A $PF_IP"; echo "_25._tcp.mx-tlsaalias CNAME _pin"; echo "_pin TLSA 3 1 1 $PFPIN"
   echo "tlsaaliaswrong MX 10 mx-tlsaaliaswrong"; echo "mx-tlsaaliaswrong A $PF_IP"; echo "_25._tcp.mx-tlsaaliaswrong CNAME _wrongpin"; echo "_wrongpin TLSA 3 1 1 $NO"
   # the TLSA records of mx-servfail are in a zone whose signatures have expired
@@ -88,6 +93,7 @@ enforced(){ # NAME ADDRESS: one host, which the policy names
 { enforced ok $PF_IP; enforced othername $TLS_OTHER_IP; enforced expired $TLS_EXPIRED_IP; enforced unknownca $TLS_UNKNOWN_IP
   enforced notls $TLS_NONE_IP; enforced tlsbroken $TLSBROKEN_IP
   enforced strip $STRIP_IP; enforced refuse $REFUSE_IP; enforced close $CLOSE_IP
+  enforced requires $REQUIRE_IP   # tlsrequire_test.go
   dom wild $PF_IP; sts wild; policy wild.sts.test enforce '*.sts.test'
   dom mismatch $PF_IP; sts mismatch; policy mismatch.sts.test enforce mx.elsewhere.test
   echo "second MX 10 mx-mismatch"; echo "second MX 20 mx-ok"; sts second; policy second.sts.test enforce mx-ok.sts.test
@@ -103,6 +109,7 @@ enforced(){ # NAME ADDRESS: one host, which the policy names
 } | zone sts.test.
 { dom clear $TLS_NONE_IP; dom anycert $TLS_UNKNOWN_IP; dom expired $TLS_EXPIRED_IP
   dom strip $STRIP_IP; dom refuse $REFUSE_IP; dom close $CLOSE_IP
+  dom requires $REQUIRE_IP
   dom tlsa $PF_IP "3 1 1 $NO"; dom target $PF_IP        # records that nothing vouches for
   echo "insecuremx MX 10 mx-wrong.dane.test."           # a host with wrong records, named by an MX that nothing vouches for
   dom servfail $PF_IP; echo "_tcp.mx-servfail NS dead.nic.test."   # name servers that fail at odd names, which nobody must ask
