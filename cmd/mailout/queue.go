@@ -271,7 +271,7 @@ func printHistory(w io.Writer, m *admin.Message) {
 	for i := range m.History {
 		a := &m.History[i]
 		fmt.Fprintf(w, "\n%s  attempt %d of %s at %s%s\n", a.Time, a.Number, a.Destination, shownHost(a), shownSource(a))
-		if a.TLS.Version != "" {
+		if a.TLS != (mta.TLSFacts{}) {
 			fmt.Fprintf(w, "    tls       %s\n", shownFacts(a.TLS))
 		}
 		for _, t := range a.Tries {

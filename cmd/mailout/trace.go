@@ -164,7 +164,7 @@ func printRecord(w io.Writer, r *mta.Record) {
 	if r.Host != "" || r.IP.IsValid() {
 		detail("attempt", "%d at %s [%s], site %s", r.Attempt, r.Host, r.IP, r.Site)
 		detail("as", "%s%s", r.Helo, fromSource(r))
-		if r.TLS.Version != "" || r.Code != 0 && !refusedAuth(r) { // else there was no session to protect
+		if r.TLS != (mta.TLSFacts{}) || r.Code != 0 && !refusedAuth(r) { // else there was no session to protect
 			detail("tls", "%s", shownFacts(r.TLS))
 		}
 	}
@@ -217,15 +217,25 @@ func shownIP(t mta.Try) string {
 	return t.IP.String()
 }
 
+func demandedBy(f mta.TLSFacts) string {
+	if f.Origin == "" {
+		return ""
+	}
+	return ", demanded by " + string(f.Origin)
+}
+
 func shownFacts(f mta.TLSFacts) string {
 	if f.Version == "" {
+		if f.Origin != "" { // and so nothing was sent
+			return "none" + demandedBy(f)
+		}
 		return "none (clear text)"
 	}
 	verified := "certificate not verified"
 	if f.Verified != "" {
 		verified = "verified by " + f.Verified
 	}
-	return f.Version + " " + f.Cipher + ", " + verified
+	return f.Version + " " + f.Cipher + ", " + verified + demandedBy(f)
 }
 
 // outcomeText is the reply and the reason, each once: a reason mostly quotes
