@@ -49,6 +49,8 @@ func (d *denier) sum(name string) (string, error) {
 		return s, nil
 	}
 	if d.w.rounds += int(p.Iterations) + 1; d.w.rounds > maxRounds {
+		d.w.rounds -= int(p.Iterations) + 1
+		d.w.spent = true
 		return "", bogus("checking %s takes more than %d rounds of NSEC3", d.w.name, maxRounds)
 	}
 	salt, err := hex.DecodeString(p.Salt)

@@ -129,9 +129,11 @@ func (w *work) check(s *rrset, zone string, keys []key) (*proof, error) {
 			if tries++; tries > maxTries {
 				return nil, bogus("the %s records of %s have more signatures and keys of the same tag than are tried", dns.TypeToString[s.qtype], s.name)
 			}
-			if w.checks++; w.checks > maxChecks {
+			if w.checks == maxChecks {
+				w.spent = true
 				return nil, bogus("checking %s takes more than %d signatures", w.name, maxChecks)
 			}
+			w.checks++
 			if sig.Verify(k.DNSKEY, s.rrs) == nil {
 				return &proof{sig, w.until(s, sig)}, nil
 			}

@@ -63,6 +63,7 @@ type work struct {
 	name string // looked up
 
 	checks, rounds, queries int
+	spent                   bool // a bound was met: what follows from that is true of this look-up alone
 }
 
 func (v *Validator) work(ctx context.Context, name string) *work {
@@ -75,9 +76,10 @@ var errSpent = errors.New("more questions than are asked for one look-up")
 // ask asks for more records. What is not a positive or negative answer is not
 // shown to good.
 func (w *work) ask(name string, qtype uint16, good func(*dns.Msg) bool) error {
-	if w.queries++; w.queries > maxQueries {
+	if w.queries == maxQueries {
 		return errSpent
 	}
+	w.queries++
 	return w.source(w.ctx, name, qtype, func(m *dns.Msg) bool {
 		return (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) && good(m)
 	})

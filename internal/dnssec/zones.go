@@ -34,7 +34,7 @@ func (w *work) failed(err error) *cut {
 		c.until = w.now.Add(insecureKept)
 		return c
 	}
-	if t := (*trouble)(nil); errors.As(err, &t) && w.checks <= maxChecks && w.rounds <= maxRounds {
+	if t := (*trouble)(nil); errors.As(err, &t) && !w.spent {
 		c.until = w.now.Add(failureKept)
 	}
 	return c

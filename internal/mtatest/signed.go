@@ -274,3 +274,21 @@ func (t *Tree) Resign(zone string, inception, expiration time.Time) {
 		}
 	}
 }
+
+// SignAs signs any records with a zone's key, as its owner could: for what only
+// the chain can show to be wrong.
+func (t *Tree) SignAs(zone string, rrs []dns.RR) *dns.RRSIG {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, z := range t.zones {
+		if z.Name != dns.CanonicalName(zone) {
+			continue
+		}
+		kept := z.sigs
+		z.sigs = map[string]*dns.RRSIG{}
+		sig := z.sign(rrs)
+		z.sigs = kept
+		return sig
+	}
+	return nil
+}
