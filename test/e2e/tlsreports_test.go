@@ -44,6 +44,8 @@ func TestTLSReportByMail(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	mx := w.mx(mtatest.MXConfig{}, "reports.example")
+	w.mx(mtatest.MXConfig{}, "far.example")
+	w.records(`_smtp._tls.reports.example. TXT "v=TLSRPTv1; rua=mailto:tls@reports.example"`)
 	posts, at, roots := w.reportServer("collector.example")
 	w.records(`_smtp._tls.far.example. TXT "v=TLSRPTv1; rua=mailto:tls@reports.example,` + at + `"`)
 	d := w.daemon("")
@@ -89,7 +91,20 @@ func TestTLSReportByMail(t *testing.T) {
 	if ids != 1 {
 		t.Errorf("%d records name a message", ids)
 	}
+	d.submit("app@sender.example", []string{"a@far.example"}, "Subject: x\r\n\r\nx\r\n")
+	d.waitEvent("a@far.example", "delivered")
 	d.stop()
+	// What this process counted is kept: the session in clear text, and not that of
+	// the report.
+	kept := keptCounts(t, d)
+	for name, value := range kept {
+		if !strings.HasSuffix(name, "/far.example/00") || !strings.Contains(value, `"failure":1,"details":[{"result":"starttls-not-supported"`) {
+			t.Errorf("kept: %s: %s", name, value)
+		}
+	}
+	if len(kept) != 1 {
+		t.Errorf("%d notes are kept", len(kept))
+	}
 	keepCounts(t, d, day) // as if the end had not been written
 	d.start()
 	mtatest.Eventually(t, 90*time.Second, "the second report by HTTPS", func() bool { return posts.Load() == 2 }, d.log)
@@ -160,6 +175,24 @@ func keepCounts(t *testing.T, d *daemon, day string) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// keptCounts are the notes of a daemon that does not run.
+func keptCounts(t *testing.T, d *daemon) map[string]string {
+	t.Helper()
+	store, err := pebble.Open(context.Background(), pebble.Options{Dir: filepath.Join(d.dir, "spool"), MinFree: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	kept := map[string]string{}
+	if err := store.Notes(context.Background(), "tlsrpt/", "", func(name string, value []byte) bool {
+		kept[name] = string(value)
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return kept
 }
 
 // reportIn reads the report out of a message.
