@@ -25,12 +25,14 @@ import (
 type router struct {
 	transport.Router
 	standing *standing.Standing
+	unmet    func(f *mta.Failure) // told why there is no plan
 }
 
 // PlanFor implements transport.Router.
 func (r router) PlanFor(ctx context.Context, d mta.Destination, variant string) (*mta.Plan, *mta.Failure) {
 	plan, failure := r.Router.PlanFor(ctx, d, variant)
 	if failure != nil {
+		r.unmet(failure)
 		return nil, failure
 	}
 	return heed(plan, r.standing, time.Now())
@@ -131,7 +133,7 @@ func (q quotas) Take(r *mta.Route, d *mta.Delivery, now time.Time) (again time.T
 
 // learning makes the queue's planner of what knows our standing.
 func (d *Daemon) learning() queue.Planner {
-	return learning{Planner: transport.NewPlanner(router{d.planner, d.standing}), standing: d.standing}
+	return learning{Planner: transport.NewPlanner(router{d.planner, d.standing, d.unmet}), standing: d.standing}
 }
 
 // newStanding makes what remembers our standing; the store is open.

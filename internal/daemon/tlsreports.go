@@ -54,6 +54,21 @@ func (d *Daemon) secured(r *mta.Route, t *mta.Target, o transport.TLSOutcome) {
 	})
 }
 
+// unmet counts the hosts that policies about TLS kept an attempt from, when they
+// left none.
+func (d *Daemon) unmet(f *mta.Failure) {
+	var u *mta.TLSUnmet
+	if !errors.As(f.Err, &u) {
+		return
+	}
+	r := &mta.Route{Domain: u.Domain, Hosts: u.Hosts, Policies: u.Policies}
+	for i := range u.Hosts {
+		if why := mta.PolicyFault(&u.Hosts[i], u.Policies); why != nil {
+			d.tlsReports.Count(&tlsrpt.Session{Route: r, Host: u.Hosts[i].Name, Result: why.Result, Reason: why.Text})
+		}
+	}
+}
+
 // signsReports reports whether mail from an address is signed for its domain.
 func (d *Daemon) signsReports(from string) bool {
 	return d.ring.Covers(smtp.SplitAddress(from).Domain)

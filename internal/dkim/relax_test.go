@@ -279,3 +279,21 @@ func TestWeakKeysDoNotSign(t *testing.T) {
 		t.Errorf("%s, %v", f, err)
 	}
 }
+
+// TestBodyAfterWhatIsNoField: a line that is no field begins the body, wherever the
+// pieces end that the content is read in.
+func TestBodyAfterWhatIsNoField(t *testing.T) {
+	const line = "this is no field and the body begins"
+	for _, head := range []string{"From: a@widget.com\r\n", "From: a@widget.com\r\nX: " + strings.Repeat("x", block-40) + "\r\n"} {
+		for _, end := range []string{"", "\r\n", "\r\nmore\r\n"} {
+			m := newMessage(nil, &counted{text: head + line + end})
+			if err := m.readHeader(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := m.hashBody()
+			if want := sha256.Sum256([]byte(plainRelax(line + end))); err != nil || got != want {
+				t.Errorf("%d octets of header, %q: the body begins at %d, %v", len(head), end, m.body, err)
+			}
+		}
+	}
+}

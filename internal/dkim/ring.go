@@ -171,16 +171,27 @@ func (r *Ring) configure(entries []Entry) {
 		name := e.Name()
 		h := &held{Entry: e}
 		old := before[name]
-		delete(before, name)
 		h.read(now, old, r.log)
 		h.adopt(now, old, r.mu.notes[name])
 		keys = append(keys, h)
 	}
-	for name := range before {
-		delete(r.mu.notes, name) // no key of the configuration any more
-	}
 	r.mu.keys = keys
+	r.forget()
 	r.elect(now)
+}
+
+// forget drops the notes of keys that are not the configuration's: one that
+// comes back later is looked for anew. The lock is held.
+func (r *Ring) forget() {
+	names := map[string]bool{}
+	for _, h := range r.mu.keys {
+		names[h.Name()] = true
+	}
+	for name := range r.mu.notes {
+		if !names[name] {
+			delete(r.mu.notes, name)
+		}
+	}
 }
 
 // read takes the key from its file; old is what was held under the name before.

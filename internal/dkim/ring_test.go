@@ -406,3 +406,31 @@ func TestLooksAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestForgottenKeys: a key that was taken out and comes back is looked for anew,
+// also when notes of it were there at the start; and a record that nobody has
+// seen for long is not given the time of a slip.
+func TestForgottenKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		e, k := s.key("m1", Ed25519)
+		other, _ := s.key("m2", Ed25519)
+		s.names.publish(e.Name(), k.TXT(), everywhere()...)
+		s.start(e)
+		s.stop()
+		s.start(other)
+		s.names.publish(e.Name(), "", everywhere()...)
+		s.ring.Configure([]Entry{other, e})
+		s.want("", "m2 pending, m1 pending")
+		time.Sleep(10 * time.Second)
+		s.names.publish(e.Name(), k.TXT(), everywhere()...)
+		time.Sleep(10 * time.Second)
+		s.want("m1", "m2 pending, m1 active")
+		s.stop()
+		time.Sleep(fresh + time.Hour)
+		s.names.publish(e.Name(), "", everywhere()...)
+		s.start(e)
+		s.want("", "m1 gone")
+		s.stop()
+	})
+}

@@ -70,8 +70,8 @@ const (
 	// hearsay is the same as confirmation where only a resolver can be asked:
 	// what it says may be old.
 	hearsay = 30 * time.Minute
-	// fresh is how old a note may be for signing to go on by it before the first
-	// look.
+	// fresh is how long ago a record may have been seen for signing to go on at a
+	// start before the first look, and for its absence to be taken for a slip.
 	fresh = 24 * time.Hour
 )
 
@@ -176,6 +176,8 @@ func (t *track) away(now time.Time, s Sight) event {
 	case s.Authority && !t.Authority:
 		// A resolver's word let the key sign, and the zone's own servers know better.
 		wait = 0
+	case s.Authority && now.Sub(t.Checked) > fresh:
+		wait = 0 // nobody has seen it for long: it is no slip
 	case !s.Authority:
 		wait = hearsay
 	}

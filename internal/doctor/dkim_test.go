@@ -135,6 +135,11 @@ func TestCheck_dkim_verifies(t *testing.T) {
 	add(step{name: "skip without a record", want: Skip, seen: "dkim.record"}, nil)
 	add(step{name: "unknown", want: Unknown, change: deaf(keyName+".", wire.TypeTXT)}, same)
 	add(step{name: "skip without the private key", want: Skip, change: func(_ *fakeWorld, id *Identity) { id.DKIM[0].Path = "/nonexistent/key.pem" }}, same)
+	heir, heirPath := keyFile(t, dkim.RSA, 0o600)
+	add(step{name: "warn replaced", subject: keyName, want: Warn, seen: "m2 signs in its place", change: func(w *fakeWorld, id *Identity) {
+		id.DKIM = append(id.DKIM, DKIMKey{"widget.com", "m2", heirPath})
+		w.publish(textRecord("m2._domainkey.widget.com", heir.TXT()))
+	}}, func(string) string { return other.TXT() })
 	steps = append(steps, step{name: "skip without a key", want: Skip})
 	try(t, "dkim.verifies", steps)
 }

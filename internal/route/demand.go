@@ -215,6 +215,17 @@ func (d *demands) policies(found *gathered) (out []mta.TLSPolicy) {
 	return out
 }
 
+// unmet is the failure when no host is usable, with what reports tell of it.
+func (d *demands) unmet(found *gathered) *mta.Failure {
+	list := d.policies(found)
+	if !slices.ContainsFunc(found.hosts, func(h mta.Host) bool { return mta.PolicyFault(&h, list) != nil }) {
+		return found.failure
+	}
+	f := *found.failure
+	f.Err = &mta.TLSUnmet{Domain: d.q.domain, Hosts: found.hosts, Policies: list, Err: found.failure.Err}
+	return &f
+}
+
 // bound ends a route's life with the policies'.
 func (d *demands) bound(expires time.Time) time.Time {
 	for _, t := range []time.Time{d.of.Expires, d.of.Again} {

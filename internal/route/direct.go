@@ -45,7 +45,7 @@ func (q *plan) direct(ctx context.Context, matched string, port uint16, o own) (
 	d.heard(mx.Secure, mx.CanonicalName, hosts)
 	found := q.gather(ctx, hosts, port, d)
 	if found.failure != nil {
-		return nil, found.failure
+		return nil, d.unmet(&found)
 	}
 	r := q.route(matched, found.hosts, port)
 	r.Secure = mx.Secure
@@ -66,7 +66,7 @@ func (q *plan) implicit(ctx context.Context, no *dns.Error, matched string, port
 	d.heard(no.Secure, "", hosts)
 	found := q.gather(ctx, hosts, port, d)
 	if found.failure != nil {
-		return nil, found.failure
+		return nil, d.unmet(&found)
 	}
 	r := q.route(matched, found.hosts, port)
 	r.Secure = no.Secure

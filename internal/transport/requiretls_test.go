@@ -181,6 +181,7 @@ func TestHostsOutsideThePolicyAreTold(t *testing.T) {
 					w.serve("mx1", func(c net.Conn) { c.Close() }, "192.0.2.1")
 				}
 				w.route.TLS, w.route.Hosts[0].Preference = mta.TLSRequired, 10
+				w.route.Policies = []mta.TLSPolicy{{Type: "sts", Domain: "example.net", Strings: []string{"version: STSv1"}}}
 				out := forbidden
 				if out.Preference = c.at; c.at < 10 {
 					w.route.Hosts = slices.Insert(w.route.Hosts, 0, out)

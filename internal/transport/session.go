@@ -216,14 +216,9 @@ func (at *attempt) passOver(before int) {
 		if int(h.Preference) >= before {
 			return
 		}
-		if h.Failure == nil || h.Failure.Cause != mta.CauseTLSPolicy {
-			continue
+		if why := mta.PolicyFault(h, at.route.Policies); why != nil {
+			d := at.demand(h)
+			at.secured(&mta.Target{Host: *h}, &d, &sight{}, why)
 		}
-		why := fault(h.Failure)
-		if why == nil {
-			why = &mta.TLSFault{Result: mta.ResultValidation, Text: evidence(h.Failure)}
-		}
-		d := at.demand(h)
-		at.secured(&mta.Target{Host: *h}, &d, &sight{}, why)
 	}
 }
