@@ -212,3 +212,21 @@ func FuzzParseRecord(f *testing.F) {
 		Damage(text, rfcRSA)
 	})
 }
+
+// TestShortKeysAreRefused is RFC 8301 3.2.
+func TestShortKeysAreRefused(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	short, err := rsa.GenerateKey(rand.Reader, 768)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*pem.Block{{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(short)}, {Type: "PRIVATE KEY", Bytes: der}} {
+		if _, err := Parse(pem.EncodeToMemory(b)); err == nil || !strings.Contains(err.Error(), "768 bits") {
+			t.Errorf("%s: %v", b.Type, err)
+		}
+	}
+}

@@ -77,7 +77,7 @@ func Parse(text []byte) (*Key, error) {
 			if err != nil {
 				return nil, fmt.Errorf("cannot be read: %w", err)
 			}
-			return &Key{k}, nil
+			return ofRSA(k)
 		case "PRIVATE KEY":
 			return parse8(block.Bytes)
 		}
@@ -97,6 +97,14 @@ func refuse(seen string) error {
 	return fmt.Errorf("holds a %q and no private key of RSA or Ed25519", seen)
 }
 
+// ofRSA refuses keys that must not sign (RFC 8301 3.2).
+func ofRSA(k *rsa.PrivateKey) (*Key, error) {
+	if n := k.N.BitLen(); n < MinSigningBits {
+		return nil, fmt.Errorf("holds an RSA key of %d bits, which nobody accepts: make a new one (mailout dkim new)", n)
+	}
+	return &Key{k}, nil
+}
+
 func parse8(der []byte) (*Key, error) {
 	k, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
@@ -104,7 +112,7 @@ func parse8(der []byte) (*Key, error) {
 	}
 	switch k := k.(type) {
 	case *rsa.PrivateKey:
-		return &Key{k}, nil
+		return ofRSA(k)
 	case ed25519.PrivateKey:
 		return &Key{k}, nil
 	}
