@@ -1,6 +1,7 @@
 package dkim_test
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	msgauth "github.com/emersion/go-msgauth/dkim"
 
 	"mailout/internal/dkim"
+	"mailout/internal/eightbit"
 	"mailout/internal/mtatest"
 )
 
@@ -94,5 +96,33 @@ func TestOddMessagesVerify(t *testing.T) {
 				t.Errorf("from disk: %s, %v", again, err)
 			}
 		})
+	}
+}
+
+// TestConvertedMessagesVerify: so does the form of each for hosts without 8BITMIME.
+func TestConvertedMessagesVerify(t *testing.T) {
+	keys, lookUp := pair(t)
+	keys = keys[1:]
+	converted := 0
+	for _, m := range append(mtatest.OddMessages(), mtatest.OddLong()...) {
+		text := m.Wire()
+		if needed, err := eightbit.Needed(strings.NewReader(text), int64(len(text))); err != nil || !needed {
+			continue
+		}
+		var out bytes.Buffer
+		if err := eightbit.Convert(&out, strings.NewReader(text), int64(len(text))); err != nil {
+			t.Fatal(err)
+		}
+		fields, err := dkim.Sign(nil, dkim.Octets(out.Bytes()), keys, time.Time{})
+		if err != nil || !good(verifyAll(string(fields)+out.String(), lookUp), 1) {
+			t.Errorf("%s: %v\n%s", m.Name, err, fields)
+		}
+		if good(verifyAll(string(fields)+text, lookUp), 1) {
+			t.Errorf("%s: the other form verifies, too", m.Name)
+		}
+		converted++
+	}
+	if converted < 10 {
+		t.Errorf("%d messages were converted", converted)
 	}
 }
