@@ -205,7 +205,7 @@ func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 		if before != nil {
 			w.c.noTLS.forget(where)
 		}
-		at.certain(f, &demand)
+		at.certain(f)
 		demandedBy(f, &demand)
 		at.try(t, f, start)
 		w.c.counts.failed.Add(1)

@@ -61,7 +61,16 @@ func TestREQUIRETLS(t *testing.T) {
 			w.route.Hosts = nil
 			w.host("mx1", mtatest.MXConfig{With: []string{"REQUIRETLS"}}, "192.0.2.1")
 			w.route.Hosts[0].TLS = &mta.TLSDemand{Requirement: mta.TLSDANE, DANE: daneOf(cert), Authentic: true}
+			w.route.Policies = []mta.TLSPolicy{{Type: "tlsa", Domain: "mx1"}}
 		}, "temporary host 4.7.4 @mx1; mx1 starttls", ""},
+		"no STARTTLS, where a policy promises it": {func(w *world) {
+			w.host("mx1", mtatest.MXConfig{With: []string{"REQUIRETLS"}}, "192.0.2.1")
+			w.route.Policies = []mta.TLSPolicy{{Type: "sts", Mode: "enforce"}}
+		}, "temporary host 4.7.4 @mx1; mx1 starttls", ""},
+		"no STARTTLS, and none is promised": {func(w *world) {
+			w.host("mx1", mtatest.MXConfig{With: []string{"REQUIRETLS"}}, "192.0.2.1")
+			w.route.Policies = []mta.TLSPolicy{{Type: "sts", Mode: "testing"}, {Type: "no-policy-found"}}
+		}, "permanent host 5.7.10 @mx1; mx1 starttls", ""},
 		"STARTTLS refused": {func(w *world) { w.hosting("mx1", "192.0.2.1", true, on(mtatest.StageStartTLS, "454 4.7.0 no")) }, "temporary host 4.7.0 @mx1; mx1 starttls", "the message asks for REQUIRETLS"},
 		"broken handshake": {func(w *world) { w.hosting("mx1", "192.0.2.1", true, drop) }, "temporary host 4.7.5 @mx1; mx1 starttls", "the message asks for REQUIRETLS"},
 		"not verified": {func(w *world) {

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"mailout/internal/mta"
 	"mailout/internal/smtp"
@@ -100,11 +101,16 @@ func demandedBy(f *mta.Failure, d *mta.TLSDemand) {
 
 // certain makes the lack of STARTTLS a fact of a host that was reached: a
 // message with REQUIRETLS cannot go there, now or later (RFC 8689 4.2.1). Where
-// TLSA records promise TLS its lack is trouble that passes, or an attack.
-func (at *attempt) certain(f *mta.Failure, d *mta.TLSDemand) {
-	if at.tx.RequireTLS && d.DANE == nil && f.Stage == mta.StageTLS && f.Cause == mta.CauseNeed {
+// the domain promises TLS its lack is trouble that passes, or an attack.
+func (at *attempt) certain(f *mta.Failure) {
+	if at.tx.RequireTLS && f.Stage == mta.StageTLS && f.Cause == mta.CauseNeed && !slices.ContainsFunc(at.route.Policies, promises) {
 		f.NeedEnhanced = enhanced(5, 7, 10)
 	}
+}
+
+// promises reports whether a policy says that the servers do TLS.
+func promises(p mta.TLSPolicy) bool {
+	return p.Type == "tlsa" || p.Type == "sts" && p.Mode == "enforce"
 }
 
 // origin is who is named in the record: nobody where the default decided, or
