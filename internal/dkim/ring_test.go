@@ -147,13 +147,16 @@ func TestStartIsBounded(t *testing.T) {
 // TestRecordDisappears: only a record that is surely gone stops a key, and the
 // older one signs again.
 func TestRecordDisappears(t *testing.T) {
-	for name, change := range map[string]func(n *names, e Entry, other *Key){
-		"removed":            func(n *names, e Entry, _ *Key) { n.publish(e.Name(), "", first, second) },
-		"removed at one":     func(n *names, e Entry, _ *Key) { n.publish(e.Name(), "", second) },
-		"another key":        func(n *names, e Entry, other *Key) { n.publish(e.Name(), other.TXT(), first, second) },
-		"damaged":            func(n *names, e Entry, _ *Key) { n.publish(e.Name(), "v=DKIM1; p=&", second) },
-		"a second record":    func(n *names, e Entry, o *Key) { n.publish(e.Name(), o.TXT()+"\n"+o.TXT(), first) },
-		"an alias to naught": func(n *names, e Entry, _ *Key) { n.publish(e.Name(), "CNAME gone.other.example.", first, second) },
+	for name, change := range map[string]func(n *names, e Entry, own, other *Key){
+		"removed":         func(n *names, e Entry, _, _ *Key) { n.publish(e.Name(), "", first, second) },
+		"removed at one":  func(n *names, e Entry, _, _ *Key) { n.publish(e.Name(), "", second) },
+		"another key":     func(n *names, e Entry, _, other *Key) { n.publish(e.Name(), other.TXT(), first, second) },
+		"damaged":         func(n *names, e Entry, _, _ *Key) { n.publish(e.Name(), "v=DKIM1; p=&", second) },
+		"for no mail":     func(n *names, e Entry, own, _ *Key) { n.publish(e.Name(), own.TXT()+"; s=tlsrpt", second) },
+		"a second record": func(n *names, e Entry, own, other *Key) { n.publish(e.Name(), own.TXT()+"\n"+other.TXT(), first) },
+		"an alias to naught": func(n *names, e Entry, _, _ *Key) {
+			n.publish(e.Name(), "CNAME gone.other.example.", first, second)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -165,7 +168,7 @@ func TestRecordDisappears(t *testing.T) {
 				s.start(older, newer)
 				defer s.stop()
 				s.want("new", "old standby, new active")
-				change(s.names, newer, k1)
+				change(s.names, newer, k2, k1)
 				time.Sleep(hourly + time.Second)
 				s.want("new", "old standby, new active") // it may be a slip
 				time.Sleep(confirmation + unsettled)
@@ -433,4 +436,55 @@ func TestForgottenKeys(t *testing.T) {
 		s.want("", "m1 gone")
 		s.stop()
 	})
+}
+
+// TestObserve plays looks at one record, "+" there, "-" gone, "?" no answer, "r"
+// gone for a resolver, "x" withdrawn, a minute apart.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ looks, visible string }{
+		{"-+", "01"},
+		{"+---+", "11111"},
+		{"+----+", "111101"},
+		{"+--+---+", "11111111"},
+		{"+-?-?--", "1111100"},
+		{"+-??????", "11111111"},
+		{"+x", "10"},
+		{"+x+", "101"},
+		{"+xx-", "1000"},
+		{"?????", "00000"},
+		{"+" + strings.Repeat("r", 32), strings.Repeat("1", 31) + "00"},
+		{"+rrrr-", "111110"}, // the zone's servers confirm what was heard
+	} {
+		n := &track{}
+		now, got := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), ""
+		for _, look := range c.looks {
+			s := Sight{Finding: Absent, Authority: look != 'r', Settled: true}
+			switch look {
+			case '+':
+				s.Finding = Published
+			case '?':
+				s = Sight{}
+			case 'x':
+				s.Finding = Withdrawn
+			}
+			could := n.visible()
+			e := n.observe(now, s)
+			if can := n.visible(); (e == appeared) != (!could && can) || (e == vanished || e == revoked) != (could && !can) {
+				t.Errorf("%s: %d tells of %t to %t", c.looks, e, could, can)
+			}
+			if n.visible() {
+				got += "1"
+			} else {
+				got += "0"
+			}
+			if at := n.next(); !at.After(now) || at.Sub(now) > hourly {
+				t.Errorf("%s: next look in %s", c.looks, at.Sub(now))
+			}
+			now = now.Add(time.Minute)
+		}
+		if got != c.visible {
+			t.Errorf("%s: %s, want %s", c.looks, got, c.visible)
+		}
+	}
 }
