@@ -153,6 +153,9 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	for _, h := range e.Hosts {
 		row("host", "%d %s %s (DNSSEC: %s%s)", h.Preference, h.Name, addressWords(h), h.DNSSEC, hostTLS(h))
 	}
+	if e.DNSSEC != "" {
+		row("dnssec", "%s", e.DNSSEC)
+	}
 	if e.Failure == "" {
 		printTLS(row, e)
 		source := e.Source

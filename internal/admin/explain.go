@@ -29,6 +29,8 @@ type Explanation struct {
 	Limits      []ExplainedLimit `json:"limits"`
 	HeldBy      string           `json:"held_by"` // what holds the destination's mail; empty: nothing does
 	Next        string           `json:"next"`    // when mail for it is tried next; empty: at once, or there is none
+	// DNSSEC is who authenticates the answers of DNS, or why nobody does.
+	DNSSEC string `json:"dnssec"`
 	// Policies are what the recipient domain publishes about TLS; none where a router
 	// or a rule leaves no room for it.
 	Policies []ExplainedPolicy `json:"policies"`

@@ -36,7 +36,7 @@ func Explain(ctx context.Context, c *config.Config, r admin.ExplainRequest) (*ad
 	sources := newSources(c, slog.New(slog.DiscardHandler))
 	sources.tell = planner.Down
 	sources.check(ctx, false)
-	e := explainer{config: c, planner: planner}
+	e := explainer{config: c, planner: planner, dnssec: resolver.DNSSEC}
 	return e.explain(ctx, r)
 }
 
@@ -45,7 +45,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 	d.mu.Lock()
 	c := d.mu.config
 	d.mu.Unlock()
-	e := explainer{config: c, planner: d.planner, queue: d.queue, store: d.store, warmup: d.warmup, standing: d.standing, trouble: d.routers.alarms.why, listed: d.suppression.words}
+	e := explainer{config: c, planner: d.planner, dnssec: d.resolver.DNSSEC, queue: d.queue, store: d.store, warmup: d.warmup, standing: d.standing, trouble: d.routers.alarms.why, listed: d.suppression.words}
 	return e.explain(ctx, r)
 }
 
@@ -53,6 +53,7 @@ func (d *Daemon) Explain(ctx context.Context, r admin.ExplainRequest) (*admin.Ex
 // daemon.
 type explainer struct {
 	config  *config.Config
+	dnssec  func(context.Context) dns.DNSSECState
 	planner *route.Planner
 	queue   *queue.Queue
 	store   spool.Store
@@ -72,6 +73,9 @@ func (e *explainer) explain(ctx context.Context, r admin.ExplainRequest) (*admin
 		out.Suppressed = e.listed(ctx, out.Recipient, r.Mail.Stream)
 	}
 	plan := e.plan(ctx, out, r)
+	if e.dnssec != nil {
+		out.DNSSEC = dnssecWords(e.dnssec(ctx))
+	}
 	if e.queue != nil {
 		if err := e.waiting(ctx, out, plan); err != nil {
 			return nil, err

@@ -16,3 +16,14 @@ func dnsOptions(c *config.Config) dns.Options {
 	o.RootCAs, _ = roots(c)
 	return o
 }
+
+// dnssecWords say who authenticates the answers of DNS, or why nobody does.
+func dnssecWords(st dns.DNSSECState) string {
+	switch {
+	case st.On():
+		return "on: " + st.Why
+	case st.Status == dns.Untested:
+		return "unknown: " + st.Why
+	}
+	return "off: " + st.Why
+}
