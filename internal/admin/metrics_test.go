@@ -82,7 +82,7 @@ func (m meters) doors() []Door {
 func allMetered(m meters) *Server {
 	w := &watchman{last: examined(), held: []Hold{{Hold: doctor.Hold{Local: netip.MustParseAddr("192.0.2.10"), Check: doctor.Check{ID: "address.record"}}}}}
 	return New(Options{
-		Store: &store{}, History: bookless{&store{}}, Queue: scheduler{}, Doctor: w, Events: m, Standing: ledger{}, Version: "v1.2.3", Logger: slog.New(slog.DiscardHandler),
+		Store: &store{}, History: bookless{&store{}}, Queue: scheduler{}, Doctor: w, Events: m, Standing: ledger{}, Signing: keyring{}, Version: "v1.2.3", Logger: slog.New(slog.DiscardHandler),
 		Meters: Meters{
 			Spool: m, Sites: m, Doors: m.doors,
 			DNS:      func() dns.Counts { return dns.Counts{Hosts: 1, Cached: 2} },
