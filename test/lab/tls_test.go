@@ -117,26 +117,60 @@ func (c *tlsCase) requirement() (words, origin string) {
 	case c.demanded == "mta-sts":
 		return "required", "mta-sts"
 	}
-	return "opportunistic", "tls.outbound"
+	return "opportunistic", "tls.outbound (default)"
+}
+
+// explanation is what is read of `mailout explain`.
+type explanation struct {
+	TLS struct{ Requirement, Origin, Why, Testing string }
+
+	Hosts []struct {
+		Name, Failure string
+		TLS           *struct{ Requirement, Origin string }
+	}
+	Policies []struct{ Type, Domain, Mode string }
+	Failure  string
 }
 
 // judgeExplanation holds `mailout explain` to the table.
 func (c *tlsCase) judgeExplanation(t *testing.T, m *mailout, address string) {
 	t.Helper()
 	out, status := m.run(t, "explain", address, "--json")
-	var e struct {
-		TLS   struct{ Requirement, Origin string }
-		Hosts []struct{ Name, Failure string }
-	}
+	var e explanation
 	if err := json.Unmarshal([]byte(out), &e); err != nil {
 		t.Fatalf("%v (status %d): %s", err, status, out)
 	}
-	if c.host() == "" || len(e.Hosts) == 0 {
+	if len(e.Hosts) == 0 { // no host can be used: it says why
+		for _, word := range append([]string{c.host()}, c.why...) {
+			if c.event != "deferred" || !strings.Contains(e.Failure, word) {
+				t.Errorf("explain does not name %q: %.1000s", word, out)
+			}
+		}
 		return
 	}
 	requirement, origin := c.requirement()
-	if e.TLS.Requirement != requirement || !strings.HasPrefix(e.TLS.Origin, origin) {
+	if e.TLS.Requirement != requirement || e.TLS.Origin != origin {
 		t.Errorf("explain: %s by %s, want %s by %s: %.1000s", e.TLS.Requirement, e.TLS.Origin, requirement, origin, out)
+	}
+	if testing := strings.HasPrefix(c.domain, "testing") || c.domain == "ststest.test"; testing != (e.TLS.Testing != "") {
+		t.Errorf("explain: testing %q: %.1000s", e.TLS.Testing, out)
+	}
+	if c.demanded != "" && !strings.Contains(e.TLS.Why, map[string]string{"dane": "_25._tcp.", "mta-sts": "MTA-STS policy of " + c.domain}[c.demanded]) {
+		t.Errorf("explain does not name the policy: %.1000s", out)
+	}
+	for _, h := range e.Hosts {
+		if (h.TLS == nil) != (h.Failure != "") {
+			t.Errorf("explain on %s: %.1000s", h.Name, out)
+		}
+	}
+	published := map[string]string{"dane": "tlsa", "mta-sts": "sts", "": ""}[c.demanded]
+	for _, p := range e.Policies {
+		if p.Type == published && (p.Mode == "enforce" || published == "tlsa") {
+			return
+		}
+	}
+	if published != "" {
+		t.Errorf("explain does not show the policy: %.1000s", out)
 	}
 }
 
