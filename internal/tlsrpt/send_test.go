@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -353,41 +354,39 @@ func crashAt(t *testing.T, point int, durable bool) {
 	r := w.start()
 	r.Count(session("example.com"))
 	time.Sleep(KeepPace + time.Minute) // the counts are kept
-	dead := false
+	var dead atomic.Bool
+	var writes atomic.Int64
 	notes := w.notes
-	writes := 0
-	notes.before = func(changes map[string][]byte) error {
-		if dead {
+	notes.interpose(func(changes map[string][]byte) error {
+		if dead.Load() {
 			return errDisk
 		}
-		if writes++; writes-1 != point {
+		if writes.Add(1)-1 != int64(point) {
 			return nil
 		}
-		dead = true
+		dead.Store(true)
 		if durable {
-			for name, value := range changes {
-				notes.mu.Lock()
-				if notes.notes[name] = value; value == nil {
-					delete(notes.notes, name)
-				}
-				notes.mu.Unlock()
-			}
+			notes.apply(changes)
 		}
 		return errDisk
-	}
+	})
 	if point < 0 {
+		var once atomic.Bool
 		w.intake.after = func() error {
-			dead, w.intake.after = true, nil
+			if once.Swap(true) {
+				return nil
+			}
+			dead.Store(true)
 			return errors.New("the power is gone")
 		}
 	}
 	for range 29 * 60 {
-		if time.Sleep(time.Minute); dead {
+		if time.Sleep(time.Minute); dead.Load() {
 			break
 		}
 	}
 	r.Stop(t.Context())
-	notes.before = nil
+	notes.interpose(nil)
 	r = w.start()
 	defer r.Stop(t.Context())
 	time.Sleep(55 * time.Hour)
@@ -460,8 +459,8 @@ func TestEachDayHasItsReport(t *testing.T) {
 		w := newWorld(t)
 		w.ask("example.com", "https://r.example.com/")
 		r := w.reports()
-		var back time.Duration
-		r.now = func() time.Time { return time.Now().Add(-back) }
+		var back atomic.Int64
+		r.now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		if err := r.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -470,8 +469,8 @@ func TestEachDayHasItsReport(t *testing.T) {
 		r.Count(o)
 		time.Sleep(24*time.Hour - time.Second)
 		r.Count(o)
-		time.Sleep(2 * time.Minute) // the day is over
-		back = 5 * time.Minute      // it is the day before again, and over all the same
+		time.Sleep(2 * time.Minute)        // the day is over
+		back.Store(int64(5 * time.Minute)) // it is the day before again, and over all the same
 		r.Count(o)
 		time.Sleep(10 * time.Minute)
 		r.Count(o)

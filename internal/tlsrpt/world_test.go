@@ -151,7 +151,6 @@ type fakeNotes struct {
 	notes  map[string][]byte
 	fail   error
 	before func(changes map[string][]byte) error // called by SetNotes, without the lock
-	writes int
 }
 
 func newNotes() *fakeNotes { return &fakeNotes{notes: map[string][]byte{}} }
@@ -189,12 +188,15 @@ func (f *fakeNotes) SetNotes(ctx context.Context, changes map[string][]byte) err
 			return err
 		}
 	}
+	return f.apply(changes)
+}
+
+func (f *fakeNotes) apply(changes map[string][]byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
 		return f.fail
 	}
-	f.writes++
 	for name, value := range changes {
 		if value == nil {
 			delete(f.notes, name)
@@ -203,6 +205,12 @@ func (f *fakeNotes) SetNotes(ctx context.Context, changes map[string][]byte) err
 		}
 	}
 	return nil
+}
+
+func (f *fakeNotes) interpose(before func(changes map[string][]byte) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = before
 }
 
 func (f *fakeNotes) breakWith(err error) {
