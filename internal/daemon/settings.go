@@ -82,11 +82,15 @@ func queueLimits(c *config.Config) queue.Limits {
 }
 
 func intakeSettings(c *config.Config) submit.Settings {
-	return submit.Settings{
+	s := submit.Settings{
 		Hostname: c.Hostname, Postmaster: c.Postmaster,
 		MaxSize: c.Limits.MessageSize, MaxRecipients: c.Limits.Recipients, MaxHops: c.Limits.Hops,
-		Header: header.Limits{}, Unaligned: c.Identity.Unaligned,
+		Header: header.Limits{},
 	}
+	if len(c.DKIM) > 0 { // without a key nobody expects signatures
+		s.Unaligned = c.Identity.Unaligned
+	}
+	return s
 }
 
 func doorSettings(c *config.Config, l config.Listener) smtpd.Settings {
