@@ -76,7 +76,7 @@ func (p *Policy) set(name, value string) error {
 		if err != nil {
 			return errors.New("max_age is no number of seconds")
 		}
-		p.MaxAge = min(time.Duration(seconds)*time.Second, MaxAge)
+		p.MaxAge = time.Duration(min(seconds, int64(MaxAge/time.Second))) * time.Second
 	case "mx":
 		pattern := strings.ToLower(value)
 		if !isPattern(pattern) {
