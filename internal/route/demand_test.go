@@ -113,6 +113,9 @@ outside.test MX 10 out.dane.test
 out.dane.test CNAME mx.plain.test
 _25._tcp.out.dane.test TLSA ` + tlsaEE + `
 hop.test CNAME dane.test
+ttl.test 3600 MX 10 mx.ttl.test
+mx.ttl.test 3600 A 198.51.100.8
+_25._tcp.mx.ttl.test 30 TLSA ` + tlsaEE + `
 six.test MX 10 mx.six.test
 mx.six.test A 198.51.100.7
 _25._tcp.mx.six.test TLSA ` + tlsaEE + `
@@ -125,7 +128,7 @@ func newDemandWorld(t *testing.T, change func(*Settings)) (*world, *policies) {
 		change(&s)
 	}
 	w := newWorld(t, s, demandZone)
-	for _, name := range []string{"dane", "unusable", "signed", "broken", "lone", "implicit", "mixed", "aliased", "outside", "hop", "six"} {
+	for _, name := range []string{"dane", "unusable", "signed", "broken", "lone", "implicit", "mixed", "aliased", "outside", "hop", "six", "ttl"} {
 		w.dns.Secure(name + ".test")
 	}
 	w.dns.Script("_25._tcp.mx.broken.test", wire.TypeTLSA, mtatest.Script{Rcode: wire.RcodeServerFailure})
@@ -304,6 +307,20 @@ func TestHalfAnAnswerIsNoDowngrade(t *testing.T) {
 	w, _ := newDemandWorld(t, func(s *Settings) { s.IPv6 = true })
 	if got := w.demanded("six.test", ""); got != "mx.six.test/dane: 0 default; mx.six.test 5 dane authentic; tlsa mx.six.test" {
 		t.Error(got)
+	}
+}
+
+// TestRouteEndsWithItsRecords: nor longer than its TLSA records.
+func TestRouteEndsWithItsRecords(t *testing.T) {
+	t.Parallel()
+	w, _ := newDemandWorld(t, nil)
+	before := time.Now()
+	r, f := w.p.Route(t.Context(), "ttl.test")
+	if f != nil || r.Expires.After(time.Now().Add(30*time.Second)) || r.Expires.Before(before.Add(29*time.Second)) {
+		t.Errorf("%+v %v", r, f)
+	}
+	if n := w.p.DANECounts(); n != (DANECounts{Usable: 1}) {
+		t.Errorf("%+v", n)
 	}
 }
 

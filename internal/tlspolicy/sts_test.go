@@ -158,6 +158,43 @@ func TestPauseAfterAFailure(t *testing.T) {
 	})
 }
 
+// TestFailuresAreTold: the operator hears of each refresh that fails, not of those
+// of a policy of mode none, and once of a domain whose first policy cannot be had
+// (RFC 8461 3.3).
+func TestFailuresAreTold(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.expect("x.test", "enforce 1")
+		w.say("")
+		pass(2 * day)
+		if told, tried := w.log.count("level=WARN"), w.got("x.test")-1; told != tried || told < 2 {
+			t.Errorf("%d warnings for %d fetches", told, tried)
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			w.serve("mode: none\nmax_age: 604800\n")
+			w.expect("x.test", "none 1")
+			w.say("")
+			pass(2 * day)
+			if w.got("x.test") < 2 || w.log.count("level=WARN") != 0 {
+				t.Error(w.log.text.String())
+			}
+		})
+	})
+	t.Run("first", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			w.say("")
+			for range 60 {
+				w.expect("x.test", "sts-policy-fetch-error")
+				pass(time.Minute)
+			}
+			if w.got("x.test") < 3 || w.log.count("cannot be read; mail goes") != 1 {
+				t.Error(w.log.text.String())
+			}
+		})
+	})
+}
+
 // TestHostileHosts: what a policy host may say and do, and what comes of it.
 func TestHostileHosts(t *testing.T) {
 	t.Parallel()

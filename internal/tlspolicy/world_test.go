@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -28,6 +29,7 @@ type world struct {
 	ca    *mtatest.Authority
 	notes *notes
 	sts   *STS
+	log   logged
 
 	mu      sync.Mutex
 	gets    map[string]int // requests by host
@@ -63,7 +65,7 @@ func (w *world) start() {
 	w.t.Cleanup(func() { r.Close() })
 	sts := NewSTS(STSOptions{
 		Resolver: r, Notes: w.notes, Settings: w.settings(),
-		Dial: w.net.DialContext,
+		Dial: w.net.DialContext, Logger: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	sts.Start(w.t.Context())
 	w.t.Cleanup(sts.Stop)
@@ -165,6 +167,24 @@ func (w *world) expect(domain, want string) {
 	if got := w.find(domain); got != want {
 		w.t.Errorf("%s: %s (%s)", domain, got, want)
 	}
+}
+
+// logged is a log, in memory.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
 }
 
 // notes are a spool's, in memory.
