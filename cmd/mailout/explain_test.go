@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -63,14 +66,61 @@ func newExplained(t *testing.T, third int) *explained {
 	w.near = serve(2, mtatest.MXConfig{Hostname: "mx.near.example", Certificate: cert, Users: []string{"known@near.example"}, OnEvent: w.note})
 	serve(3, mtatest.MXConfig{Rules: []mtatest.Rule{{Stage: mtatest.StageRcpt, Action: mtatest.Action{Reply: "451 4.7.1 not now"}}}})
 	zone := fmt.Sprintf("near.example. MX 10 mx.near.example.\nnear.example. MX 20 dead.near.example.\nmx.near.example. A 127.0.%[1]d.2\n"+
-		"dead.near.example. A 127.0.%[1]d.9\nslow.example. MX 10 mx.slow.example.\nmx.slow.example. A 127.0.%[1]d.3\nnull.example. MX 0 .", third)
+		"dead.near.example. A 127.0.%[1]d.9\nsealed.example. MX 10 mx.sealed.example.\nsealed.example. MX 20 dead.sealed.example.\n"+
+		"mx.sealed.example. A 127.0.%[1]d.2\ndead.sealed.example. A 127.0.%[1]d.9\n_%[2]d._tcp.mx.sealed.example. TLSA 3 1 1 %[3]x\n_%[2]d._tcp.dead.sealed.example. TLSA 9 9 9 01\n"+
+		"far.example. MX 10 mx.sealed.example.\nslow.example. MX 10 mx.slow.example.\nmx.slow.example. A 127.0.%[1]d.3\nnull.example. MX 0 .", third, port, keyDigest(t, cert))
 	if err := names.Add(zone); err != nil {
 		t.Fatal(err)
 	}
-	names.Secure("near.example")
+	names.Secure("near.example", "sealed.example")
 	w.config = configFile(t, fmt.Sprintf("[dns]\nservers = [%q]\nhosts_file = \"\"\n[delivery]\nport = %d\nprivate_networks = true\nipv6 = false\n"+
 		"[[route]]\ndomains = [\"routed.example\"]\nhost = \"127.0.%d.2\"\nport = %d\ntls = \"none\"\n[[route]]\ndomains = [\"plain.example\"]\nhost = \"127.0.%d.2\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n", names.Addr(), port, third, port, third))
 	return w
+}
+
+// keyDigest is the association of usage 3, selector 1, matching type 1.
+func keyDigest(t *testing.T, pair *tls.Certificate) []byte {
+	t.Helper()
+	cert, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return sum[:]
+}
+
+// TestExplainTLS: the demand of each host, what the domain publishes, and a probe
+// that obeys.
+func TestExplainTLS(t *testing.T) {
+	t.Parallel()
+	w := newExplained(t, 47)
+	e, _, _, status := w.explain("known@sealed.example", "--probe")
+	if status != 0 || e.TLS.Requirement != "dane" || e.TLS.Origin != "dane" || !strings.HasSuffix(e.TLS.Why, "._tcp.mx.sealed.example") || e.Site != "mx.sealed.example,dead.sealed.example/dane" {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	if len(e.Hosts) != 2 || *e.Hosts[0].TLS != e.TLS || e.Hosts[1].TLS.Requirement != "encrypted" || e.Hosts[1].TLS.Origin != "dane" {
+		t.Errorf("%+v", e.Hosts)
+	}
+	if len(e.Policies) != 2 || e.Policies[0].Type != "tlsa" || e.Policies[0].Domain != "mx.sealed.example" || e.Policies[1].Trouble != "tlsa-invalid" {
+		t.Errorf("%+v", e.Policies)
+	}
+	verified := false
+	for _, s := range e.Probe.Steps {
+		verified = verified || strings.Contains(s.TLS, "verified (dane)")
+	}
+	if !verified {
+		t.Errorf("%+v", e.Probe)
+	}
+	if e, _, _, _ = w.explain("a@far.example"); e.TLS.Requirement != "opportunistic" || len(e.Policies) != 1 || e.Policies[0].Type != "no-policy-found" {
+		t.Errorf("%+v", e)
+	}
+	var out, errs bytes.Buffer
+	run([]string{"explain", "--config", w.config, "known@sealed.example"}, nil, &out, &errs)
+	for _, want := range []string{"(DNSSEC: secure; TLS: dane)", "\nTLS          dane, by dane: the TLSA records of _", "\npolicy       tlsa of mx.sealed.example: 3 1 1 "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing:\n%s", want, out.String())
+		}
+	}
 }
 
 func (w *explained) note(e mtatest.Event) {
