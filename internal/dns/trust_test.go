@@ -68,6 +68,7 @@ func TestADIsBelieved(t *testing.T) {
 		{"knows no root", loopback, Options{DNSSEC: DNSSECTrust}, absent, absent, true, "this machine"},
 		{"refuses the root", loopback, Options{DNSSEC: DNSSECTrust}, func(q *wire.Msg) *wire.Msg { return reply(q, wire.RcodeRefused, true) }, servfail, false, "no AD"},
 		{"silent", loopback, Options{DNSSEC: DNSSECTrust}, mute, servfail, false, "gave no answer to the self-test"},
+		{"silent about the bogus name", loopback, Options{DNSSEC: DNSSECTrust}, marked, mute, true, "this machine"},
 		{"off", loopback, Options{DNSSEC: DNSSECOff}, marked, servfail, false, "switched off"},
 		{"as said", elsewhere, Options{}, unmarked, answers, true, "untested"},
 	} {
@@ -130,6 +131,12 @@ func TestSelfTestIsOffTheRoad(t *testing.T) {
 		if mx, err = r.MX(t.Context(), "x.test"); err != nil || mx.Secure {
 			t.Errorf("believed although it answers for the bogus name: %v %v", mx, err)
 		}
+		n.serve(loopback, checking(marked, mute))
+		time.Sleep(testEvery)
+		if mx, err = r.MX(t.Context(), "x.test"); err != nil || mx.Secure {
+			t.Errorf("believed after a silence: %v %v", mx, err)
+		}
+		n.serve(loopback, checking(marked, answers))
 		time.Sleep(3 * testEvery)
 		if got := strings.Count(log.String(), "level=WARN"); got != 1 {
 			t.Errorf("logged %d times: %s", got, log.String())
