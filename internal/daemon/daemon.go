@@ -158,6 +158,7 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.sts.Start(ctx)
+	d.resolver.Begin()
 	if err := d.queue.Start(ctx); err != nil {
 		return err
 	}
@@ -195,7 +196,6 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	dnsOpts := dnsOptions(c)
 	dnsOpts.Logger = d.log
 	d.resolver = dns.New(dnsOpts)
-	d.resolver.Begin()
 	d.ring = d.newRing(c)
 	d.warmup = d.newLedger(c)
 	d.standing = d.newStanding(c)
