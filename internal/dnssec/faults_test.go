@@ -190,6 +190,10 @@ func TestForgedProofs(t *testing.T) {
 		{"a child that denies a sibling", "hash.test. A", 3, nil, forged("ec.test.", "ec.test. 60 IN NSEC z.test. NS SOA"), Bogus},
 		{"a child whose denial leads out of it", "hash.test. A", 0, nil, forged("ec.test.", "hash.test. 60 IN NSEC z.test. NS SOA"), Bogus},
 		{"a denial made of a wildcard", "gone.ec.test. A", 3, nil, renamed(forged("ec.test.", "*.ec.test. 60 IN NSEC zz.ec.test. TXT"), "a.ec.test."), Bogus},
+		{"NXDOMAIN where a wildcard stands", "any.wild.ec.test. TXT", 3, nil, proofs("any.wild.ec.test.", dns.TypeTXT), Bogus},
+		{"NXDOMAIN where a wildcard stands, hashed", "any.wild.hash.test. TXT", 3, nil, append(proofs("any.wild.hash.test.", dns.TypeTXT), proofs("any.wild.hash.test.", dns.TypeA)...), Bogus},
+		{"a name that is there, by a denial made of a wildcard", "mx.ec.test. A", 3, nil,
+			append(renamed(forged("ec.test.", "*.ec.test. 60 IN NSEC zz.ec.test. TXT"), "a.ec.test."), proofs("*.ec.test.", dns.TypeA)...), Bogus},
 		{"an unsigned delegation of a name that is none", "ec.test. MX", 0, without(answers("ec.test.", dns.TypeMX), dns.TypeRRSIG), proofs("free.test.", dns.TypeDS), Bogus},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -280,6 +284,13 @@ func TestKept(t *testing.T) {
 		if v := w.verdict(c.name, dns.TypeA); v.Status != Secure || v.Until.Sub(testNow) != c.want {
 			t.Errorf("%s: %v for %v, want %v (%s)", c.name, v.Status, v.Until.Sub(testNow), c.want, v.Why)
 		}
+	}
+	// The zone itself is kept no longer than its keys are signed.
+	if c := w.cuts.known("soon.test.", testNow); c == nil || c.until.Sub(testNow) != 40*time.Second {
+		t.Errorf("%+v", c)
+	}
+	if c := w.cuts.known("soon.test.", testNow.Add(40*time.Second)); c != nil {
+		t.Errorf("%+v", c)
 	}
 	w.now = testNow.Add(46*time.Second + 5*time.Minute)
 	w.alter = nil
