@@ -73,7 +73,7 @@ func (d *Daemon) newRing(c *config.Config) *dkim.Ring {
 // configureRing takes the keys and the servers of a new configuration.
 func (d *Daemon) configureRing(c *config.Config) {
 	d.resolvers.configure(c)
-	d.ring.Configure(dkimEntries(c))
+	d.ring.Configure(context.Background(), dkimEntries(c))
 }
 
 // SurveyDKIM looks at the records of a configuration's keys once: what the

@@ -50,6 +50,8 @@ type RingOptions struct {
 const (
 	// DefaultFirstLook bounds the first look at all records.
 	DefaultFirstLook = 5 * time.Second
+	// reloadLook bounds that at new keys of a changed configuration.
+	reloadLook = 2 * time.Second
 	// lookLimit bounds a later one.
 	lookLimit = 20 * time.Second
 	// atOnce bounds the looks under way together.
@@ -98,7 +100,7 @@ type held struct {
 	trouble error // why
 	tried   time.Time
 	signs   bool
-	busy    bool // a look of run's is under way
+	busy    bool // a look is under way
 }
 
 // shown is what For and Covers read: it never changes.
@@ -151,10 +153,25 @@ func (r *Ring) Stop() {
 }
 
 // Configure takes the keys of a new configuration, and reads their files. A key
-// whose file cannot be read any more goes on as it was read before.
-func (r *Ring) Configure(entries []Entry) {
+// whose file cannot be read any more goes on as it was read before. It looks at
+// the records of keys that are new, for a moment, so that they sign when it
+// returns.
+func (r *Ring) Configure(ctx context.Context, entries []Entry) {
 	r.mu.Lock()
 	r.configure(entries)
+	var fresh []*held
+	for _, h := range r.mu.keys {
+		if h.key != nil && h.asked.IsZero() && !h.visible() {
+			h.busy = true
+			fresh = append(fresh, h)
+		}
+	}
+	r.mu.Unlock()
+	r.look(ctx, fresh, min(r.o.FirstLook, reloadLook))
+	r.mu.Lock()
+	for _, h := range fresh {
+		h.busy = false
+	}
 	r.mu.Unlock()
 	r.stir()
 }
