@@ -5,6 +5,7 @@ package e2e
 //
 //	the resolver is down           TestResolverDownDefers        it waits, and goes when the resolver is back
 //	the resolver stops on the way  TestResolverGoneDefers        the same, with what it said before forgotten
+//	a self-test has no answer      TestSilentSelfTestKeepsDANE   it goes by DANE from the first message on
 //	TLSA look-ups alone fail       TestTLSALookupFails           it waits where the domain is signed, and goes where not
 //	the clock, or the other's      TestWrongClockDefers          it waits where the certificate counts, and goes where not
 //	a kept MTA-STS policy is torn  TestTornPolicyDefers          it waits, and is never sent in clear text
@@ -251,6 +252,25 @@ func TestResolverGoneDefers(t *testing.T) {
 	d.waits("b@other.example", "DNS")
 	w.dns.Unscript()
 	d.goes("b@other.example", "", "")
+}
+
+// TestSilentSelfTestKeepsDANE: nobody answers for the name whose signatures are
+// wrong on purpose while the daemon starts; mail goes by DANE all the same.
+func TestSilentSelfTestKeepsDANE(t *testing.T) {
+	t.Parallel()
+	w := newTLSWorld(t)
+	_, leaf := w.host("right.example", time.Time{})
+	w.dane("right.example", 3, leaf)
+	mx, _ := w.host("wrong.example", time.Time{})
+	w.dane("wrong.example", 3, leaf)
+	w.dns.Script("bogus.example", 0, mtatest.Script{Silent: true})
+	d := w.daemon(w.tables() + "\n[identity]\nbogus_name = \"bogus.example\"\n").start()
+	d.submit("s@sender.example", []string{"a@right.example", "a@wrong.example"}, faultMail)
+	d.goes("a@right.example", "dane", "dane")
+	d.waits("a@wrong.example", "TLSA", "mx.wrong.example")
+	if n := mx.Stats().Messages; n != 0 {
+		t.Errorf("the wrong server has %d messages", n)
+	}
 }
 
 // TestTLSALookupFails: only questions for TLSA records fail. Where everything that

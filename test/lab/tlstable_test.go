@@ -85,6 +85,7 @@ func daneCases() []tlsCase {
 		{domain: "close.dane.test", event: "deferred", demanded: "dane", why: []string{"TLSA"}, finger: fingerNone, postfix: "deferred"},
 		// A signed domain without records: what any domain gets.
 		{domain: "notlsa.dane.test", event: "delivered", finger: fingerUntrusted, postfix: "sent"},
+		{domain: "clear.dane.test", event: "delivered", clear: true, finger: fingerNone, postfix: "sent"},
 		// What DNS cannot say for certain, where it must be certain.
 		{domain: "bogus.test", event: "deferred", why: []string{"bogus.test"}, finger: fingerLookup, postfix: "deferred"},
 		{domain: "expired.test", event: "deferred", why: []string{"expired.test"}, finger: fingerLookup, postfix: "deferred"},

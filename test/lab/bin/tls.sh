@@ -60,7 +60,7 @@ mkdir -p sts
   dom leafta211 $TLS_LEAF_IP "2 1 1 $CAPIN"             # the authority is not in the chain that is sent
   dom leafta200 $TLS_LEAF_IP "2 0 0 $(certder pki/ca.pem | hex)"
   dom notls $TLS_NONE_IP "3 1 1 $PFPIN"
-  dom notlsa $PF_IP
+  dom notlsa $PF_IP; dom clear $TLS_NONE_IP
   dom strip $STRIP_IP "3 1 1 $PFPIN"; dom refuse $REFUSE_IP "3 1 1 $PFPIN"; dom close $CLOSE_IP "3 1 1 $PFPIN"
   dom requires $REQUIRE_IP "3 1 1 $PFPIN"; dom requiresnot $REQUIRE_IP "3 1 1 $NO"   # tlsrequire_test.go
   # aliases: of the host within the zone and out of it, and of the TLSA record
