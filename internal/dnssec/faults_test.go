@@ -190,6 +190,7 @@ func TestForgedProofs(t *testing.T) {
 		{"a child that denies a sibling", "hash.test. A", 3, nil, forged("ec.test.", "ec.test. 60 IN NSEC z.test. NS SOA"), Bogus},
 		{"a child whose denial leads out of it", "hash.test. A", 0, nil, forged("ec.test.", "hash.test. 60 IN NSEC z.test. NS SOA"), Bogus},
 		{"a denial made of a wildcard", "gone.ec.test. A", 3, nil, renamed(forged("ec.test.", "*.ec.test. 60 IN NSEC zz.ec.test. TXT"), "a.ec.test."), Bogus},
+		{"NODATA of an alias", "alias.ec.test. MX", 0, nil, proofs("aliasx.ec.test.", dns.TypeA), Bogus},
 		{"NXDOMAIN where a wildcard stands", "any.wild.ec.test. TXT", 3, nil, proofs("any.wild.ec.test.", dns.TypeTXT), Bogus},
 		{"NXDOMAIN where a wildcard stands, hashed", "any.wild.hash.test. TXT", 3, nil, append(proofs("any.wild.hash.test.", dns.TypeTXT), proofs("any.wild.hash.test.", dns.TypeA)...), Bogus},
 		{"a name that is there, by a denial made of a wildcard", "mx.ec.test. A", 3, nil,
