@@ -91,17 +91,17 @@ func makeKeys(g *globals, c *config.Config, domain string, kinds []dkim.Algorith
 			return
 		}
 		for _, m := range made {
-			err = errors.Join(err, os.Remove(m.path))
+			if !named(path, m.path) { // a change that only may not last is one all the same
+				err = errors.Join(err, os.Remove(m.path))
+			}
 		}
 	}()
-	var changes []config.Change
 	for _, kind := range kinds {
 		m := madeKey{domain: domain}
 		if m.selector, err = selectorFor(c, path, domain, kind, len(kinds) > 1, shape.Selector, now); err != nil {
 			return made, err
 		}
 		m.path = keyPath(path, domain, m.selector)
-		changes = append(changes, keyChanges(len(c.DKIM)+len(made)+1, &m)...)
 		bits := 0
 		if kind == dkim.RSA {
 			bits = shape.Bits
@@ -114,7 +114,21 @@ func makeKeys(g *globals, c *config.Config, domain string, kinds []dkim.Algorith
 		}
 		made = append(made, m)
 	}
+	latest, err := loadConfig(g) // somebody may have changed the file meanwhile
+	if err != nil {
+		return made, err
+	}
+	var changes []config.Change
+	for i := range made {
+		changes = append(changes, keyChanges(len(latest.DKIM)+i+1, &made[i])...)
+	}
 	return made, configError(config.Edit(path, changes...))
+}
+
+// named reports whether the configuration names a key's file.
+func named(file, key string) bool {
+	c, err := config.Load(file)
+	return err == nil && slices.ContainsFunc(c.DKIM, func(k config.DKIMKey) bool { return k.Key == key })
 }
 
 // writeStatus is the exit status for a file that was not written.

@@ -278,7 +278,11 @@ func (cmd *dkimRotateCmd) finish(ctx context.Context, g *globals, c *config.Conf
 	if err := cmd.revoke(ctx, g, c, old); err != nil {
 		return err
 	}
-	if err := takeOut(g, c, old); err != nil {
+	latest, err := loadConfig(g) // publishing takes a while, and somebody may have changed the file meanwhile
+	if err != nil {
+		return err
+	}
+	if err := takeOut(g, latest, old); err != nil {
 		return err
 	}
 	fmt.Fprintln(g.Stdout, reloadFor(g))
@@ -357,8 +361,11 @@ func (cmd *dkimRotateCmd) revoke(ctx context.Context, g *globals, c *config.Conf
 // numbers of the others stay, and keeps their files aside.
 func takeOut(g *globals, c *config.Config, old []shownKey) error {
 	var changes []config.Change
+	same := func(a, b config.DKIMKey) bool {
+		return a.Domain == b.Domain && a.Selector == b.Selector && a.Key == b.Key
+	}
 	for i := len(c.DKIM) - 1; i >= 0; i-- {
-		if slices.ContainsFunc(old, func(k shownKey) bool { return k.entry == c.DKIM[i] }) {
+		if slices.ContainsFunc(old, func(k shownKey) bool { return same(k.entry, c.DKIM[i]) }) {
 			changes = append(changes, config.Change{Key: fmt.Sprintf("dkim.%d", i+1), Unset: true})
 		}
 	}
@@ -367,7 +374,7 @@ func takeOut(g *globals, c *config.Config, old []shownKey) error {
 	}
 	for _, k := range old {
 		fmt.Fprintf(g.Stdout, "The key with the selector %s was taken out of the configuration.\n", k.Selector)
-		used := slices.ContainsFunc(c.DKIM, func(e config.DKIMKey) bool { return e.Key == k.entry.Key && e != k.entry })
+		used := slices.ContainsFunc(c.DKIM, func(e config.DKIMKey) bool { return e.Key == k.entry.Key && !same(e, k.entry) })
 		if _, err := os.Lstat(k.entry.Key); err != nil || used {
 			continue
 		}
