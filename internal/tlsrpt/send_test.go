@@ -273,8 +273,14 @@ func TestRetries(t *testing.T) {
 			t.Error("the mail waits for the others")
 		}
 		time.Sleep(26 * time.Hour)
-		if n := len(w.web.got()); n != 5 {
-			t.Errorf("%d posts, want 5", n)
+		posts := w.web.got()
+		if len(posts) != 5 {
+			t.Fatalf("%d posts, want 5", len(posts))
+		}
+		for i, least := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause, 2 * time.Hour} {
+			if wait := posts[i+1].at.Sub(posts[i].at); wait < least || wait > least+time.Minute {
+				t.Errorf("attempt %d followed after %s, want %s", i+2, wait, least)
+			}
 		}
 		said := map[string]error{}
 		for _, s := range w.said() {

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"mailout/internal/dns"
 	"mailout/internal/mta"
@@ -355,6 +356,7 @@ type webSink struct {
 type webPost struct {
 	path, host, kind, agent string
 	body                    []byte
+	at                      time.Time
 }
 
 func (s *webSink) handle(c net.Conn, cert *tls.Certificate) {
@@ -377,7 +379,7 @@ func (s *webSink) handle(c net.Conn, cert *tls.Certificate) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.posts = append(s.posts, webPost{req.Method + " " + req.URL.String(), req.Host, req.Header.Get("Content-Type"), req.Header.Get("User-Agent"), body})
+	s.posts = append(s.posts, webPost{req.Method + " " + req.URL.String(), req.Host, req.Header.Get("Content-Type"), req.Header.Get("User-Agent"), body, time.Now()})
 	if s.broken {
 		return
 	}
