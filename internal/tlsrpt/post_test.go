@@ -27,7 +27,7 @@ func TestPostGoesWhereMailMay(t *testing.T) {
 		w := newWorld(t)
 		inside := &webSink{}
 		cases := map[string]netip.Addr{
-			"lo.example": netip.MustParseAddr("127.0.0.1"), "mapped.example": netip.MustParseAddr("::ffff:10.0.0.1"), "private.example": netip.MustParseAddr("10.0.0.1"),
+			"lo.example": netip.MustParseAddr("127.0.0.1"), "mapped.example": netip.MustParseAddr("::ffff:10.0.0.9"), "private.example": netip.MustParseAddr("10.0.0.1"),
 			"local.example": netip.MustParseAddr("fe80::1"), "cloud.example": netip.MustParseAddr("169.254.169.254"), "six.example": netip.MustParseAddr("fd00::1"), "all.example": netip.MustParseAddr("0.0.0.0"),
 		}
 		for name, addr := range cases {
