@@ -335,8 +335,7 @@ func (cmd *dkimRotateCmd) revoke(ctx context.Context, g *globals, c *config.Conf
 		if state := dkim.State(k.State); state != dkim.StateRetired && state != dkim.StateStandby {
 			continue
 		}
-		text := "v=DKIM1; k=" + k.Algorithm + "; p="
-		changes = append(changes, dnsupdate.Change{Name: k.Name, Type: "TXT", Add: []string{text}, Only: true})
+		changes = append(changes, dnsupdate.Change{Name: k.Name, Type: "TXT", Add: []string{dkim.Revocation(dkim.Algorithm(k.Algorithm))}, Only: true})
 	}
 	if len(changes) == 0 {
 		return nil

@@ -383,7 +383,7 @@ func TestDKIMRotate(t *testing.T) {
 	if out, errs, status = dkimRun(file, "rotate", domain, "--finish", "--keep", "0s"); status != 0 || d.reloaded() != 2 {
 		t.Fatalf("%d %s%s", status, out, errs)
 	}
-	records(map[string]string{"old": oldKey.Revocation(), "next": newKey.TXT()})
+	records(map[string]string{"old": dkim.Revocation(oldKey.Algorithm()), "next": newKey.TXT()})
 	old := c.DKIM[0].Key
 	if c, err = config.Load(file); err != nil || len(c.DKIM) != 1 || c.DKIM[0].Selector != "next" {
 		t.Error(err, c.DKIM)

@@ -98,4 +98,4 @@ func reason(err error) error {
 }
 
 // Revocation is the text of the record that withdraws a key (RFC 6376 3.6.1).
-func (k *Key) Revocation() string { return "v=DKIM1; k=" + string(k.Algorithm()) + "; p=" }
+func Revocation(a Algorithm) string { return "v=DKIM1; k=" + string(a) + "; p=" }

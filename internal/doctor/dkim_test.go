@@ -191,7 +191,7 @@ func TestReplacedKeys(t *testing.T) {
 		want    Status
 		planned bool
 	}{
-		{"revoked, and replaced", heirPath, map[string]string{"m1": old.Revocation(), "m2": heir.TXT()}, Warn, false},
+		{"revoked, and replaced", heirPath, map[string]string{"m1": dkim.Revocation(old.Algorithm()), "m2": heir.TXT()}, Warn, false},
 		{"gone, and replaced", heirPath, map[string]string{"m2": heir.TXT()}, Warn, true},
 		{"gone, the other waits", heirPath, map[string]string{}, Fail, true},
 		{"gone, the other is of another kind", otherPath, map[string]string{"m2": other.TXT()}, Fail, true},
