@@ -119,8 +119,12 @@ func (d *demands) look(ctx context.Context, f *finding, addresses dns.Answer[net
 		}
 		in.DANE = f.dane.HostDANE
 		sts := d.policy(ctx)
-		if sts.Against != nil {
-			f.fail(sts.Against)
+		against := sts.Against
+		if against == nil && in.RequireTLS && !in.Named { // a policy alone could vouch for the host
+			against = sts.Unknown
+		}
+		if against != nil {
+			f.fail(against)
 			return
 		}
 		in.STS = sts.Host(d.q.domain, f.host.Name)

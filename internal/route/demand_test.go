@@ -199,6 +199,18 @@ func TestDemandsOfMessages(t *testing.T) {
 			t.Errorf("REQUIRETLS to %s:\n got %s\nwant %s", domain, got, want)
 		}
 	}
+	// Whether a policy vouches for the host is not known: it bounces nothing.
+	p.of["none.test"] = tlspolicy.DomainSTS{Unknown: &mta.Failure{Stage: mta.StageRoute, Cause: mta.CauseDNS, Text: "SERVFAIL"}}
+	p.of["signed.test"] = p.of["none.test"]
+	for _, c := range [][3]string{
+		{"none.test", requires, "dns: no mail server of none.test can be used: SERVFAIL"},
+		{"signed.test", requires, "mx.signed.test/requiretls: 2 requiretls; mx.signed.test 2 requiretls authentic; no-policy-found signed.test"},
+		{"none.test", variant(mta.Message{}), "mx.plain.test: 0 default; mx.plain.test 0 default; no-policy-found none.test"},
+	} {
+		if got := w.demanded(c[0], c[1]); got != c[2] {
+			t.Errorf("%s, whose record nobody knows:\n got %s\nwant %s", c[0], got, c[2])
+		}
+	}
 	p.found = 0
 	before := w.dns.Count("_25._tcp.mx.broken.test", "")
 	for domain, want := range map[string]string{

@@ -44,7 +44,10 @@ func (s *STS) lookSafely(domain string, used bool) (k *known) {
 // look gives what is known of a domain after a look at its record; nil when that
 // is nothing.
 func (s *STS) look(ctx context.Context, domain string, used bool) *known {
-	old, _ := s.recall(ctx, domain, time.Now()) // what cannot be read is marked lost
+	old, err := s.recall(ctx, domain, time.Now())
+	if err != nil { // it is marked lost, and stays so
+		return nil
+	}
 	k := known{}
 	if old != nil {
 		k = *old
@@ -172,9 +175,10 @@ func (s *STS) put(domain string, k *known) {
 	}
 }
 
-// forget forgets a domain that has no record, unless more is known by now.
+// forget forgets a domain that has no record, unless more is known by now. That
+// its note cannot be read stays known: else every other message would wait for it.
 func (s *STS) forget(domain string, k *known) {
-	if k == nil {
+	if k == nil || !k.lost.IsZero() {
 		return
 	}
 	s.mu.Lock()

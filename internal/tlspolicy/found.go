@@ -20,6 +20,9 @@ type DomainSTS struct {
 	// Against says that mail must wait, because nobody knows whether there is a
 	// policy; nil: it need not.
 	Against *mta.Failure
+	// Unknown says that the domain's record could not be looked for, and that no
+	// policy is known: only mail that may not go without one must wait for that.
+	Unknown *mta.Failure
 }
 
 // Host is what the policy says of one host of the domain.

@@ -244,7 +244,8 @@ func (s *STS) first(ctx context.Context, domain string, k *known, now time.Time)
 		if k.missing(now) {
 			return s.unread(domain, r.err)
 		}
-		return DomainSTS{Again: now.Add(troubleLife)}
+		unknown := &mta.Failure{Stage: mta.StageRoute, Cause: mta.CauseDNS, Text: "nobody knows whether " + domain + " has an MTA-STS policy: " + r.err.Error(), Err: r.err}
+		return DomainSTS{Again: now.Add(troubleLife), Unknown: unknown}
 	case !r.there:
 		s.forget(domain, k)
 		return DomainSTS{}
