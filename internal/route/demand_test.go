@@ -275,6 +275,22 @@ func TestRulesAndPolicies(t *testing.T) {
 	}
 }
 
+// TestNoRouterAroundAPolicy: a router that takes what DNS does not place gets no
+// mail because its safety is in doubt.
+func TestNoRouterAroundAPolicy(t *testing.T) {
+	t.Parallel()
+	for _, use := range []Use{UseUnresolved, UseFallback} {
+		w, _ := newDemandWorld(t, func(s *Settings) {
+			s.Router = Router{Host: "mx.plain.test", Use: use, Unresolved: true}
+		})
+		for domain, want := range map[string]string{"lone.test": "dns: ", "unread.test": "tls policy: ", "nowhere.test": "router:mx.plain.test: "} {
+			if got := w.demanded(domain, ""); !strings.HasPrefix(got, want) {
+				t.Errorf("%d: %s: %s", use, domain, got)
+			}
+		}
+	}
+}
+
 // TestPoliciesTurnedOff: [tls] dane and mta_sts.
 func TestPoliciesTurnedOff(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -122,10 +123,14 @@ func (p *Planner) plan(domain string, c *compiled) (*plan, *mta.Failure) {
 	return &plan{p: p, c: c, domain: name, now: time.Now()}, nil
 }
 
-// unresolved reports the causes that send mail to a router with
-// UseUnresolved: DNS does not say where else.
-func unresolved(c mta.Cause) bool {
-	return c == mta.CauseNoDomain || c == mta.CauseNoAddress || c == mta.CauseDNS
+// unresolved reports the failures that send mail to a router with
+// UseUnresolved: DNS does not say where else. Where it says that, and only leaves
+// open how safe it is there, mail waits.
+func unresolved(f *mta.Failure) bool {
+	if errors.As(f, new(*mta.TLSUnmet)) {
+		return false
+	}
+	return f.Cause == mta.CauseNoDomain || f.Cause == mta.CauseNoAddress || f.Cause == mta.CauseDNS
 }
 
 // plan is one call of PlanFor.
