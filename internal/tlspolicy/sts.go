@@ -219,10 +219,12 @@ func (s *STS) find(ctx context.Context, domain string, fresh bool) DomainSTS {
 	return k.answer(now)
 }
 
-// due reports whether a policy that holds is to be looked at behind the mail.
+// due reports whether a policy that holds is to be looked at behind the mail: not
+// for each message where its record or its host is broken.
 func (s *STS) due(k *known, now time.Time) bool {
-	return now.Sub(k.checked).Abs() >= checkEvery || now.Sub(k.used) >= 24*time.Hour ||
-		!now.Before(k.refresh(now)) && !now.Before(k.again)
+	since := now.Sub(k.checked).Abs()
+	return since >= checkEvery || now.Sub(k.used) >= 24*time.Hour ||
+		since >= min(firstPause, max(k.policy.MaxAge, leastLife)/4) && !now.Before(k.refresh(now)) && !now.Before(k.again)
 }
 
 // answer is what is known of a domain with or without a policy in force.

@@ -109,6 +109,35 @@ func TestBrokenHostKeepsItsPolicy(t *testing.T) {
 	})
 }
 
+// TestTroubleIsNotAskedForEachMessage: a policy that holds, a host and a record
+// that are broken, and mail every minute.
+func TestTroubleIsNotAskedForEachMessage(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.expect("x.test", "enforce 1")
+		w.say("")
+		pass(refreshAge)
+		before := w.got("x.test")
+		for range 24 * 60 {
+			w.expect("x.test", "enforce 1")
+			pass(time.Minute)
+		}
+		if n := w.got("x.test") - before; n < 20 || n > 30 {
+			t.Errorf("%d fetches in a day", n)
+		}
+		w.dns.Script("_mta-sts.x.test", 0, mtatest.Script{Rcode: wire.RcodeServerFailure, Times: 1000})
+		pass(checkEvery)
+		asked, counts := w.dns.Count("_mta-sts.x.test", "TXT"), []int(nil)
+		for range 9 {
+			w.expect("x.test", "enforce 1")
+			pass(time.Minute)
+			counts = append(counts, w.dns.Count("_mta-sts.x.test", "TXT")-asked)
+		}
+		if n := counts[8]; n == 0 || n > 6 { // one look-up asks twice
+			t.Errorf("%v questions in ten minutes", counts)
+		}
+	})
+}
+
 // TestRefreshAheadOfTheEnd: a policy is read anew once a day, without mail, as
 // long as mail asks for it every month; then it ends.
 func TestRefreshAheadOfTheEnd(t *testing.T) {
