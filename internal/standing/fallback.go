@@ -85,7 +85,7 @@ func (l *lecture) closed(st *site) string {
 // the delivery waited as long.
 func (l *lecture) stalled(st *site) string {
 	limit := l.set.fallback.On.Stalled
-	if limit <= 0 || !l.some(stuck) {
+	if limit <= 0 || !l.some(l.stuck) {
 		return ""
 	}
 	if st == nil {
@@ -103,7 +103,7 @@ func (l *lecture) stalled(st *site) string {
 	}
 	why := fmt.Sprintf("%s took nothing for %s", l.route.Site, l.now.Sub(st.idle).Round(time.Second))
 	for i := range l.a.Results {
-		if r := &l.a.Results[i]; stuck(r) {
+		if r := &l.a.Results[i]; l.stuck(r) {
 			return why + "; last: " + r.Reason
 		}
 	}

@@ -121,6 +121,18 @@ func TestTriggers(t *testing.T) {
 	busy421, deferred421 := blocked, blocked
 	busy421.Class, busy421.Reply = mta.ClassTemporary, mta.Reply{Code: 421}
 	deferred421.Class, deferred421.Reply = mta.ClassTemporary, mta.Reply{Code: 421, Enhanced: mta.Enhanced{Class: 4, Subject: 7}}
+	noTLS := mta.Result{Class: mta.ClassTemporary, Scope: mta.ScopeHost, Bounce: string(bounce.TLSRequired), Reason: "no TLS"}
+	of := func(who mta.TLSOrigin) *mta.Route {
+		r := direct("192.0.2.1")
+		r.Hosts = []mta.Host{{Name: "mx.example", TLS: &mta.TLSDemand{Requirement: mta.TLSRequired, Origin: who}}}
+		return r
+	}
+	stalled := func(who mta.TLSOrigin) func(w *world) {
+		return func(w *world) {
+			w.learn(of(who), time.Hour, noTLS)
+			time.Sleep(4 * time.Hour)
+		}
+	}
 	for name, v := range map[string]struct {
 		on     Triggers
 		route  *mta.Route
@@ -169,7 +181,9 @@ func TestTriggers(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 		}},
 		"full for 4 hours": {on: byRouter.On, age: 5 * time.Hour, with: []mta.Result{full}, marks: "-", before: func(w *world) { w.learn(direct("192.0.2.1"), time.Hour, full); time.Sleep(4 * time.Hour) }},
-		"not at all":       {with: []mta.Result{blocked, silent, busy}, marks: "---", age: 900 * time.Hour},
+		"no TLS for 4 hours, and the domain's policy demands it": {on: byRouter.On, age: 5 * time.Hour, route: of(mta.TLSBySTS), with: []mta.Result{noTLS}, marks: "-", before: stalled(mta.TLSBySTS)},
+		"no TLS for 4 hours, and the operator demands it":        {on: byRouter.On, age: 5 * time.Hour, route: of(mta.TLSByOperator), with: []mta.Result{noTLS}, marks: "e", router: true, before: stalled(mta.TLSByOperator)},
+		"not at all": {with: []mta.Result{blocked, silent, busy}, marks: "---", age: 900 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -109,9 +109,29 @@ func unreachable(a *mta.Attempt) bool {
 func asked(r mta.Result) bool { return !r.Suppressed }
 
 // stuck reports a result that is no progress for the site's or our sake: not a
-// full mailbox, nor trouble of this machine.
-func stuck(r *mta.Result) bool {
-	return r.Class == mta.ClassTemporary && r.Scope != mta.ScopeLocal && bounce.Class(r.Bounce) != bounce.MailboxFull
+// full mailbox, nor trouble of this machine, nor TLS that the recipient's domain or
+// the message demands and the site does not do: whoever could have it refused would
+// have the mail by another way.
+func (l *lecture) stuck(r *mta.Result) bool {
+	if r.Class != mta.ClassTemporary || r.Scope == mta.ScopeLocal {
+		return false
+	}
+	switch bounce.Class(r.Bounce) {
+	case bounce.MailboxFull:
+		return false
+	case bounce.TLSRequired:
+		return !demanded(l.route)
+	}
+	return true
+}
+
+// demanded reports whether somebody beside the operator demands TLS of a route's
+// hosts.
+func demanded(r *mta.Route) bool {
+	return slices.ContainsFunc(r.Hosts, func(h mta.Host) bool {
+		origin := r.Demand(&h).Origin
+		return origin == mta.TLSByDANE || origin == mta.TLSBySTS || origin == mta.TLSByMessage
+	})
 }
 
 // answered reports that a host spoke to us, so that port 25 is open.
