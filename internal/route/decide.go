@@ -208,7 +208,7 @@ func (q *plan) byDefault(ctx context.Context) (*mta.Route, *mta.Failure) {
 	if c.Router.Use == UseFallback {
 		return q.fallback(ctx, r, failure)
 	}
-	if failure == nil || !unresolved(failure) || ctx.Err() != nil {
+	if failure == nil || !q.unresolved(failure) || ctx.Err() != nil {
 		return r, failure
 	}
 	return q.byRelay(ctx, c.router, matched)

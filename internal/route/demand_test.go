@@ -288,6 +288,13 @@ func TestNoRouterAroundAPolicy(t *testing.T) {
 				t.Errorf("%d: %s: %s", use, domain, got)
 			}
 		}
+		// A router without REQUIRETLS would return what only waits for DNS.
+		w.dns.Script("servfail.test", wire.TypeMX, mtatest.Script{Rcode: wire.RcodeServerFailure})
+		for variant, want := range map[string]string{"": "router:mx.plain.test: ", mta.VariantRequireTLS: "dns: "} {
+			if got := w.demanded("servfail.test", variant); !strings.HasPrefix(got, want) {
+				t.Errorf("%d: %q: %s", use, variant, got)
+			}
+		}
 	}
 }
 

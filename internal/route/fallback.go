@@ -34,7 +34,7 @@ func (q *plan) fallback(ctx context.Context, r *mta.Route, failure *mta.Failure)
 	case failure == nil:
 		r.Fallback = true
 		return r, nil
-	case !c.Router.Unresolved || !unresolved(failure) || ctx.Err() != nil:
+	case !c.Router.Unresolved || !q.unresolved(failure) || ctx.Err() != nil:
 		return nil, failure
 	}
 	return q.byRelay(ctx, c.router, at("[router]", c.Router.Line)+" for what DNS does not place")

@@ -125,12 +125,16 @@ func (p *Planner) plan(domain string, c *compiled) (*plan, *mta.Failure) {
 
 // unresolved reports the failures that send mail to a router with
 // UseUnresolved: DNS does not say where else. Where it says that, and only leaves
-// open how safe it is there, mail waits.
-func unresolved(f *mta.Failure) bool {
-	if errors.As(f, new(*mta.TLSUnmet)) {
-		return false
+// open how safe it is there, mail waits. Mail with REQUIRETLS waits for DNS too:
+// it would come back from a router that cannot do that.
+func (q *plan) unresolved(f *mta.Failure) bool {
+	switch f.Cause {
+	case mta.CauseNoDomain, mta.CauseNoAddress:
+		return true
+	case mta.CauseDNS:
+		return !q.requireTLS && !errors.As(f, new(*mta.TLSUnmet))
 	}
-	return f.Cause == mta.CauseNoDomain || f.Cause == mta.CauseNoAddress || f.Cause == mta.CauseDNS
+	return false
 }
 
 // plan is one call of PlanFor.

@@ -395,7 +395,7 @@ func (at *attempt) strike(i int, f *mta.Failure, t *mta.Target) {
 	if f.Cause == mta.CauseSource {
 		at.a.SourceTrouble = f.Text
 	}
-	j := judge(f, here)
+	j := judge(at.forNow(f), here)
 	final := !j.onward
 	if j.only4 && here.IP.Is6() {
 		at.only4, final = true, false

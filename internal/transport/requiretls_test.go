@@ -107,6 +107,18 @@ func TestREQUIRETLS(t *testing.T) {
 			w.hosting("mx1", "192.0.2.1", true)
 			w.route.Secure, w.route.Router = false, "mx1"
 		}, "delivered 2.0.0 @mx1", ""},
+		"a router that cannot": {func(w *world) {
+			w.hosting("mx1", "192.0.2.1", false)
+			w.route.Router = "mx1"
+		}, "permanent host 5.7.30 @mx1; mx1 mail", "REQUIRETLS, which is not offered"},
+		"a router that stands in, and cannot": {func(w *world) {
+			w.hosting("mx1", "192.0.2.1", false)
+			w.route.Router, w.route.Instead = "mx1", "mx.example.net"
+		}, "temporary host 4.7.0 @mx1; mx1 mail", "REQUIRETLS, which is not offered"},
+		"a router that stands in, without STARTTLS": {func(w *world) {
+			w.host("mx1", mtatest.MXConfig{}, "192.0.2.1")
+			w.route.Router, w.route.Instead = "mx1", "mx.example.net"
+		}, "temporary host 4.7.0 @mx1; mx1 starttls", "STARTTLS is not offered"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {

@@ -55,7 +55,7 @@ func (at *attempt) barred(h *mta.Host, d *mta.TLSDemand) *mta.Failure {
 		return nil
 	}
 	f := &mta.Failure{
-		Stage: mta.StageRoute, Cause: mta.CauseNeed, NeedEnhanced: enhanced(5, 7, 30),
+		Stage: mta.StageRoute, Cause: mta.CauseNeed, NeedEnhanced: notRequired,
 		Text: "the message asks for REQUIRETLS, and neither signed DNS nor an MTA-STS policy says that " + h.Name + " is a mail server of " + at.route.Domain,
 	}
 	if why := at.unsure(); why != "" {
@@ -104,9 +104,22 @@ func demandedBy(f *mta.Failure, d *mta.TLSDemand) {
 // the domain promises TLS its lack is trouble that passes, or an attack.
 func (at *attempt) certain(f *mta.Failure) {
 	if at.tx.RequireTLS && f.Stage == mta.StageTLS && f.Cause == mta.CauseNeed && !slices.ContainsFunc(at.route.Policies, promises) {
-		f.NeedEnhanced = enhanced(5, 7, 10)
+		f.NeedEnhanced = noStartTLS
 	}
 }
+
+// forNow gives what a failure means at this route. That a host cannot do REQUIRETLS is
+// final; of a router that
+// that stands in for the domain's hosts it is no last word: they may be back tomorrow.
+func (at *attempt) forNow(f *mta.Failure) *mta.Failure {
+	if at.route.Instead == "" || !at.tx.RequireTLS || f.Cause != mta.CauseNeed || f.NeedEnhanced != notRequired && f.NeedEnhanced != noStartTLS {
+		return f
+	}
+	return &mta.Failure{Stage: f.Stage, Cause: mta.CauseTLSPolicy, Text: f.Text, Err: f.Err}
+}
+
+// The statuses of RFC 8689 4.2.1: REQUIRETLS, and STARTTLS, are not there.
+var notRequired, noStartTLS = enhanced(5, 7, 30), enhanced(5, 7, 10)
 
 // promises reports whether a policy says that the servers do TLS.
 func promises(p mta.TLSPolicy) bool {
