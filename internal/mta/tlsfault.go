@@ -24,6 +24,9 @@ const (
 	ResultNotTrusted   = "certificate-not-trusted"
 	ResultTLSAInvalid  = "tlsa-invalid"
 	ResultValidation   = "validation-failure" // none of the others
+
+	// Of a host that is not asked: nobody knows whether it has TLSA records.
+	ResultDNSSECInvalid = "dnssec-invalid"
 )
 
 // TLSFault says why TLS with a host did not come about, or does not

@@ -1,5 +1,7 @@
 package mta
 
+import "errors"
+
 // TLSUnmet, as the Err of a failure to route, says that policies about TLS keep
 // the mail from hosts of the recipient domain, so that reports can tell.
 type TLSUnmet struct {
@@ -26,12 +28,12 @@ func PolicyFault(h *Host, policies []TLSPolicy) *TLSFault {
 	if h.Failure == nil {
 		return nil
 	}
+	// What failed is named by the look-up: records may stand at another name.
+	if fault := (*TLSFault)(nil); errors.As(h.Failure.Err, &fault) {
+		return fault
+	}
 	for i := range policies {
-		p := &policies[i]
-		switch {
-		case p.Type == "tlsa" && p.Domain == h.Name && p.Trouble != "" && h.Failure.Cause == CauseDNS:
-			return &TLSFault{Result: p.Trouble, Text: p.Reason, Err: h.Failure}
-		case p.Type == "sts" && len(p.Strings) > 0 && h.Failure.Cause == CauseTLSPolicy:
+		if p := &policies[i]; p.Type == "sts" && len(p.Strings) > 0 && h.Failure.Cause == CauseTLSPolicy {
 			return &TLSFault{Result: ResultValidation, Text: h.Failure.Text, Err: h.Failure}
 		}
 	}

@@ -8,6 +8,7 @@ func TestPolicyFault(t *testing.T) {
 	t.Parallel()
 	forbidden := &Failure{Stage: StageRoute, Cause: CauseTLSPolicy, Text: "the policy does not name it"}
 	unknown := &Failure{Stage: StageRoute, Cause: CauseDNS, Text: "SERVFAIL"}
+	records := &Failure{Stage: StageRoute, Cause: CauseDNS, Text: "SERVFAIL", Err: &TLSFault{Result: ResultDNSSECInvalid, Text: "SERVFAIL of the records"}}
 	sts := TLSPolicy{Type: "sts", Domain: "example.com", Strings: []string{"version: STSv1"}}
 	bogus := TLSPolicy{Type: "tlsa", Domain: "mx.example.com", Trouble: "dnssec-invalid", Reason: "SERVFAIL of the records"}
 	for name, c := range map[string]struct {
@@ -19,10 +20,10 @@ func TestPolicyFault(t *testing.T) {
 		"not named":                      {forbidden, []TLSPolicy{sts}, "validation-failure: the policy does not name it"},
 		"a policy that cannot be read":   {forbidden, []TLSPolicy{{Type: "no-policy-found", Domain: "example.com"}}, ""},
 		"a policy that was not fetched":  {forbidden, []TLSPolicy{{Type: "sts", Domain: "example.com", Trouble: "sts-policy-fetch-error"}}, ""},
-		"records that nobody can check":  {unknown, []TLSPolicy{sts, bogus}, "dnssec-invalid: SERVFAIL of the records"},
+		"records that nobody can check":  {records, []TLSPolicy{sts, bogus}, "dnssec-invalid: SERVFAIL of the records"},
+		"the same, at an alias' end":     {records, []TLSPolicy{{Type: "tlsa", Domain: "real.example.com", Trouble: "dnssec-invalid"}}, "dnssec-invalid: SERVFAIL of the records"},
 		"an address that nobody knows":   {unknown, []TLSPolicy{sts}, ""},
-		"records of another host":        {unknown, []TLSPolicy{{Type: "tlsa", Domain: "mx2.example.com", Trouble: "dnssec-invalid"}}, ""},
-		"records that are in order":      {unknown, []TLSPolicy{{Type: "tlsa", Domain: "mx.example.com"}}, ""},
+		"the same beside records":        {unknown, []TLSPolicy{{Type: "tlsa", Domain: "mx.example.com"}, bogus}, ""},
 		"a message that asks for no TLS": {forbidden, nil, ""},
 	} {
 		got := ""

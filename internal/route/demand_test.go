@@ -97,6 +97,8 @@ broken.test MX 10 mx.broken.test
 broken.test MX 20 mx.signed.test
 mx.broken.test A 198.51.100.5
 lone.test MX 10 mx.broken.test
+lonealias.test MX 10 www.lonealias.test
+www.lonealias.test CNAME mx.broken.test
 implicit.test A 198.51.100.6
 _25._tcp.implicit.test TLSA ` + tlsaEE + `
 mixed.test MX 10 mx.dane.test
@@ -128,7 +130,7 @@ func newDemandWorld(t *testing.T, change func(*Settings)) (*world, *policies) {
 		change(&s)
 	}
 	w := newWorld(t, s, demandZone)
-	for _, name := range []string{"dane", "unusable", "signed", "broken", "lone", "implicit", "mixed", "aliased", "outside", "hop", "six", "ttl"} {
+	for _, name := range []string{"dane", "unusable", "signed", "broken", "lone", "lonealias", "implicit", "mixed", "aliased", "outside", "hop", "six", "ttl"} {
 		w.dns.Secure(name + ".test")
 	}
 	w.dns.Script("_25._tcp.mx.broken.test", wire.TypeTLSA, mtatest.Script{Rcode: wire.RcodeServerFailure})
@@ -283,7 +285,7 @@ func TestNoRouterAroundAPolicy(t *testing.T) {
 		w, _ := newDemandWorld(t, func(s *Settings) {
 			s.Router = Router{Host: "mx.plain.test", Use: use, Unresolved: true}
 		})
-		for domain, want := range map[string]string{"lone.test": "dns: ", "unread.test": "tls policy: ", "nowhere.test": "router:mx.plain.test: "} {
+		for domain, want := range map[string]string{"lone.test": "dns: ", "lonealias.test": "dns: ", "unread.test": "tls policy: ", "nowhere.test": "router:mx.plain.test: "} {
 			if got := w.demanded(domain, ""); !strings.HasPrefix(got, want) {
 				t.Errorf("%d: %s: %s", use, domain, got)
 			}

@@ -15,10 +15,11 @@ func TestUnmetPolicies(t *testing.T) {
 	w, p := newDemandWorld(t, nil)
 	p.of["bysts.test"] = policy(tlspolicy.ModeEnforce, "elsewhere.test")
 	for domain, want := range map[string]string{
-		"bysts.test":  "mx.plain.test validation-failure",
-		"lone.test":   "mx.broken.test dnssec-invalid",
-		"unread.test": "",
-		"gone.test":   "",
+		"bysts.test":     "mx.plain.test validation-failure",
+		"lone.test":      "mx.broken.test dnssec-invalid",
+		"lonealias.test": "www.lonealias.test dnssec-invalid",
+		"unread.test":    "",
+		"gone.test":      "",
 	} {
 		for _, variant := range []string{"", mta.VariantAnyTLS} {
 			plan, f := w.p.PlanFor(t.Context(), mta.Destination{Domain: domain, Stream: mta.DefaultStream}, variant)

@@ -45,8 +45,6 @@ type Found struct {
 	HostDANE
 	Base    string   // the TLSA base domain; empty with DANENone
 	Records []string // as reports name them: "3 1 1 0123…"
-	// Kind says with DANEFailed what kind of failure it was.
-	Kind    dns.Kind
 	Expires time.Time // when to ask again
 }
 
@@ -80,8 +78,9 @@ func lookBase(ctx context.Context, r TLSAResolver, q *Question, base string, bef
 			f.Expires = before
 		}
 		if e.Temporary() && (!q.Insecure || signedAlias(ctx, r, base)) {
-			f.State, f.Base, f.Kind, f.Err = DANEFailed, base, e.Kind, e
+			f.State, f.Base = DANEFailed, base
 			f.Why = fmt.Sprintf("nobody knows whether %s has TLSA records (DANE, RFC 7672): %v", q.Host, e)
+			f.Err = &mta.TLSFault{Result: mta.ResultDNSSECInvalid, Text: f.Why, Err: e}
 		}
 		return f
 	}

@@ -55,7 +55,7 @@ func (f *Found) Report() *mta.TLSPolicy {
 	case DANEUnusable:
 		p.Trouble, p.Reason = "tlsa-invalid", "none of the records can be used"
 	case DANEFailed:
-		p.Trouble, p.Reason = "dnssec-invalid", f.Why
+		p.Trouble, p.Reason = mta.ResultDNSSECInvalid, f.Why
 	}
 	return p
 }

@@ -28,7 +28,7 @@ type HostDANE struct {
 	State DANEState
 	DANE  *mta.DANE // with DANEUsable
 	Why   string    // "the TLSA records of _25._tcp.mx.example.com"; with DANEFailed what went wrong
-	Err   error     // with DANEFailed
+	Err   error     // with DANEFailed, an *mta.TLSFault
 }
 
 // DANEState says what is known of a host's TLSA records.

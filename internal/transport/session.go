@@ -108,9 +108,9 @@ func (at *attempt) certain(f *mta.Failure) {
 	}
 }
 
-// forNow gives what a failure means at this route. That a host cannot do REQUIRETLS is
-// final; of a router that
-// that stands in for the domain's hosts it is no last word: they may be back tomorrow.
+// forNow gives what a failure means at this route. That a host cannot do
+// REQUIRETLS is final; of a router that stands in for the domain's hosts it is not:
+// they may be back tomorrow.
 func (at *attempt) forNow(f *mta.Failure) *mta.Failure {
 	if at.route.Instead == "" || !at.tx.RequireTLS || f.Cause != mta.CauseNeed || f.NeedEnhanced != notRequired && f.NeedEnhanced != noStartTLS {
 		return f
