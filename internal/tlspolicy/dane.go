@@ -43,8 +43,8 @@ type Question struct {
 // Found is what came of it.
 type Found struct {
 	HostDANE
-	Base    string   // the TLSA base domain; empty with DANENone
-	Records []string // as reports name them: "3 1 1 0123…"
+	Base    string    // the TLSA base domain; empty with DANENone
+	Records []string  // as reports name them: "3 1 1 0123…"
 	Expires time.Time // when to ask again
 }
 
