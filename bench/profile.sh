@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Profiles mailout under one case: `bench/profile.sh [CASE] [N] [KINDS]`.
+# Profiles mailout under one case: `[SIGN=ed|rsa] bench/profile.sh [CASE] [N] [KINDS]`.
 # KINDS is "cpu" (default), or "cpu block mutex": the latter two slow it down.
 # The profiles are in bench/.work/out; the tops of them are printed.
 set -euo pipefail

@@ -20,16 +20,13 @@ func Diff(old, new *Config) (applied, needsRestart []string) {
 		}
 	}
 	for _, t := range schema {
-		if t.unserved != "" {
-			continue
-		}
 		pairs := t.pairs(old, new)
 		if len(pairs) != t.elements(old) || len(pairs) != t.elements(new) {
 			note(t.name, t.live)
 		}
 		for _, p := range pairs {
 			for _, k := range t.keys {
-				if k.unserved == "" && k.differs(old, p.old, new, p.new) {
+				if k.differs(old, p.old, new, p.new) {
 					note(k.full(p.new), k.live)
 				}
 			}
@@ -85,11 +82,11 @@ func Merge(old, new *Config) *Config {
 	merged := *new
 	scratch := *old // setters want a Config of their own
 	for _, t := range schema {
-		if t.array || t.unserved != "" {
+		if t.array {
 			continue
 		}
 		for _, k := range t.keys {
-			if k.unserved == "" && !k.live {
+			if !k.live {
 				k.set(&merged, 0, literal(k.toml(&scratch, 0)))
 			}
 		}

@@ -12,7 +12,7 @@ var update = flag.Bool("update", false, "write the tables of docs/configuration.
 
 const page = "../../docs/configuration.md"
 
-var marked = regexp.MustCompile(`(?s)<!-- (keys:[\w.]*|unserved) -->\n.*?<!-- end -->`)
+var marked = regexp.MustCompile(`(?s)<!-- (keys:[\w.]*) -->\n.*?<!-- end -->`)
 
 // TestDocs: the page's tables are those of the schema, and every key stands in
 // an example.
@@ -25,14 +25,11 @@ func TestDocs(t *testing.T) {
 	want := marked.ReplaceAllStringFunc(string(data), func(old string) string {
 		name := marked.FindStringSubmatch(old)[1]
 		seen[name] = true
-		body := unservedList()
-		if tbl, ok := strings.CutPrefix(name, "keys:"); ok {
-			body = docTable(findTable(tbl))
-		}
+		body := docTable(findTable(strings.TrimPrefix(name, "keys:")))
 		return "<!-- " + name + " -->\n" + body + "<!-- end -->"
 	})
 	for _, tbl := range schema {
-		if tbl.unserved == "" && !seen["keys:"+tbl.name] {
+		if !seen["keys:"+tbl.name] {
 			t.Errorf("no place for the keys of %q", tbl.label())
 		}
 	}
@@ -52,9 +49,6 @@ func docTable(tbl *table) string {
 	var b strings.Builder
 	b.WriteString("\n" + tbl.doc + "\n\n| key | type | default | applied by | meaning |\n| --- | --- | --- | --- | --- |\n")
 	for _, k := range tbl.keys {
-		if k.unserved != "" {
-			continue
-		}
 		def := "`" + k.def + "`"
 		if k.required != "" {
 			def = "required"
@@ -66,22 +60,6 @@ func docTable(tbl *table) string {
 			by = "restart"
 		}
 		b.WriteString("| `" + k.name + "` | " + strings.ReplaceAll(k.kindName, `"`, "`") + " | " + def + " | " + by + " | " + k.doc + " |\n")
-	}
-	return b.String() + "\n"
-}
-
-func unservedList() string {
-	var b strings.Builder
-	b.WriteByte('\n')
-	for _, t := range schema {
-		if t.unserved != "" {
-			b.WriteString("- `" + t.label() + "`: " + t.unserved + "\n")
-		}
-		for _, k := range t.keys {
-			if k.unserved != "" {
-				b.WriteString("- `" + k.label() + "`: " + k.unserved + "\n")
-			}
-		}
 	}
 	return b.String() + "\n"
 }
@@ -110,7 +88,7 @@ func TestDocsExamples(t *testing.T) {
 	}
 	for _, tbl := range schema {
 		for _, k := range tbl.keys {
-			if k.unserved == "" && !given[k.full(0)] && !given[k.full(1)] {
+			if !given[k.full(0)] && !given[k.full(1)] {
 				t.Errorf("%s stands in no example", k.label())
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,8 +117,8 @@ func size(least, most int64, sample string) kind[int64] {
 	}, formatSize)
 }
 
-// word is one of a closed set; unserved are words of a later version.
-func word[T comparable](w words[T], unserved ...string) kind[T] {
+// word is one of a closed set.
+func word[T comparable](w words[T]) kind[T] {
 	name := w.list(", ", " or ")
 	if len(w) > 1 {
 		name = "one of " + name
@@ -133,9 +132,6 @@ func word[T comparable](w words[T], unserved ...string) kind[T] {
 			if x.word == v.text {
 				return x.value, ""
 			}
-		}
-		if slices.Contains(unserved, v.text) {
-			return zero, v.shown() + " is not served by this version (write " + w.list(", ", " or ") + ")"
 		}
 		problem := v.shown() + " is not " + w.list(", ", " or ")
 		if near := nearest(v.text, w.names()); near != "" {

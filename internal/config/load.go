@@ -97,7 +97,6 @@ type loader struct {
 	// sections tells where each table stands, by full name.
 	sections map[string]*section
 	bad      map[string]bool // keys whose value was refused
-	told     map[string]bool // tables that were refused once
 }
 
 // place is where one key stands.
@@ -128,7 +127,6 @@ func parse(name string, data []byte) *loader {
 		places:   map[string]place{},
 		sections: map[string]*section{},
 		bad:      map[string]bool{},
-		told:     map[string]bool{},
 	}
 	for _, t := range schema {
 		if !t.array {
@@ -219,7 +217,7 @@ func (l *loader) derive(array bool) {
 		if t.array != array {
 			continue
 		}
-		for i := range t.keysOf(l.cfg) {
+		for i := range t.elements(l.cfg) {
 			for _, k := range t.keys {
 				if k.derive != nil && !l.cfg.given[k.full(i)] {
 					k.derive(l.cfg, i)
@@ -227,14 +225,6 @@ func (l *loader) derive(array bool) {
 			}
 		}
 	}
-}
-
-// keysOf is the number of elements of a table that is served, else 0.
-func (t *table) keysOf(c *Config) int {
-	if t.unserved != "" {
-		return 0
-	}
-	return t.elements(c)
 }
 
 // secondOpinion asks the library's strict reader about what TOML forbids and
@@ -295,7 +285,7 @@ func (l *loader) resolve() {
 // missing reports required keys that are not there.
 func (l *loader) missing() {
 	for _, t := range schema {
-		for i := range t.keysOf(l.cfg) {
+		for i := range t.elements(l.cfg) {
 			for _, k := range t.keys {
 				full := k.full(i)
 				if _, there := l.places[full]; k.required != "" && !there {
@@ -326,9 +316,6 @@ func (l *loader) open(n int, s *statement) *section {
 	switch {
 	case t == nil:
 		l.fail(s.start, label, unknownTable(s.path))
-		return refused
-	case t.unserved != "":
-		l.unserved(t, s.start, label)
 		return refused
 	case t.array != (s.kind == arrayHeader):
 		l.fail(s.start, label, wrongHeader(t))
@@ -370,16 +357,6 @@ func (l *loader) section(t *table, at int) *section {
 	return sec
 }
 
-// unserved tells once that a table is a later version's.
-func (l *loader) unserved(t *table, at int, label string) {
-	if !l.told[t.name] {
-		l.told[t.name] = true
-		l.fail(at, label, notServed(t.unserved))
-	}
-}
-
-func notServed(why string) string { return "is not served by this version: " + why }
-
 // assign takes one key = value of a section.
 func (l *loader) assign(sec *section, n int, path []part, v *value, inline *value) {
 	if sec.skip {
@@ -388,8 +365,6 @@ func (l *loader) assign(sec *section, n int, path []part, v *value, inline *valu
 	k := sec.table.key(path[0].name)
 	t := tableAt(path[:1])
 	switch {
-	case k != nil && k.unserved != "":
-		l.fail(path[0].at, k.label(), notServed(k.unserved))
 	case k != nil && len(path) > 1:
 		l.fail(path[0].at, k.label(), noKeys(k))
 	case k != nil:
@@ -409,8 +384,6 @@ func (l *loader) assign(sec *section, n int, path []part, v *value, inline *valu
 func (l *loader) assignTable(t *table, n int, path []part, v *value) {
 	at := path[0].at
 	switch {
-	case t.unserved != "":
-		l.unserved(t, at, t.label())
 	case t.array:
 		l.assignList(t, n, path, v)
 	case len(path) > 1:

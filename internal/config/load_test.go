@@ -29,7 +29,7 @@ type badFile struct {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	for _, c := range slices.Concat(syntaxFiles, nameFiles, valueFiles, unservedFiles, contradictions) {
+	for _, c := range slices.Concat(syntaxFiles, nameFiles, valueFiles, laterFiles, contradictions) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			mustRefuse(t, c.text, c.want)
@@ -200,7 +200,7 @@ var valueFiles = []badFile{
 	}},
 }
 
-var unservedFiles = []badFile{
+var laterFiles = []badFile{
 	{"cluster store", host + "spool = \"postgres://u:secret@db/mail\"\n", []string{`f:2:9: spool: the cluster store is not in this version (write a directory, such as "/var/lib/mailout")`}},
 	{"fallback on", host + "[router]\nuse = \"fallback\"\nfallback_on = [\"blocks\", \"stalled:0s\"]\n", []string{
 		`f:4:16: [router] fallback_on: "blocks" is not "blocked", "ptr", "port25", "stalled", "stalled:TIME" or "unresolved"`,

@@ -19,7 +19,6 @@ type key struct {
 	doc      string // one sentence for docs
 	live     bool   // a reload applies it
 	secret   bool   // show hides it
-	unserved string // why this version refuses it; the rest is unused then
 	sample   string // of a value that is an inline table
 
 	kindName string
@@ -32,14 +31,13 @@ type key struct {
 // table is a group of keys: the top of the file (no name), a [table], a table
 // of a table ("identity.dns_update"), or the [[tables]] of one name.
 type table struct {
-	name     string
-	array    bool
-	doc      string
-	live     bool   // of an array: a reload applies elements that come or go
-	unserved string // why this version refuses the whole table
-	keys     []*key
-	count    func(c *Config) int // of an array's elements
-	grow     func(c *Config)     // adds an element
+	name  string
+	array bool
+	doc   string
+	live  bool // of an array: a reload applies elements that come or go
+	keys  []*key
+	count func(c *Config) int // of an array's elements
+	grow  func(c *Config)     // adds an element
 }
 
 // label names the table as the file writes it.

@@ -14,7 +14,7 @@ const hidden = `"(hidden)"`
 func Show(c *Config) string {
 	var b strings.Builder
 	for _, t := range schema {
-		n := t.keysOf(c)
+		n := t.elements(c)
 		for i := range n {
 			if b.Len() > 0 {
 				b.WriteByte('\n')
@@ -30,9 +30,6 @@ func showTable(b *strings.Builder, c *Config, t *table, i int) {
 		b.WriteString(t.label() + "\n")
 	}
 	for _, k := range t.keys {
-		if k.unserved != "" {
-			continue
-		}
 		text := k.toml(c, i)
 		switch {
 		case k.fromFile(c, i):
@@ -117,9 +114,6 @@ func lookUp(name string) (ref, error) {
 	if t == nil || t.name == "" {
 		return ref{}, unknownName(name)
 	}
-	if t.unserved != "" {
-		return ref{}, Errors{{Key: name, Message: notServed(t.unserved), Err: ErrUnknownKey}}
-	}
 	r, rest := ref{t, -1, nil}, parts[1:]
 	if len(rest) > 0 {
 		if inner := findTable(t.name + "." + rest[0]); inner != nil {
@@ -140,9 +134,6 @@ func lookUp(name string) (ref, error) {
 	if r.key = t.key(rest[0]); r.key == nil || len(rest) > 1 {
 		return ref{}, unknownName(name)
 	}
-	if r.key.unserved != "" {
-		return ref{}, Errors{{Key: name, Message: notServed(r.key.unserved), Err: ErrUnknownKey}}
-	}
 	return r, nil
 }
 
@@ -158,10 +149,8 @@ func unknownName(name string) error {
 	full := map[string][]string{} // by the key's own word
 	for _, t := range schema {
 		for _, k := range t.keys {
-			if k.unserved == "" {
-				all, words = append(all, k.full(index)), append(words, k.name)
-				full[k.name] = append(full[k.name], k.full(index))
-			}
+			all, words = append(all, k.full(index)), append(words, k.name)
+			full[k.name] = append(full[k.name], k.full(index))
 		}
 	}
 	message := `unknown key ("mailout config show" lists them)`

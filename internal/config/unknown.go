@@ -26,7 +26,7 @@ func unknownTable(path []part) string {
 	}
 	var labels, names []string
 	for _, t := range schema {
-		if t.name != "" && t.unserved == "" {
+		if t.name != "" {
 			names, labels = append(names, t.name), append(labels, t.label())
 		}
 	}
@@ -52,7 +52,7 @@ func innerTables(of *table) []string {
 // header has put it.
 func unknownKey(in *table, path []part) string {
 	name := path[len(path)-1].name
-	near := nearest(path[0].name, servedNames(in))
+	near := nearest(path[0].name, keyNames(in))
 	if near != "" && len(path) == 1 && distance(path[0].name, near) <= 1 {
 		return `unknown key (did you mean "` + near + `"?)`
 	}
@@ -67,7 +67,7 @@ func unknownKey(in *table, path []part) string {
 	if in.name == "" {
 		return unknownAtTop(path)
 	}
-	return "unknown key (" + in.label() + " has " + strings.Join(servedNames(in), ", ") + ")"
+	return "unknown key (" + in.label() + " has " + strings.Join(keyNames(in), ", ") + ")"
 }
 
 // unknownAtTop is for a key before the first header; with dots it may be meant
@@ -76,7 +76,7 @@ func unknownAtTop(path []part) string {
 	if len(path) > 1 {
 		var names []string
 		for _, t := range schema {
-			if t.name != "" && t.unserved == "" && !t.array {
+			if t.name != "" && !t.array {
 				names = append(names, t.name)
 			}
 		}
@@ -84,15 +84,13 @@ func unknownAtTop(path []part) string {
 			return `unknown table (did you mean "` + near + "." + dotted(path[1:]) + `"?)`
 		}
 	}
-	return "unknown key (at the top of the file stand " + strings.Join(servedNames(findTable("")), ", ") + "; others belong in a [table])"
+	return "unknown key (at the top of the file stand " + strings.Join(keyNames(findTable("")), ", ") + "; others belong in a [table])"
 }
 
-func servedNames(t *table) []string {
+func keyNames(t *table) []string {
 	var names []string
 	for _, k := range t.keys {
-		if k.unserved == "" {
-			names = append(names, k.name)
-		}
+		names = append(names, k.name)
 	}
 	return names
 }
@@ -104,7 +102,7 @@ func homeOf(name string, not *table) string {
 	for _, t := range schema {
 		k := t.key(name)
 		switch {
-		case t == not || k == nil || k.unserved != "":
+		case t == not || k == nil:
 		case t.name == "":
 			return name + " stands at the top of the file, before the first [table]"
 		default:
