@@ -15,6 +15,8 @@ type absence struct {
 	optOut bool
 	// delegated says that the name has NS records and is not the zone's own.
 	delegated bool
+	// gone says that there is no such name, in the compact form (RFC 9824 3.1).
+	gone bool
 }
 
 // denier holds those NSEC and NSEC3 records of a message that a zone signed.
@@ -62,11 +64,12 @@ func (w *work) denier(z *zone, authority []*rrset) *denier {
 func (d *denier) add(rr dns.RR) bool {
 	switch rr := rr.(type) {
 	case *dns.NSEC:
-		rr.NextDomain = dns.CanonicalName(rr.NextDomain)
-		if !dns.IsSubDomain(d.zone, rr.NextDomain) {
+		n := *rr // its own octets are signed, with their capitals (RFC 6840 5.1)
+		n.NextDomain = dns.CanonicalName(rr.NextDomain)
+		if !dns.IsSubDomain(d.zone, n.NextDomain) {
 			return false
 		}
-		d.nsec = append(d.nsec, rr)
+		d.nsec = append(d.nsec, &n)
 	case *dns.NSEC3:
 		h := d.read(rr)
 		if h == nil {
@@ -166,7 +169,7 @@ func (d *denier) lacks(types []uint16, name string, qtype uint16) (absence, erro
 	case qtype != dns.TypeDS && cut:
 		return absence{}, bogus("the proof that %s has no %s records is the parent's, not its own", name, dns.TypeToString[qtype])
 	}
-	return absence{delegated: cut}, nil
+	return absence{delegated: cut, gone: has(dns.TypeNXNAME)}, nil
 }
 
 // covering finds the NSEC record that says that a name is not there.

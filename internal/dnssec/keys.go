@@ -7,10 +7,14 @@ import (
 	"github.com/miekg/dns"
 )
 
-// minRSA is the least modulus in octets that is checked. Shorter ones are
-// refused by crypto/rsa: a zone that has nothing else is insecure, as if the
-// algorithm were unknown.
-const minRSA = 1024 / 8
+// Bounds of the RSA keys that can be checked, which are those of crypto/rsa and
+// of miekg/dns. What only another key signs is insecure, as if the algorithm were
+// unknown: the fault is not the zone's.
+const (
+	minRSA      = 1024 / 8 // octets of the modulus
+	maxRSA      = 4096 / 8
+	maxExponent = 1<<31 - 1 // some old keys have 1<<32 + 1
+)
 
 // algorithm reports whether signatures of an algorithm are checked (RFC 8624
 // 3.1; SHA-1 while zones use it).
@@ -30,12 +34,16 @@ func supported(ds *dns.DS) bool { return algorithm(ds.Algorithm) && digest(ds.Di
 
 // usable reports whether a key may sign a zone: it is a zone key of protocol 3
 // (RFC 4034 2.1), not revoked (RFC 5011 2.1), of a supported algorithm and size.
-func usable(k *dns.DNSKEY) bool {
-	return k.Flags&dns.ZONE != 0 && k.Flags&dns.REVOKE == 0 && k.Protocol == 3 && algorithm(k.Algorithm) && !weak(k)
+func usable(k *dns.DNSKEY) bool { return signs(k) && !odd(k) }
+
+// signs is usable for keys of any size.
+func signs(k *dns.DNSKEY) bool {
+	return k.Flags&dns.ZONE != 0 && k.Flags&dns.REVOKE == 0 && k.Protocol == 3 && algorithm(k.Algorithm)
 }
 
-// weak reports an RSA key whose modulus is too short, or unreadable.
-func weak(k *dns.DNSKEY) bool {
+// odd reports an RSA key whose modulus or exponent is of a size that cannot be
+// checked, or that cannot be read.
+func odd(k *dns.DNSKEY) bool {
 	switch k.Algorithm {
 	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512:
 	default:
@@ -45,17 +53,26 @@ func weak(k *dns.DNSKEY) bool {
 	if err != nil || len(b) < 3 {
 		return true
 	}
-	exponent, at := int(b[0]), 1 // RFC 3110 2
-	if exponent == 0 {
-		exponent, at = int(b[1])<<8|int(b[2]), 3
+	length, at := int(b[0]), 1 // RFC 3110 2
+	if length == 0 {
+		length, at = int(b[1])<<8|int(b[2]), 3
 	}
-	return len(b)-at-exponent < minRSA
+	modulus := len(b) - at - length
+	if length == 0 || length > 4 || modulus < minRSA || modulus > maxRSA || b[at] == 0 || b[at+length] == 0 {
+		return true
+	}
+	exponent := 0
+	for _, c := range b[at : at+length] {
+		exponent = exponent<<8 | int(c)
+	}
+	return exponent > maxExponent
 }
 
 // key is a zone's key with its tag.
 type key struct {
 	*dns.DNSKEY
 	tag uint16
+	odd bool // not to be checked here
 }
 
 // strongest gives the DS records that count: supported ones, without SHA-1 where
@@ -90,7 +107,7 @@ func entry(keys []*dns.DNSKEY, ds *dns.DS) []key {
 			break
 		}
 		if made := k.ToDS(ds.DigestType); made != nil && strings.EqualFold(made.Digest, ds.Digest) {
-			out = append(out, key{k, ds.KeyTag})
+			out = append(out, key{k, ds.KeyTag, odd(k)})
 		}
 	}
 	return out

@@ -110,7 +110,7 @@ func (p *proof) expanded(s *rrset) (encloser string, is bool) {
 // check finds a signature of the zone that holds for the set (RFC 4035 5.3).
 func (w *work) check(s *rrset, zone string, keys []key) (*proof, error) {
 	why := bogus("the %s records of %s have no signature by %s", dns.TypeToString[s.qtype], s.name, zone)
-	tries := 0
+	tries, byOdd := 0, false
 	for i, sig := range s.sigs {
 		if i >= maxSignatures {
 			break
@@ -126,6 +126,10 @@ func (w *work) check(s *rrset, zone string, keys []key) (*proof, error) {
 			if k.tag != sig.KeyTag || k.Algorithm != sig.Algorithm {
 				continue
 			}
+			if k.odd {
+				byOdd = true
+				continue
+			}
 			if tries++; tries > maxTries {
 				return nil, bogus("the %s records of %s have more signatures and keys of the same tag than are tried", dns.TypeToString[s.qtype], s.name)
 			}
@@ -139,6 +143,9 @@ func (w *work) check(s *rrset, zone string, keys []key) (*proof, error) {
 			}
 			why = bogus("the signature of the %s records of %s is wrong", dns.TypeToString[s.qtype], s.name)
 		}
+	}
+	if byOdd {
+		return nil, insecure("the %s records of %s are signed by a key of %s of a size that is not supported", dns.TypeToString[s.qtype], s.name, zone)
 	}
 	return nil, why
 }

@@ -33,6 +33,9 @@ const (
 type Options struct {
 	Anchors Anchors
 	Source  Source
+	// Private are names of zones that are taken as unsigned, with all below them
+	// (negative trust anchors, RFC 7646), but for anchors deeper than they are.
+	Private []string
 	Now     func() time.Time // nil: time.Now
 }
 
@@ -41,13 +44,17 @@ type Options struct {
 type Validator struct {
 	anchors Anchors
 	source  Source
+	private map[string]bool
 	clock   func() time.Time
 	cuts    cuts
 }
 
 // New makes a Validator. Nothing is asked yet.
 func New(o Options) *Validator {
-	v := &Validator{anchors: o.Anchors, source: o.Source, clock: o.Now}
+	v := &Validator{anchors: o.Anchors, source: o.Source, private: make(map[string]bool, len(o.Private)), clock: o.Now}
+	for _, name := range o.Private {
+		v.private[dns.CanonicalName(name)] = true
+	}
 	if v.clock == nil {
 		v.clock = time.Now
 	}
@@ -132,6 +139,10 @@ func (w *work) message(m *dns.Msg, qtype uint16) (time.Time, error) {
 	var err error
 	switch {
 	case set != nil:
+		if qtype == dns.TypeCNAME {
+			err = note(w.alias(set, sets, authority))
+			break
+		}
 		err = note(w.positive(set, authority))
 	case links > 0 && m.Rcode != dns.RcodeNameError && !hasSOA(m.Ns):
 		// The server leaves the rest to the next question.

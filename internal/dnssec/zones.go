@@ -59,6 +59,9 @@ func (w *work) zoneOf(name string) (*zone, error) {
 	if !ok {
 		return nil, insecure("no trust anchor is above %s", name)
 	}
+	if w.private[at] {
+		return nil, notChecked(at)
+	}
 	c := w.cuts.get(w, at, func() *cut { return w.apex(at) })
 	if c.err != nil {
 		return nil, c.err
@@ -67,13 +70,19 @@ func (w *work) zoneOf(name string) (*zone, error) {
 	labels := dns.SplitDomainName(name)
 	for i := len(labels) - dns.CountLabel(at) - 1; i >= 0; i-- {
 		child := strings.Join(labels[i:], ".") + "."
+		if w.private[child] || z.name == "." && privateTLDs[child] {
+			return nil, notChecked(child)
+		}
 		above := z
 		c := w.cuts.get(w, child, func() *cut { return w.step(above, child) })
 		switch {
 		case c.err != nil:
 			return nil, c.err
 		case c.gone:
-			return z, nil
+			// It is proved that the name is not there: whoever has something to say of
+			// it, signed or not, is an inner server. Nobody can take security away from
+			// a name that does not exist.
+			return nil, insecure("%s is not there for all the world to see (%s proves it): what is said of it is private", child, z.name)
 		case c.zone != nil:
 			z = c.zone
 		}
@@ -125,6 +134,8 @@ func (w *work) delegation(above *zone, name string, m *dns.Msg) *cut {
 		switch {
 		case a.optOut:
 			return &cut{err: insecure("%s may be an unsigned delegation of %s (opt-out)", name, above.name), until: d.until}
+		case a.gone:
+			return &cut{gone: true, until: d.until}
 		case a.delegated:
 			return &cut{err: insecure("%s is delegated by %s without a signature", name, above.name), until: d.until}
 		}
@@ -199,7 +210,7 @@ func (w *work) proved(name string, set []*dns.DS, s *rrset, until time.Time) *cu
 		}
 	}
 	if len(entries) == 0 && short > 0 {
-		return &cut{err: insecure("the keys of %s are shorter than is supported", name), until: until}
+		return &cut{err: insecure("the keys of %s are shorter or longer than is supported", name), until: until}
 	}
 	if len(entries) == 0 {
 		return w.failed(bogus("no key of %s is the one that its DS records (or trust anchors) name", name))
@@ -210,8 +221,8 @@ func (w *work) proved(name string, set []*dns.DS, s *rrset, until time.Time) *cu
 	}
 	z := &zone{name: name}
 	for _, k := range all {
-		if usable(k) {
-			z.keys = append(z.keys, key{k, k.KeyTag()})
+		if signs(k) {
+			z.keys = append(z.keys, key{k, k.KeyTag(), odd(k)})
 		}
 	}
 	if p.until.Before(until) {
