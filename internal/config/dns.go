@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"mailout/internal/dns"
@@ -60,6 +61,10 @@ func server() kind[dns.Server] {
 				return s, ""
 			}
 		}
-		return dns.Server{}, v.shown() + ` is not the address of a DNS server (write for example "192.0.2.1" or "192.0.2.1:5353")`
+		example := `"192.0.2.1" or "192.0.2.1:5353"`
+		if strings.Contains(v.text, "#") || strings.Contains(v.text, "://") {
+			example = `"192.0.2.1", or for TLS "tls://192.0.2.1" or "tls://192.0.2.1#dns.example"`
+		}
+		return dns.Server{}, v.shown() + ` is not the address of a DNS server (write for example ` + example + `)`
 	}, dns.Server.String)
 }

@@ -35,3 +35,21 @@ func TestTrustAnchors(t *testing.T) {
 		}
 	}
 }
+
+// TestServerWords: the example fits what was meant.
+func TestServerWords(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "mailout.toml")
+	for server, want := range map[string]string{
+		"ns.example":                  `(write for example "192.0.2.1" or "192.0.2.1:5353")`,
+		"tls://dns.example":           `or for TLS "tls://192.0.2.1" or "tls://192.0.2.1#dns.example")`,
+		"tls://192.0.2.1#":            `or for TLS "tls://192.0.2.1" or "tls://192.0.2.1#dns.example")`,
+		"192.0.2.1#dns.example":       `or for TLS "tls://192.0.2.1" or "tls://192.0.2.1#dns.example")`,
+		"https://192.0.2.1/dns-query": `or for TLS "tls://192.0.2.1" or "tls://192.0.2.1#dns.example")`,
+	} {
+		write(t, path, host+"[dns]\nservers = [\""+server+"\"]\n")
+		if _, err := Load(path); err == nil || !strings.HasSuffix(err.Error(), want) || !strings.Contains(err.Error(), ":3:12: [dns] servers: ") {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+}
