@@ -149,6 +149,9 @@ func dkimRecords(ctx context.Context, x *exam) []Check {
 			if c.Status == Fail {
 				x.ifReplaced(ctx, c, k, p)
 			}
+			if c.Status == Fail && c == &record {
+				x.ifToCome(ctx, c, k, p)
+			}
 		}
 		return []Check{record, verifies}
 	})
@@ -157,13 +160,22 @@ func dkimRecords(ctx context.Context, x *exam) []Check {
 // heir is the selector of a later key of the same domain and algorithm whose
 // record is published: that one signs. Empty: none.
 func (x *exam) heir(ctx context.Context, k DKIMKey, p publishedKey) string {
-	later := false
-	for _, l := range x.id.DKIM {
-		if l == k {
-			later = true
-			continue
-		}
-		if !later || p.key == nil || !strings.EqualFold(l.Domain, k.Domain) {
+	i := slices.Index(x.id.DKIM, k)
+	return x.published(ctx, x.id.DKIM[i+1:], k, p)
+}
+
+// elder is the same of the keys before: that one signs as long as the record of
+// this one is not seen.
+func (x *exam) elder(ctx context.Context, k DKIMKey, p publishedKey) string {
+	before := slices.Clone(x.id.DKIM[:slices.Index(x.id.DKIM, k)])
+	slices.Reverse(before)
+	return x.published(ctx, before, k, p)
+}
+
+// published is the selector of the first key that could sign in the place of k.
+func (x *exam) published(ctx context.Context, keys []DKIMKey, k DKIMKey, p publishedKey) string {
+	for _, l := range keys {
+		if p.key == nil || !strings.EqualFold(l.Domain, k.Domain) {
 			continue
 		}
 		other := x.publishedKey(ctx, l)
@@ -174,6 +186,17 @@ func (x *exam) heir(ctx context.Context, k DKIMKey, p publishedKey) string {
 		}
 	}
 	return ""
+}
+
+// ifToCome makes a warning of a record that is not there yet while an older key
+// signs: nothing is refused for it, and its turn comes.
+func (x *exam) ifToCome(ctx context.Context, c *Check, k DKIMKey, p publishedKey) {
+	if p.answer.err != nil || len(p.answer.texts()) > 0 {
+		return
+	}
+	if elder := x.elder(ctx, k, p); elder != "" {
+		c.problem(Warn, DNSHost, c.Seen+", and the older key with the selector "+elder+" signs until then", *c.Fix)
+	}
 }
 
 // ifReplaced makes a warning of a failure that is about a key which does not sign

@@ -176,6 +176,43 @@ func TestPlainText(t *testing.T) {
 	}
 }
 
+// TestKeyToCome: a record that is not there yet is a warning while an older key
+// of the same kind signs, as in a rotation.
+func TestKeyToCome(t *testing.T) {
+	t.Parallel()
+	older, olderPath := keyFile(t, dkim.Ed25519, 0o600)
+	key, path := keyFile(t, dkim.Ed25519, 0o600)
+	rsa, rsaPath := keyFile(t, dkim.RSA, 0o600)
+	for _, c := range []struct {
+		name      string
+		first     string
+		published map[string]string
+		want      Status
+	}{
+		{"the older one signs", olderPath, map[string]string{"m0": older.TXT()}, Warn},
+		{"none signs", olderPath, nil, Fail},
+		{"one of another kind signs", rsaPath, map[string]string{"m0": rsa.TXT()}, Fail},
+		{"the record is another one", olderPath, map[string]string{"m0": older.TXT(), "m1": rsa.TXT()}, Fail},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			for selector, text := range c.published {
+				w.publish(textRecord(selector+"._domainkey.widget.com", text))
+			}
+			id := goodIdentity()
+			id.DKIM = []DKIMKey{{"widget.com", "m0", c.first}, {"widget.com", "m1", path}}
+			for _, check := range Examine(t.Context(), id, w.world(), Options{Only: []string{"dkim.record"}}).Checks {
+				if check.Subject != keyName {
+					continue
+				}
+				if check.Status != c.want || check.Fix.Record != textRecord(keyName, key.TXT()) || (c.want == Warn) != strings.Contains(check.Seen, "m0 signs until then") {
+					t.Errorf("%+v", check)
+				}
+			}
+		})
+	}
+}
+
 // TestReplacedKeys: what is wrong with the record of a key is a warning once a
 // later one of its kind signs; nothing publishes a revoked key again.
 func TestReplacedKeys(t *testing.T) {

@@ -152,8 +152,10 @@ func (s *signatures) trusted(st *dns.DNSSECState, server netip.AddrPort, c *Chec
 	case c.Status == Pass || c.Status == Unknown:
 		c.Status, c.Who = Warn, You
 		c.Seen += "; its answers do not count as authenticated, and DANE is not used with them: " + st.Why
-		c.Fix = &Fix{Text: "Name a DNS server in [dns] servers that passes signatures on, so that mailout can check them (dns.dnssec = \"auto\"); or one that checks them and is on this machine or asked over TLS (tls://); or name this one in [dns] trusted when nobody else writes on the way to it."}
+		c.Fix = &Fix{Text: "Name a DNS server in [dns] servers that passes signatures on, so that mailout can check them (dns.dnssec = \"auto\"); or one that checks them and is on this machine or asked over TLS (tls://); or name this one in [dns] trusted when nobody else writes on the way to it. Where the root is a private one, its keys belong into dns.trust_anchors."}
+	case st.Mode == dns.DNSSECTrust:
+		c.Seen += "; mailout checks none itself (dns.dnssec = \"trust\")"
 	case st.Mode != dns.AsSaid:
-		c.Seen += "; mailout checks none itself: " + st.Why
+		c.Seen += "; mailout itself checks none either: " + st.Why
 	}
 }
