@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"mailout/internal/admin"
 	"mailout/internal/config"
 	"mailout/internal/daemon"
+	"mailout/internal/dkim"
 )
 
 type configCmd struct {
@@ -36,6 +38,11 @@ func (configCheckCmd) Run(g *globals) error {
 	}
 	for _, loose := range c.LooseKeys() {
 		fmt.Fprintf(g.Stderr, "warning: %v\n", loose)
+	}
+	for _, k := range c.DKIM {
+		if _, err := dkim.Load(k.Key); err != nil && !errors.Is(err, fs.ErrPermission) { // which is the daemon's alone
+			fmt.Fprintf(g.Stderr, "warning: %v\n", &config.Error{File: c.Path, Line: k.Line, Column: 1, Key: "[[dkim]] key", Message: "nothing is signed with it: " + clean(err.Error())})
+		}
 	}
 	return configError(daemon.CheckTables(c))
 }

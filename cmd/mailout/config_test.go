@@ -100,6 +100,16 @@ func TestConfigCheckPrintsEveryError(t *testing.T) {
 	}
 }
 
+// TestConfigCheckWarnsOfKeys: a key that nothing can be signed with is no error,
+// for mail goes on, but check says so.
+func TestConfigCheckWarnsOfKeys(t *testing.T) {
+	t.Parallel()
+	file := configFile(t, "[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = \"gone.pem\"\n")
+	if out, message, status := runConfig(t, file, "check"); message != "" || status != 0 || !strings.HasPrefix(out, "warning: ") || !strings.Contains(out, "f.toml:3:1: [[dkim]] key: nothing is signed with it: ") || !strings.Contains(out, "gone.pem") {
+		t.Error(out, message, status)
+	}
+}
+
 func TestConfigReload(t *testing.T) {
 	t.Parallel()
 	file := configFile(t, "[http]\nsocket = \"sock\"\n")

@@ -41,13 +41,13 @@ type shownKey struct {
 }
 
 // keyStates finds out where the keys of a configuration stand. The daemon knows;
-// where none answers, DNS is asked, and note says so. A key that the daemon has
+// where none answers, DNS is asked, and note says why. A key that the daemon has
 // not read yet is one of which nothing is known.
 func keyStates(ctx context.Context, g *globals, c *config.Config) (keys []shownKey, note string) {
 	told, err := daemonKeys(g)
 	live := err == nil
 	if !live {
-		note = strings.TrimPrefix(err.Error(), "mailout: ") + "; so this is what DNS says now, and not what signs"
+		note = clean(strings.TrimPrefix(err.Error(), "mailout: "))
 		told = admin.ShownKeys(daemon.SurveyDKIM(ctx, c))
 	}
 	for _, e := range c.DKIM {
@@ -96,7 +96,7 @@ func (cmd *dkimListCmd) Run(g *globals) error {
 	defer stop()
 	keys, note := keyStates(ctx, g, c)
 	if note != "" && len(keys) > 0 {
-		fmt.Fprintln(g.Stderr, clean(note))
+		fmt.Fprintln(g.Stderr, note+"; so this is what DNS says now, and not what signs")
 	}
 	if cmd.Domain != "" {
 		domain, err := dkimDomain(cmd.Domain)
@@ -104,6 +104,10 @@ func (cmd *dkimListCmd) Run(g *globals) error {
 			return err
 		}
 		keys = slices.DeleteFunc(keys, func(k shownKey) bool { return k.Domain != domain })
+		if len(keys) == 0 && !cmd.JSON {
+			fmt.Fprintf(g.Stdout, "there is no key for %s (make one: mailout dkim new %s)\n", domain, domain)
+			return nil
+		}
 	}
 	if len(keys) == 0 && !cmd.JSON {
 		fmt.Fprintln(g.Stdout, "there is no key (make one: mailout dkim new DOMAIN)")
@@ -271,7 +275,7 @@ func zoned(name, text string) string {
 func dkimDomain(s string) (string, error) {
 	domain, err := smtp.ParseDomain(strings.TrimSuffix(s, "."), true)
 	if err != nil || strings.HasPrefix(domain, "[") {
-		return "", fail(exitUsage, "%s is no domain", clean(s))
+		return "", fail(exitUsage, "%q is no domain", clean(s))
 	}
 	return domain, nil
 }

@@ -17,9 +17,9 @@ import (
 
 // keyShape is what the commands that make keys ask for.
 type keyShape struct {
-	Selector  string `help:"Selector of the record's name; by default the year, or more of the date. With two algorithms that of Ed25519 ends in -ed25519."`
-	Algorithm string `help:"rsa, ed25519, or both." enum:"rsa,ed25519,both," default:""`
-	Bits      int    `help:"Of an RSA key: 2048 to 4096."`
+	Selector  string `placeholder:"SELECTOR" help:"Selector of the record's name; by default the year, or more of the date. With two algorithms that of Ed25519 ends in -ed25519."`
+	Algorithm string `placeholder:"KIND" help:"rsa, ed25519, or both; by default rsa, or the kinds of the keys that are replaced."`
+	Bits      int    `placeholder:"BITS" help:"Of an RSA key: 2048 (the default) to 4096."`
 }
 
 type dkimNewCmd struct {
@@ -37,7 +37,10 @@ func (cmd *dkimNewCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	kinds := algorithms(cmd.Algorithm)
+	kinds, err := algorithms(cmd.Algorithm)
+	if err != nil {
+		return err
+	}
 	if len(kinds) == 0 {
 		kinds = []dkim.Algorithm{dkim.RSA}
 	}
@@ -57,14 +60,16 @@ func (cmd *dkimNewCmd) Run(g *globals) error {
 }
 
 // algorithms are those that an option names; none for the default.
-func algorithms(option string) []dkim.Algorithm {
+func algorithms(option string) ([]dkim.Algorithm, error) {
 	switch option {
 	case "":
-		return nil
+		return nil, nil
 	case "both":
-		return []dkim.Algorithm{dkim.RSA, dkim.Ed25519}
+		return []dkim.Algorithm{dkim.RSA, dkim.Ed25519}, nil
+	case string(dkim.RSA), string(dkim.Ed25519):
+		return []dkim.Algorithm{dkim.Algorithm(option)}, nil
 	}
-	return []dkim.Algorithm{dkim.Algorithm(option)}
+	return nil, fail(exitUsage, "--algorithm must be rsa, ed25519 or both, not %q", clean(option))
 }
 
 // madeKey is a new key.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,17 +28,14 @@ type dkimRotateCmd struct {
 	Wait    bool          `help:"Wait until the new keys sign."`
 	Timeout time.Duration `default:"15m" help:"Most time to wait."`
 	Finish  bool          `help:"Revoke the keys that were replaced, and take them out of the configuration."`
-	Keep    string        `default:"7d" help:"How long the record of a replaced key stays, for mail under way."`
+	Keep    string        `placeholder:"7d" help:"With --finish: how long the record of a replaced key stays, for mail under way."`
 }
 
 // Run makes new keys, unless some wait for their records already.
 func (cmd *dkimRotateCmd) Run(g *globals) error {
-	keep, err := config.ParseDuration(cmd.Keep)
-	if err != nil || keep < 0 {
-		return fail(exitUsage, "--keep %s is no span (write for example 7d)", clean(cmd.Keep))
-	}
-	if cmd.Timeout <= 0 {
-		return fail(exitUsage, "--timeout %s is no time to wait", cmd.Timeout)
+	wanted, keep, err := cmd.options()
+	if err != nil {
+		return err
 	}
 	c, err := loadConfig(g)
 	if err != nil {
@@ -54,17 +52,40 @@ func (cmd *dkimRotateCmd) Run(g *globals) error {
 	defer stop()
 	keys, note := keyStates(ctx, g, c)
 	if note != "" {
-		fmt.Fprintln(g.Stderr, clean(note))
+		fmt.Fprintln(g.Stderr, note+"; so which keys sign is judged by what DNS says now")
 	}
 	keys = slices.DeleteFunc(keys, func(k shownKey) bool { return k.Domain != domain })
 	if cmd.Finish {
-		return cmd.finish(ctx, g, c, keys, keep)
+		return cmd.finish(ctx, g, c, keys, wanted, keep)
 	}
-	return cmd.rotate(ctx, g, c, domain, keys)
+	return cmd.rotate(ctx, g, c, domain, keys, wanted)
 }
 
-func (cmd *dkimRotateCmd) rotate(ctx context.Context, g *globals, c *config.Config, domain string, keys []shownKey) error {
-	fresh, waiting, err := toRotate(keys, algorithms(cmd.Algorithm))
+// keepDefault is how long the record of a replaced key stays.
+const keepDefault = "7d"
+
+// options reads the options, and refuses those that would mean nothing.
+func (cmd *dkimRotateCmd) options() (wanted []dkim.Algorithm, keep time.Duration, err error) {
+	switch {
+	case cmd.Finish && (cmd.Selector != "" || cmd.Bits != 0 || cmd.Wait):
+		return nil, 0, fail(exitUsage, "--selector, --bits and --wait are for new keys: --finish makes none")
+	case !cmd.Finish && cmd.Keep != "":
+		return nil, 0, fail(exitUsage, "--keep goes with --finish")
+	case cmd.Timeout <= 0:
+		return nil, 0, fail(exitUsage, "--timeout %s is no time to wait", cmd.Timeout)
+	}
+	if wanted, err = algorithms(cmd.Algorithm); err != nil {
+		return nil, 0, err
+	}
+	text := cmp.Or(cmd.Keep, keepDefault)
+	if keep, err = config.ParseDuration(text); err != nil || keep < 0 {
+		return nil, 0, fail(exitUsage, "--keep %s is no span (write for example 7d)", clean(text))
+	}
+	return wanted, keep, nil
+}
+
+func (cmd *dkimRotateCmd) rotate(ctx context.Context, g *globals, c *config.Config, domain string, keys []shownKey, wanted []dkim.Algorithm) error {
+	fresh, waiting, err := toRotate(keys, wanted)
 	if err != nil {
 		return err
 	}
@@ -90,7 +111,11 @@ func (cmd *dkimRotateCmd) rotate(ctx context.Context, g *globals, c *config.Conf
 	if cmd.Wait {
 		return cmd.wait(ctx, g, made)
 	}
-	fmt.Fprintf(g.Stdout, "\nThe old keys go on signing until every server of the zone has the new records; then the new ones take over by themselves. Leave the old records where they are: mail under way is verified with them. After %s finish with\n\n  mailout dkim rotate %s --finish\n", cmd.Keep, domain)
+	if len(fresh) == 0 && len(waiting) == len(keys) {
+		fmt.Fprintln(g.Stdout, "\nNo older key is there: mail goes unsigned until every server of the zone has the record.")
+		return nil
+	}
+	fmt.Fprintf(g.Stdout, "\nThe old keys go on signing until every server of the zone has the new records; then the new ones take over by themselves. Leave the old records where they are: mail under way is verified with them. %s after that finish with\n\n  mailout dkim rotate %s --finish\n", keepDefault, domain)
 	return nil
 }
 
@@ -121,7 +146,9 @@ func toRotate(keys []shownKey, wanted []dkim.Algorithm) (fresh []dkim.Algorithm,
 		switch {
 		case !ok:
 			return nil, nil, fail(exitFailure, "there is no key of the kind %s for %s to replace (make one: mailout dkim new %s --algorithm %s)", a, keys[0].Domain, keys[0].Domain, a)
-		case k.State == string(dkim.StatePending) && (k.Live || k.Record != "unknown"): // else nobody knows
+		case k.State == string(dkim.StatePending) && !k.Live && k.Record == "unknown":
+			return nil, nil, fail(exitTemporary, "nobody can say whether the key with the selector %s signs or still waits for its record: no daemon answers, and DNS does not (start the daemon, or try again later)", k.Selector)
+		case k.State == string(dkim.StatePending):
 			waiting = append(waiting, k)
 		default:
 			fresh = append(fresh, a)
@@ -263,8 +290,8 @@ func stillPending(g *globals, made []madeKey) (string, error) {
 }
 
 // finish revokes the keys that were replaced.
-func (cmd *dkimRotateCmd) finish(ctx context.Context, g *globals, c *config.Config, keys []shownKey, keep time.Duration) error {
-	old, blocked := replaced(keys, algorithms(cmd.Algorithm), keep, time.Now())
+func (cmd *dkimRotateCmd) finish(ctx context.Context, g *globals, c *config.Config, keys []shownKey, wanted []dkim.Algorithm, keep time.Duration) error {
+	old, blocked := replaced(keys, wanted, keep, time.Now())
 	for _, why := range blocked {
 		fmt.Fprintln(g.Stdout, why)
 	}
