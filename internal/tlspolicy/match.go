@@ -142,10 +142,18 @@ func bearable(key any) bool {
 	return !ok || k.N.BitLen() <= maxRSA
 }
 
+// unmatched says that no record means what the server shows.
+func unmatched(records int) string {
+	if records == 1 {
+		return "the only TLSA record does not match the certificates shown"
+	}
+	return "none of the " + strconv.Itoa(records) + " TLSA records matches the certificates shown"
+}
+
 // verify checks the chain to the authorities found, and the name.
 func (m *matcher) verify(records int) error {
 	if len(m.anchors) == 0 {
-		return &mta.TLSFault{Result: mta.ResultTLSAInvalid, Text: "none of the " + strconv.Itoa(records) + " TLSA records matches the certificates shown"}
+		return &mta.TLSFault{Result: mta.ResultTLSAInvalid, Text: unmatched(records)}
 	}
 	opt := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: m.now}
 	for _, c := range m.anchors {
