@@ -84,7 +84,7 @@ type Ring struct {
 		sync.Mutex
 		keys   []*held
 		notes  map[string]note // of keys that are not held, as they were read
-		stored map[string]string
+		stored map[string]note // as the notes have them
 		dark   map[string]bool // domains whose mail goes unsigned, as told
 		looked bool            // the first look is over
 		looks  LookCounts
@@ -122,7 +122,7 @@ func NewRing(o RingOptions) *Ring {
 	}
 	r := &Ring{o: o, log: o.Logger, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.asker.Ask, r.asker.Servers = o.Ask, o.Servers
-	r.mu.notes, r.mu.stored, r.mu.dark = map[string]note{}, map[string]string{}, map[string]bool{}
+	r.mu.notes, r.mu.stored, r.mu.dark = map[string]note{}, map[string]note{}, map[string]bool{}
 	r.shown.Store(&shown{})
 	return r
 }
@@ -370,7 +370,7 @@ func (r *Ring) recall(ctx context.Context) {
 		var n note
 		if json.Unmarshal(value, &n) == nil {
 			name = strings.TrimPrefix(name, notesPrefix)
-			r.mu.notes[name], r.mu.stored[name] = n, string(value)
+			r.mu.notes[name], r.mu.stored[name] = n, n
 		}
 		return true
 	})
@@ -385,21 +385,17 @@ func (r *Ring) keep() {
 	if r.o.Notes == nil {
 		return
 	}
-	changes, next := map[string][]byte{}, map[string]string{}
+	changes, next := map[string][]byte{}, make(map[string]note, len(r.mu.keys))
 	for _, h := range r.mu.keys {
-		if h.key == nil {
-			if old, ok := r.mu.stored[h.Name()]; ok {
-				next[h.Name()] = old // the file may be there again tomorrow
+		old, there := r.mu.stored[h.Name()]
+		switch {
+		case h.key != nil:
+			next[h.Name()] = h.note
+			if !there || old != h.note {
+				h.note.change(changes, h.Name())
 			}
-			continue
-		}
-		value, err := json.Marshal(&h.note)
-		if err != nil {
-			continue
-		}
-		next[h.Name()] = string(value)
-		if r.mu.stored[h.Name()] != string(value) {
-			changes[notesPrefix+h.Name()] = value
+		case there:
+			next[h.Name()] = old // the file may be there again tomorrow
 		}
 	}
 	for name := range r.mu.stored {
@@ -407,14 +403,40 @@ func (r *Ring) keep() {
 			changes[notesPrefix+name] = nil
 		}
 	}
-	if len(changes) == 0 {
+	if r.write(changes) {
+		r.mu.stored = next
+	}
+}
+
+// keepOne writes the note of one key, if it changed. The lock is held.
+func (r *Ring) keepOne(h *held) {
+	name := h.Name()
+	if r.o.Notes == nil || r.mu.stored[name] == h.note {
 		return
+	}
+	changes := map[string][]byte{}
+	if h.note.change(changes, name); r.write(changes) {
+		r.mu.stored[name] = h.note
+	}
+}
+
+// change adds a note to what is to be written.
+func (n *note) change(changes map[string][]byte, name string) {
+	if value, err := json.Marshal(n); err == nil {
+		changes[notesPrefix+name] = value
+	}
+}
+
+// write reports whether the notes have the changes.
+func (r *Ring) write(changes map[string][]byte) bool {
+	if len(changes) == 0 {
+		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), notesTime)
 	defer cancel()
 	if err := r.o.Notes.SetNotes(ctx, changes); err != nil {
 		r.log.Warn("what is known of DKIM records cannot be kept", mta.KeyError, err)
-		return
+		return false
 	}
-	r.mu.stored = next
+	return true
 }

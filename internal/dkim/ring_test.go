@@ -465,3 +465,33 @@ func TestReloadSigns(t *testing.T) {
 		s.want("new", "old retired, new active, third pending")
 	})
 }
+
+// TestManyKeysAreCheap: a look that changes nothing elects nobody, and writes the
+// note of its own key alone.
+func TestManyKeysAreCheap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		e, k := s.key("m1", Ed25519)
+		other := e
+		other.Domain = "other.example"
+		s.names.publish(e.Name(), k.TXT(), everywhere()...)
+		s.names.publish(other.Name(), k.TXT(), everywhere()...)
+		s.start(e, other)
+		before := s.ring.shown.Load()
+		wrote := s.notes.wrote()
+		time.Sleep(90 * time.Minute) // one look each
+		if s.ring.shown.Load() != before {
+			t.Error("an election that nothing asked for")
+		}
+		if n := s.notes.wrote() - wrote; n != 2 {
+			t.Errorf("%d notes were written for two looks", n)
+		}
+		s.names.publish(e.Name(), "v=DKIM1; k=ed25519; p=", everywhere()...)
+		time.Sleep(time.Hour)
+		s.want("", "m1 revoked, m1 active")
+		s.stop()
+		s.start(e, other)
+		s.want("", "m1 revoked, m1 active")
+		s.stop()
+	})
+}

@@ -130,6 +130,14 @@ type memory struct {
 	mu     sync.Mutex
 	m      map[string][]byte
 	broken bool
+	writes int // of notes
+}
+
+// wrote counts the notes that were written.
+func (m *memory) wrote() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writes
 }
 
 func (m *memory) Notes(_ context.Context, prefix, _ string, f func(string, []byte) bool) error {
@@ -152,6 +160,7 @@ func (m *memory) SetNotes(_ context.Context, changes map[string][]byte) error {
 	if m.broken {
 		return errors.New("the disk is gone")
 	}
+	m.writes += len(changes)
 	for name, value := range changes {
 		if value == nil {
 			delete(m.m, name)

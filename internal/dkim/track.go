@@ -125,6 +125,10 @@ const (
 	doubted        // the record seems gone; the key goes on signing
 )
 
+// elects reports whether another key may have to sign: nothing else but whether
+// keys may sign decides that, and with a thousand keys an election takes a while.
+func (e event) elects() bool { return e == appeared || e == vanished || e == revoked }
+
 // observe takes in one look.
 func (t *track) observe(now time.Time, s Sight) event {
 	t.asked = now

@@ -140,8 +140,12 @@ func (r *Ring) saw(ctx context.Context, h *held, s Sight) {
 	}
 	r.count(s.Finding)
 	e := h.observe(now, s)
-	if r.mu.looked { // at the start one that is overtaken at once must not count as having signed
+	switch {
+	case !r.mu.looked: // at the start one that is overtaken at once must not count as having signed
+	case e.elects():
 		r.elect(now)
+	default:
+		r.keepOne(h)
 	}
 	r.tell(h, s, e)
 }
