@@ -224,7 +224,7 @@ func (d *Daemon) buildRoad(c *config.Config) (err error) {
 	d.carrier = transport.New(transport.Options{
 		Resolve: d.resolveProxy, Stuck: d.sources.stuck,
 		Content: d.store, Observer: newTranscript(d.log), Greeted: d.sentinel.greeted, Settings: settings, Suppressed: d.suppression.atAttempt, ReturnPath: d.returnPath,
-		Secured: d.secured, Unsigned: unsigned(d.resolver), Routed: d.routers.alarms.routed, Prepare: d.signing.prepare, Apart: d.links.apart,
+		Secured: d.secured, Routed: d.routers.alarms.routed, Prepare: d.signing.prepare, Apart: d.links.apart,
 	})
 	ordered, err := readOrders(c)
 	if err != nil {

@@ -92,7 +92,10 @@ type Route struct {
 	// Policies are what the recipient domain publishes about TLS; they are told in
 	// reports. Empty for a router, and where nobody looked.
 	Policies []TLSPolicy
-	Secure   bool     // signed DNS vouches for the MX answer
+	Secure   bool // signed DNS vouches for the MX answer
+	// Unsigned, of mail with REQUIRETLS, is why nobody here could tell whether signed
+	// DNS vouches for it; empty: it could be told.
+	Unsigned string
 	Sources  []Source // at most one an address family is used; empty: system's choice with the default hostname
 	Helo     string   // the EHLO name when no source matches
 	Limits   Limits

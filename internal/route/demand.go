@@ -42,6 +42,7 @@ type demands struct {
 	port uint16
 
 	secure  bool     // signed DNS vouches for the MX answer
+	unsure  string   // with REQUIRETLS: why nobody can tell (mta.Route.Unsigned)
 	nextHop []string // names for certificates of usage 2
 	names   []string // the hosts, for policies that do not name one
 
@@ -60,6 +61,7 @@ func (q *plan) demands(ctx context.Context, matched string, port uint16, o own) 
 	if o.ruled {
 		d.base.Rule, d.base.RuleWhy = &o.tls, matched
 	}
+	d.doubt(ctx)
 	d.stop, d.sts = func() {}, func() tlspolicy.DomainSTS { return tlspolicy.DomainSTS{} }
 	if q.p.sts == nil || !d.base.Published() || isLiteral(q.domain) {
 		return d
@@ -71,6 +73,18 @@ func (q *plan) demands(ctx context.Context, matched string, port uint16, o own) 
 	return d
 }
 
+// doubt notes why nobody can tell signed answers now. It is asked before the MX
+// look-up and behind it: what that says is judged by what was known in between, and
+// lasts as long as the route.
+func (d *demands) doubt(ctx context.Context) {
+	if !d.base.RequireTLS || d.secure || d.unsure != "" {
+		return
+	}
+	if state := d.q.p.resolver.DNSSEC(ctx); !state.On() {
+		d.unsure = state.Why
+	}
+}
+
 // close breaks off what nobody waits for any more.
 func (d *demands) close() {
 	d.stop()
@@ -79,8 +93,9 @@ func (d *demands) close() {
 
 // heard takes in what the MX look-up said: whether it is vouched for, and where
 // the domain's CNAMEs end.
-func (d *demands) heard(secure bool, canonical string, hosts []mta.Host) {
+func (d *demands) heard(ctx context.Context, secure bool, canonical string, hosts []mta.Host) {
 	d.secure = secure
+	d.doubt(ctx)
 	d.nextHop = []string{d.q.domain}
 	if canonical != "" && canonical != d.q.domain && secure {
 		d.nextHop = append(d.nextHop, canonical)
@@ -197,6 +212,9 @@ func (d *demands) complete(r *mta.Route, name string, found *gathered) {
 	}
 	r.Site = d.q.c.site(name, r.Port, own, d.q.c.Port) + words.String()
 	r.Policies = d.policies(found)
+	if !r.Secure {
+		r.Unsigned = d.unsure
+	}
 }
 
 // policies are what reports name. Nobody looked where the domain's do not count.
@@ -236,6 +254,9 @@ func (d *demands) bound(expires time.Time) time.Time {
 		if !t.IsZero() {
 			expires = earlier(expires, t)
 		}
+	}
+	if d.unsure != "" && !d.secure {
+		expires = earlier(expires, d.q.now.Add(partialLife))
 	}
 	return expires
 }

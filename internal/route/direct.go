@@ -42,7 +42,7 @@ func (q *plan) direct(ctx context.Context, matched string, port uint16, o own) (
 	if len(hosts) == 0 {
 		return nil, fail(mta.CauseLoop, nil, "we are the best mail server of %s: %s", q.domain, cut)
 	}
-	d.heard(mx.Secure, mx.CanonicalName, hosts)
+	d.heard(ctx, mx.Secure, mx.CanonicalName, hosts)
 	found := q.gather(ctx, hosts, port, d)
 	if found.failure != nil {
 		return nil, d.unmet(&found)
@@ -63,7 +63,7 @@ func (q *plan) implicit(ctx context.Context, no *dns.Error, matched string, port
 	if left, cut := q.cutOurNames(hosts); len(left) == 0 {
 		return nil, fail(mta.CauseLoop, nil, "we are the mail server of %s: %s", q.domain, cut)
 	}
-	d.heard(no.Secure, "", hosts)
+	d.heard(ctx, no.Secure, "", hosts)
 	found := q.gather(ctx, hosts, port, d)
 	if found.failure != nil {
 		return nil, d.unmet(&found)

@@ -2,8 +2,11 @@ package route
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
+	"time"
 
+	"mailout/internal/dns"
 	"mailout/internal/mta"
 	"mailout/internal/tlspolicy"
 )
@@ -48,5 +51,36 @@ func TestUnmetPolicies(t *testing.T) {
 				t.Errorf("%s tells %q, want %q", domain, got, want)
 			}
 		}
+	}
+}
+
+// TestUnsignedIsRemembered: a route of mail with REQUIRETLS that was made while
+// nobody could tell signed answers says so as long as it is used; else its mail
+// would come back as soon as somebody can.
+func TestUnsignedIsRemembered(t *testing.T) {
+	t.Parallel()
+	w, _ := newDemandWorld(t, nil)
+	route := func(domain, variant string) *mta.Route {
+		t.Helper()
+		plan, f := w.p.PlanFor(t.Context(), mta.Destination{Domain: domain, Stream: mta.DefaultStream}, variant)
+		if f != nil {
+			t.Fatal(f)
+		}
+		return plan.Routes[0]
+	}
+	for _, domain := range []string{"none.test", "dane.test"} {
+		if r := route(domain, mta.VariantRequireTLS); r.Unsigned != "" {
+			t.Errorf("%s, of which it is known: %q", domain, r.Unsigned)
+		}
+	}
+	w.p.resolver = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}, Dialer: w.dns.DialContext, DNSSEC: dns.DNSSECOff})
+	defer w.p.resolver.Close()
+	for _, domain := range []string{"none.test", "dane.test", "implicit.test"} {
+		if r := route(domain, mta.VariantRequireTLS); r.Unsigned == "" || r.Secure || time.Until(r.Expires) > partialLife {
+			t.Errorf("%s: %q until %v", domain, r.Unsigned, r.Expires)
+		}
+	}
+	if r := route("none.test", ""); r.Unsigned != "" {
+		t.Errorf("without REQUIRETLS: %q", r.Unsigned)
 	}
 }

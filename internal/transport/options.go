@@ -61,11 +61,6 @@ type Options struct {
 	// these recipients of a delivery: the message's, or one that tells us what
 	// comes back. It is called as Suppressed is. Both are ASCII when the message's is.
 	ReturnPath func(d *mta.Delivery, route *mta.Route, recipients []mta.Recipient) string
-	// Unsigned, when set, says in a sentence why nobody here can tell whether DNS
-	// answers are signed; empty: it can be told. It is asked when a message needs to
-	// know. It is called by many workers at once and may wait; ctx ends with
-	// opening.
-	Unsigned func(ctx context.Context) string
 	// Prepare, when set, gives the header fields that go out before the content of
 	// a transaction: those that are added, and the signatures over it all. A failure
 	// strikes the transaction's recipients. It is called by many workers at once and

@@ -74,10 +74,7 @@ func (at *attempt) unsure() string {
 			return p.Reason
 		}
 	}
-	if unsigned := at.w.c.opt.Unsigned; unsigned != nil {
-		return unsigned(at.w.opening)
-	}
-	return ""
+	return at.route.Unsigned
 }
 
 // demandedBy tells with a failure of TLS who wants TLS.
