@@ -19,6 +19,7 @@ type DNS struct {
 	DNSSEC  dns.DNSSECMode
 	Trusted []netip.Addr // servers whose AD bit is believed though they are elsewhere
 	Anchors string       // file of trust anchors; empty: those built in
+	Private []string     // zones that are used without signatures
 }
 
 var dnssecModes = words[dns.DNSSECMode]{
@@ -39,7 +40,23 @@ func dnsTable() *table {
 			is(`[]`, "DNS servers elsewhere whose word (the AD bit) is believed: the way to them must be one that nobody else writes on."),
 		newKey("trust_anchors", mapped("path", optionalPath, keep), func(c *Config, _ int) *string { return &c.DNS.Anchors }).
 			is(`""`, "File of DS or DNSKEY records in the form of zone files that signatures are checked from, read again every hour; an empty text means the keys of the DNS root, which are built in."),
+		newKey("private", list(mapped("domain", privateZone, keep), 0, 100, `["corp.example.com"]`), func(c *Config, _ int) *[]string { return &c.DNS.Private }).
+			is(`[]`, "Zones, with all below them, for which servers inside speak: their answers are used without signatures. For names that do not exist outside, or under `local`, `internal`, `lan` and the like, this is not needed; for a domain that is signed outside and answered otherwise inside it is, or its mail waits. It is for what mailout checks itself; a server that does so has its own list."),
 	}}
+}
+
+// privateZone is a domain, or a single label: servers inside may have a top-level
+// name of their own.
+func privateZone(s string) (zone, problem string) {
+	const above = ".example"
+	s = strings.TrimSuffix(s, ".")
+	if s == "" || strings.Contains(s, ".") {
+		return canonicalDomain(s)
+	}
+	if zone, problem = canonicalDomain(s + above); problem != "" {
+		return "", shown(s) + ` is not a domain (write for example "corp.example.com")`
+	}
+	return strings.TrimSuffix(zone, above), ""
 }
 
 // checkAnchors reads the file of trust anchors.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,23 @@ func TestServerWords(t *testing.T) {
 		write(t, path, host+"[dns]\nservers = [\""+server+"\"]\n")
 		if _, err := Load(path); err == nil || !strings.HasSuffix(err.Error(), want) || !strings.Contains(err.Error(), ":3:12: [dns] servers: ") {
 			t.Errorf("%s: %v", server, err)
+		}
+	}
+}
+
+// TestPrivateZones: domains and single labels, in one form.
+func TestPrivateZones(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "mailout.toml")
+	write(t, path, host+"[dns]\nprivate = [\"Corp.Example.com.\", \"office\", \"büro.example\"]\n")
+	c, err := Load(path)
+	if err != nil || !slices.Equal(c.DNS.Private, []string{"corp.example.com", "office", "xn--bro-hoa.example"}) {
+		t.Errorf("%v %v", c.DNS.Private, err)
+	}
+	for _, zone := range []string{"", ".", "*.corp.example", "a b", "*", "a..b"} {
+		write(t, path, host+"[dns]\nprivate = [\""+zone+"\"]\n")
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":3:12: [dns] private: ") {
+			t.Errorf("%q: %v", zone, err)
 		}
 	}
 }

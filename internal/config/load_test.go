@@ -89,7 +89,7 @@ var nameFiles = []badFile{
 		`f:1:1: hostname: is missing (write hostname = "mailout.example.com")`,
 		`f:2:1: [dns] hostname: unknown key (hostname stands at the top of the file, before the first [table])`,
 	}},
-	{"nothing like it", host + "[dns]\nfrobnicate = 1\n", []string{`f:3:1: [dns] frobnicate: unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted, trust_anchors)`}},
+	{"nothing like it", host + "[dns]\nfrobnicate = 1\n", []string{`f:3:1: [dns] frobnicate: unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted, trust_anchors, private)`}},
 	{"nothing like it at the top", host + "frobnicate = 1\n", []string{`f:2:1: frobnicate: unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`}},
 	{"table typo", host + "[delivry]\nexpire = 3\n", []string{`f:2:1: [delivry]: unknown table (did you mean [delivery]?)`}},
 	{"table of a table", host + "[dns.cache]\nsize = 3\n", []string{`f:2:1: [dns.cache]: unknown table ([dns] has no tables of its own)`}},
@@ -106,7 +106,7 @@ var nameFiles = []badFile{
 	{"invisible names and texts", host + "\"a\\nb\\u009b\" = 1\n[\"\\u202e\"]\n[dns]\nx.\"y z\" = 1\ntimeout = \"\\u001b[2J\\U000E0001\"\n", []string{
 		`f:2:1: "a\nb\u009B": unknown key (at the top of the file stand hostname, spool, postmaster; others belong in a [table])`,
 		`f:3:1: ["\u202E"]: unknown table (there are [dns], [router], [[route]], [[listen]], [[user]], [http], [sendmail], [[pickup]], [[source]], [[pool]], [[warmup_plan]], [delivery], [[stream]], [tls], [acme], [limits], [journal], [suppress], [returns], [unsubscribe], [tlsrpt], [events], [[webhook]], [[dkim]], [identity], [identity.dns_update], [[classify]], [[automation]], [[shape]])`,
-		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted, trust_anchors)`,
+		`f:5:1: [dns] x."y z": unknown key ([dns] has servers, timeout, hosts_file, dnssec, trusted, trust_anchors, private)`,
 		`f:6:11: [dns] timeout: "\u001B[2J\U000E0001" is not a duration (write for example "5s")`,
 	}},
 	{"required", host + "[[listen]]\n[[route]]\nhost = \"direct\"\n[[stream]]\n[[source]]\n", []string{
@@ -277,7 +277,7 @@ func TestDefaults(t *testing.T) {
 	c := parsed(t, host)
 	want := &Config{
 		Path: "f", Hostname: "mailout.example.com", Spool: "/var/lib/mailout", Postmaster: "postmaster@mailout.example.com",
-		DNS:      DNS{Servers: []dns.Server{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts", DNSSEC: dns.DNSSECAuto, Trusted: []netip.Addr{}},
+		DNS:      DNS{Servers: []dns.Server{}, Timeout: 5 * time.Second, HostsFile: "/etc/hosts", DNSSEC: dns.DNSSECAuto, Trusted: []netip.Addr{}, Private: []string{}},
 		Router:   Router{Port: 25, Auth: noCredentials, Fallback: Fallback{On: standing.DefaultTriggers, Probe: standing.DefaultProbe, ProbeMax: standing.DefaultProbeMax}},
 		HTTP:     HTTP{Socket: "/var/lib/mailout/mailout.sock", Names: []string{}, Connections: 256},
 		Sendmail: Sendmail{Drop: "/var/lib/mailout/drop", Local: "postmaster@mailout.example.com"},
@@ -361,7 +361,7 @@ func TestEverything(t *testing.T) {
 	for name, pair := range map[string][2]any{
 		"spool":   {c.Spool, "/etc/x/spool"},
 		"socket":  {c.HTTP.Socket, "/etc/x/spool/mailout.sock"},
-		"dns":     {c.DNS, DNS{Servers: []dns.Server{{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}, {AddrPort: netip.MustParseAddrPort("[2001:db8::1]:5353")}}, Timeout: 5 * time.Second, DNSSEC: dns.DNSSECAuto, Trusted: []netip.Addr{}}},
+		"dns":     {c.DNS, DNS{Servers: []dns.Server{{AddrPort: netip.MustParseAddrPort("192.0.2.1:53")}, {AddrPort: netip.MustParseAddrPort("[2001:db8::1]:5353")}}, Timeout: 5 * time.Second, DNSSEC: dns.DNSSECAuto, Trusted: []netip.Addr{}, Private: []string{}}},
 		"router":  {c.Router, Router{Host: "smarthost", Port: 465, Use: UseUnresolved, TLS: mta.TLSImplicit, Line: 14, Auth: noCredentials, Fallback: Fallback{On: standing.DefaultTriggers, Probe: standing.DefaultProbe, ProbeMax: standing.DefaultProbeMax}}},
 		"route 1": {c.Routes[0], route(Route{Domains: []string{"near.example", "*.partner.example", "xn--bcher-kva.example", "[IPv6:2001:db8::1]", "*.d.example"}, Host: "10.1.2.3", Port: 2525, Line: 18})},
 		"route 2": {c.Routes[1], route(Route{Domains: []string{"d.example"}, Host: "direct", Port: 26, TLS: mta.TLSRequired, Line: 22})},

@@ -10,7 +10,7 @@ import (
 func dnsOptions(c *config.Config) dns.Options {
 	o := dns.Options{
 		Timeout: c.DNS.Timeout, HostsFile: c.DNS.HostsFile,
-		DNSSEC: c.DNS.DNSSEC, Trusted: c.DNS.Trusted, TrustAnchors: c.DNS.Anchors, BogusName: c.Identity.BogusName,
+		DNSSEC: c.DNS.DNSSEC, Trusted: c.DNS.Trusted, TrustAnchors: c.DNS.Anchors, Private: c.DNS.Private, BogusName: c.Identity.BogusName,
 	}
 	o.Use(c.DNS.Servers)
 	o.RootCAs, _ = roots(c)

@@ -54,6 +54,7 @@ type Error struct {
 	Err     error // the cause in Go's terms; may be nil
 
 	here bool // the signatures were found wrong here: another server may have better ones
+	had  bool // and there were records
 }
 
 // Error gives one sentence: what was asked, what came back, from whom.

@@ -219,6 +219,12 @@ func (r *Resolver) query(ctx context.Context, s *settings, k key, limit int) (re
 	for range rounds {
 		for _, server := range s.servers(time.Now()) {
 			a, err := r.queryOne(ctx, s, server, k, limit)
+			if err == nil && last.had && a.denies() {
+				// One server has records without signatures, another one proves that
+				// there are none: an inner zone that the outer ones do not know. Nobody
+				// gets mail back because the two do not agree.
+				continue
+			}
 			if err == nil {
 				return a, nil
 			}
@@ -247,6 +253,7 @@ func (r *Resolver) queryOne(ctx context.Context, s *settings, server netip.AddrP
 	if err != nil {
 		return reading{}, err
 	}
+	s.heard.Store(true)
 	a.server = server.String()
 	return a, r.judge(ctx, s, server, m, k, &a)
 }

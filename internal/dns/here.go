@@ -28,6 +28,7 @@ const (
 // here is what one generation has for checking signatures.
 type here struct {
 	file      string // of trust anchors; empty: built in
+	private   []string
 	text      []byte // of the file, as it was read last
 	validator *dnssec.Validator
 	worked    bool // the last test, or one of the few before it, succeeded
@@ -39,7 +40,7 @@ type here struct {
 func (h *here) load(source dnssec.Source) error {
 	if h.file == "" {
 		if h.validator == nil {
-			h.validator = dnssec.New(dnssec.Options{Anchors: dnssec.BuiltIn(), Source: source})
+			h.validator = h.with(dnssec.BuiltIn(), source)
 		}
 		return nil
 	}
@@ -47,8 +48,12 @@ func (h *here) load(source dnssec.Source) error {
 	if err != nil || h.validator != nil && bytes.Equal(text, h.text) {
 		return err
 	}
-	h.text, h.validator, h.worked = text, dnssec.New(dnssec.Options{Anchors: anchors, Source: source}), false
+	h.text, h.validator, h.worked = text, h.with(anchors, source), false
 	return nil
+}
+
+func (h *here) with(anchors dnssec.Anchors, source dnssec.Source) *dnssec.Validator {
+	return dnssec.New(dnssec.Options{Anchors: anchors, Source: source, Private: h.private})
 }
 
 // ReadAnchors reads a file of trust anchors: DS or DNSKEY records in the form of
@@ -73,9 +78,11 @@ func ReadAnchors(file string) (dnssec.Anchors, []byte, error) {
 // it into the finding. It gives the reason why not, or why that is in doubt.
 func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why string) {
 	h := &s.trust.here
+	heard := s.heard.Swap(false)
 	if err := h.load(r.evidence(s)); err != nil {
 		s.log.Warn("cannot read the trust anchors", mta.KeyPath, h.file, mta.KeyError, err)
 		if h.validator == nil {
+			f.next = min(f.next, testDoubtful)
 			return "the trust anchors cannot be read: " + err.Error()
 		}
 	}
@@ -87,7 +94,8 @@ func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why s
 	}
 	f.next = min(f.next, testDoubtful)
 	switch {
-	case dnssec.StatusOf(err) == dnssec.Indeterminate: // no answer proves nothing
+	case dnssec.StatusOf(err) == dnssec.Indeterminate && !(h.worked && heard):
+		// No answer proves nothing, while there is none to other questions either.
 		f.next = min(f.next, testAgain)
 	case h.worked:
 		h.doubts++
@@ -127,6 +135,7 @@ func (r *Resolver) evidence(s *settings) dnssec.Source {
 					_, last = understand(m, k, 0)
 				default:
 					heard = true
+					s.heard.Store(true)
 					if good(m) {
 						return nil
 					}
@@ -162,6 +171,9 @@ func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort
 	}
 	a.secure = false
 	if f.validator == nil {
+		if f.next <= testAgain && time.Since(f.Tested) >= testAtOnce {
+			s.trust.retest() // the test met silence, and now there is an answer
+		}
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, chainQueries*s.timeout)
@@ -171,7 +183,7 @@ func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort
 		a.secure, a.ttl = true, min(a.ttl, max(time.Until(v.Until), minTTL))
 	case dnssec.Bogus:
 		err := k.failure(Bogus, v.Why)
-		err.here = true
+		err.here, err.had = true, a.verdict == found
 		return err
 	case dnssec.Indeterminate:
 		return k.failure(Temporary, "its signatures cannot be checked now: "+v.Why)

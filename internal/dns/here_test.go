@@ -237,3 +237,131 @@ func TestKeptNoLongerThanSigned(t *testing.T) {
 		}
 	})
 }
+
+// TestInnerZones: what one server says without signatures of a name that another
+// one proves not to be there gives nobody's mail back; a zone that is named as
+// private is used as it is.
+func TestInnerZones(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		inside := func(m *wire.Msg) {
+			if q := m.Question[0]; strings.HasSuffix(q.Name, "good.test.") {
+				m.Rcode, m.Answer, m.Ns = wire.RcodeSuccess, nil, []wire.RR{rr("good.test. 60 IN SOA a. b. 1 2 3 4 5")}
+				if q.Qtype == wire.TypeMX {
+					m.Answer, m.Ns = []wire.RR{rr(q.Name + " 60 IN MX 10 inside.good.test.")}, nil
+				}
+			}
+		}
+		n.serve(elsewhere, passing(tree, inside))
+		n.serve(serverB, passing(tree, nil))
+		o := Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere, serverB}, TrustAnchors: anchors, Dialer: n.dial}
+		r := n.newResolver(o)
+		if _, err := r.MX(t.Context(), "mx.good.test"); AsError(err).Kind != Bogus {
+			t.Errorf("%v", err)
+		}
+		if tlsa, err := r.TLSA(t.Context(), "_25._tcp.mx.good.test"); err != nil || !tlsa.Secure {
+			t.Errorf("%+v %v", tlsa, err) // no records without signatures: the other's count
+		}
+		o.Private = []string{"good.test"}
+		r.Reconfigure(o)
+		mx, err := r.MX(t.Context(), "mx.good.test")
+		check(t, mx.Records, err, []MX{{10, "inside.good.test"}})
+		if mx.Secure {
+			t.Error("secure without a signature")
+		}
+	})
+}
+
+// TestRootThatCannotBeAsked: servers that answer everything but what the root's
+// test asks stop no mail for longer than an attack may; where nothing is answered
+// at all, nothing is learnt from it.
+func TestRootThatCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		refusing := func(m *wire.Msg) {
+			if m.Question[0].Qtype == wire.TypeDNSKEY || m.Question[0].Qtype == wire.TypeDS {
+				m.Rcode, m.Answer, m.Ns = wire.RcodeServerFailure, nil, nil
+			}
+		}
+		n.serve(elsewhere, passing(tree, nil))
+		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors})
+		if st := r.DNSSEC(t.Context()); !st.On() {
+			t.Fatalf("%+v", st)
+		}
+		n.serve(elsewhere, silence)
+		time.Sleep(4 * testEvery)
+		if st := r.DNSSEC(t.Context()); !st.On() || st.Doubt == "" {
+			t.Errorf("%+v", st)
+		}
+		n.serve(elsewhere, passing(tree, refusing))
+		ask := func() error {
+			_, err := r.MX(t.Context(), "free.test")
+			return err
+		}
+		if err := ask(); AsError(err) == nil || !AsError(err).Temporary() {
+			t.Errorf("%v", err)
+		}
+		for range 2 * maxDoubts {
+			time.Sleep(testDoubtful)
+			ask()
+		}
+		if st := r.DNSSEC(t.Context()); st.On() || !st.Alarm {
+			t.Errorf("%+v", st)
+		}
+		if err := ask(); err != nil {
+			t.Error(err)
+		}
+		n.serve(elsewhere, passing(tree, nil))
+		time.Sleep(testDoubtful + time.Second)
+		if st := r.DNSSEC(t.Context()); !st.On() || st.Alarm {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// TestNetworkComesLater: a test that met silence is made again with the first
+// answer, not a minute later.
+func TestNetworkComesLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		n.serve(elsewhere, silence)
+		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors, Timeout: time.Second})
+		r.DNSSEC(t.Context())
+		time.Sleep(testAtOnce + 2*time.Second)
+		if st := r.DNSSEC(t.Context()); st.On() || st.Tested.IsZero() {
+			t.Errorf("%+v", st)
+		}
+		n.serve(elsewhere, passing(tree, nil))
+		time.Sleep(testAtOnce)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+		time.Sleep(testAtOnce + time.Second)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+	})
+}
+
+// TestLateForItsGeneration: a look-up that begins by options that were replaced
+// meanwhile starts no self-test for them.
+func TestLateForItsGeneration(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet(t)
+		n.serve(loopback, checking(marked, servfail))
+		o := Options{DNSSEC: DNSSECTrust, Servers: []netip.AddrPort{loopback}, Dialer: n.dial}
+		r := n.newResolver(o)
+		old := r.settings.Load()
+		r.Reconfigure(o)
+		if r.watch(old); old.trust.begun {
+			t.Error("begun")
+		}
+	})
+}

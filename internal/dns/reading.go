@@ -48,6 +48,9 @@ type reading struct {
 	server  string // who said so; set by the caller of read
 }
 
+// denies reports an answer that there are no records.
+func (r *reading) denies() bool { return r.verdict == nxdomain || r.verdict == nodata }
+
 // read understands a NOERROR or NXDOMAIN message as the answer to a question
 // about name. At most limit CNAMEs are followed, none when they are what was
 // asked for. It is pure and bounded by the message's size.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -44,6 +45,10 @@ type Options struct {
 	// from; empty: the keys of the root that are built in. It is read again with
 	// each self-test.
 	TrustAnchors string
+	// Private are names of zones that are not checked here, with all below them:
+	// inner servers speak for them, without signatures or with others than the
+	// world's (RFC 7646).
+	Private []string
 	// BogusName is a name whose signatures are wrong on purpose: a server that
 	// checks signatures does not answer for it. Empty: that is not tried.
 	BogusName string
@@ -79,6 +84,7 @@ type settings struct {
 	timeout time.Duration
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	log     *slog.Logger
+	heard   atomic.Bool // a usable answer came since the self-test asked last
 
 	mu struct {
 		sync.Mutex

@@ -122,7 +122,7 @@ func newTrust(o *Options, log *slog.Logger) *trust {
 		return nil
 	}
 	t := &trust{mode: o.DNSSEC, trusted: o.Trusted, bogusName: o.BogusName, log: log, first: make(chan struct{}), again: make(chan struct{}, 1)}
-	t.here.file = o.TrustAnchors
+	t.here.file, t.here.private = o.TrustAnchors, o.Private
 	if t.mode == DNSSECOff {
 		t.state.Store(&finding{DNSSECState: DNSSECState{Mode: t.mode, Status: SecureOff, Why: `DNSSEC is switched off (dns.dnssec = "off")`}})
 		t.begun = true
@@ -140,7 +140,7 @@ func (r *Resolver) watch(s *settings) {
 
 func (r *Resolver) watchLocked(s *settings) {
 	t := s.trust
-	if t == nil || t.begun || r.mu.closed {
+	if t == nil || t.begun || r.mu.closed || r.settings.Load() != s { // a look-up may be late for its generation
 		return
 	}
 	t.begun = true
@@ -200,8 +200,8 @@ func (r *Resolver) testForEver(ctx context.Context, s *settings) {
 		if ctx.Err() != nil {
 			return
 		}
-		if t.note(f) && r.settings.Load() == s {
-			r.cache.clear() // what was learnt by other rules
+		if t.note(f) {
+			r.unlearn(s)
 		}
 		if first {
 			close(t.first)
@@ -221,6 +221,17 @@ func (r *Resolver) testForEver(ctx context.Context, s *settings) {
 		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// unlearn forgets what was learnt by other rules, and keeps nothing of what is
+// being learnt by them.
+func (r *Resolver) unlearn(s *settings) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.settings.Load() == s {
+		clear(r.mu.flights)
+		r.cache.clear()
 	}
 }
 
