@@ -37,7 +37,8 @@ type shownKey struct {
 	admin.DKIMKey
 	Live bool `json:"live"` // the daemon says so; else what DNS says now
 
-	entry config.DKIMKey
+	entry  config.DKIMKey
+	unread bool // the daemon does not know it
 }
 
 // keyStates finds out where the keys of a configuration stand. The daemon knows;
@@ -51,11 +52,11 @@ func keyStates(ctx context.Context, g *globals, c *config.Config) (keys []shownK
 		told = admin.ShownKeys(daemon.SurveyDKIM(ctx, c))
 	}
 	for _, e := range c.DKIM {
-		k := shownKey{Live: live, entry: e, DKIMKey: admin.DKIMKey{Domain: e.Domain, Selector: e.Selector, File: e.Key,
+		k := shownKey{Live: live, entry: e, unread: true, DKIMKey: admin.DKIMKey{Domain: e.Domain, Selector: e.Selector, File: e.Key,
 			State: string(dkim.StatePending), Record: "unknown", Name: dkim.Name(e.Selector, e.Domain), Trouble: "the daemon has not read it yet (mailout config reload)"}}
 		i := slices.IndexFunc(told, func(t admin.DKIMKey) bool { return t.Domain == e.Domain && t.Selector == e.Selector })
 		if i >= 0 {
-			k.DKIMKey = told[i]
+			k.DKIMKey, k.unread = told[i], false
 		}
 		keys = append(keys, k)
 	}

@@ -179,11 +179,14 @@ func keyChanges(n int, m *madeKey) []config.Change {
 
 func quoteTOML(s string) string { return `"` + s + `"` }
 
+// ed25519Suffix ends the selector of an Ed25519 key beside one of RSA.
+const ed25519Suffix = "-ed25519"
+
 // selectorFor is the one that was asked for, or one that was never used.
 func selectorFor(c *config.Config, file, domain string, kind dkim.Algorithm, several bool, wanted string, now time.Time) (string, error) {
 	suffix := ""
 	if kind == dkim.Ed25519 && (several || wanted == "") {
-		suffix = "-ed25519"
+		suffix = ed25519Suffix
 	}
 	taken := func(s string) string {
 		if slices.ContainsFunc(c.DKIM, func(k config.DKIMKey) bool { return k.Domain == domain && k.Selector == s }) {

@@ -89,7 +89,7 @@ func (cmd *dkimRotateCmd) rotate(ctx context.Context, g *globals, c *config.Conf
 	if err != nil {
 		return err
 	}
-	if len(waiting) > 0 && cmd.Selector != "" {
+	if !cmd.meant(waiting) {
 		return fail(exitFailure, "a key of %s waits for its record already (selector %s): publish that first, or take it out of the configuration", domain, waiting[0].Selector)
 	}
 	for _, k := range waiting {
@@ -102,8 +102,11 @@ func (cmd *dkimRotateCmd) rotate(ctx context.Context, g *globals, c *config.Conf
 			return err
 		}
 		showKeys(g, new)
-		fmt.Fprintln(g.Stdout, reloadFor(g))
 		made = append(made, new...)
+	}
+	// Of those that wait, one may be unread: an earlier run was broken off.
+	if len(fresh) > 0 || slices.ContainsFunc(waiting, func(k shownKey) bool { return k.unread }) {
+		fmt.Fprintln(g.Stdout, reloadFor(g))
 	}
 	if err := cmd.publishNew(ctx, g, c, made); err != nil {
 		return err
@@ -117,6 +120,14 @@ func (cmd *dkimRotateCmd) rotate(ctx context.Context, g *globals, c *config.Conf
 	}
 	fmt.Fprintf(g.Stdout, "\nThe old keys go on signing until every server of the zone has the new records; then the new ones take over by themselves. Leave the old records where they are: mail under way is verified with them. %s after that finish with\n\n  mailout dkim rotate %s --finish\n", keepDefault, domain)
 	return nil
+}
+
+// meant reports whether the keys that wait are those that --selector asks for, as
+// when a run that was broken off is done again.
+func (cmd *dkimRotateCmd) meant(waiting []shownKey) bool {
+	return cmd.Selector == "" || !slices.ContainsFunc(waiting, func(k shownKey) bool {
+		return strings.TrimSuffix(k.Selector, ed25519Suffix) != strings.TrimSuffix(strings.ToLower(cmd.Selector), ed25519Suffix)
+	})
 }
 
 // toRotate are the algorithms to make new keys of, and the keys of those that a

@@ -437,3 +437,27 @@ func TestDKIMRotateByHand(t *testing.T) {
 		t.Errorf("%d %s%s", status, out, errs)
 	}
 }
+
+// TestDKIMRotateDoneAgain: a run that was broken off once the configuration named
+// the new key goes on where it was, with the same command.
+func TestDKIMRotateDoneAgain(t *testing.T) {
+	t.Parallel()
+	file := dkimConfig(t)
+	for _, s := range []string{"old", "next"} { // and no reload
+		if _, errs, status := dkimRun(file, "new", "widget.com", "--algorithm", "ed25519", "--selector", s); status != 0 {
+			t.Fatal(errs)
+		}
+	}
+	d := &tellsDKIM{keys: []admin.DKIMKey{liveKey("old", dkim.StateActive, time.Now())}}
+	d.onReload = func(d *tellsDKIM) {
+		d.keys = []admin.DKIMKey{liveKey("old", dkim.StateRetired, time.Now()), liveKey("next", dkim.StateActive, time.Now())}
+	}
+	d.listen(t, file)
+	if out, errs, status := dkimRun(file, "rotate", "widget.com", "--selector", "other"); status != exitFailure || d.reloaded() != 0 {
+		t.Errorf("%d %s%s", status, out, errs)
+	}
+	out, errs, status := dkimRun(file, "rotate", "widget.com", "--selector", "next", "--wait", "--timeout", "1m")
+	if c, _ := config.Load(file); status != 0 || d.reloaded() != 1 || len(c.DKIM) != 2 || !strings.Contains(out, "next signs now") {
+		t.Errorf("%d %s%s", status, out, errs)
+	}
+}
