@@ -139,10 +139,13 @@ func (s *STS) recall(ctx context.Context, domain string, now time.Time) (*known,
 	case err != nil && k != nil: // lost already
 		return k, nil
 	case err != nil:
-		s.log.Error("a kept MTA-STS policy cannot be read; the domain's mail waits until it was looked for anew", mta.KeyDestination, domain, mta.KeyError, err)
 		s.mu.Lock()
+		defer s.mu.Unlock()
+		if newer := s.mu.known[domain]; newer != nil { // read meanwhile, or marked
+			return newer, nil
+		}
+		s.log.Error("a kept MTA-STS policy cannot be read; the domain's mail waits until it was looked for anew", mta.KeyDestination, domain, mta.KeyError, err)
 		s.put(domain, &known{lost: now, used: now})
-		s.mu.Unlock()
 		return nil, err
 	case value == nil:
 		return k, nil
