@@ -111,20 +111,16 @@ func (c *client) addresses(ctx context.Context, host string) ([]netip.Addr, erro
 	} else if all, err = c.resolve(ctx, strings.TrimSuffix(host, ".")); err != nil {
 		return nil, err
 	}
-	var refused netip.Addr
+	refused := host + " has no address"
 	for _, a := range all {
-		network := mta.NetworkOf(a)
-		if network.Global() || c.private && !network.Impossible() {
-			out = append(out, a.Unmap())
-		} else {
-			refused = a
+		if why := mta.Refused(a, c.private); why != "" {
+			refused = a.String() + " is " + why
+			continue
 		}
+		out = append(out, a.Unmap())
 	}
 	if len(out) == 0 {
-		if refused.IsValid() {
-			return nil, fmt.Errorf("%s is %s", refused, mta.NetworkOf(refused))
-		}
-		return nil, fmt.Errorf("%s has no address", host)
+		return nil, errors.New(refused)
 	}
 	return out[:min(len(out), maxAddresses)], nil
 }

@@ -29,6 +29,7 @@ func TestPostGoesWhereMailMay(t *testing.T) {
 		cases := map[string]netip.Addr{
 			"lo.example": netip.MustParseAddr("127.0.0.1"), "mapped.example": netip.MustParseAddr("::ffff:10.0.0.9"), "private.example": netip.MustParseAddr("10.0.0.1"),
 			"local.example": netip.MustParseAddr("fe80::1"), "cloud.example": netip.MustParseAddr("169.254.169.254"), "six.example": netip.MustParseAddr("fd00::1"), "all.example": netip.MustParseAddr("0.0.0.0"),
+			"nat64.example": netip.MustParseAddr("64:ff9b::a00:1"), "6to4.example": netip.MustParseAddr("2002:7f00:1::1"),
 		}
 		for name, addr := range cases {
 			w.serve(name, addr, inside)
@@ -38,7 +39,7 @@ func TestPostGoesWhereMailMay(t *testing.T) {
 				t.Errorf("%s: %v", name, a.err)
 			}
 		}
-		for _, literal := range []string{"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "[fe80::1%25eth0]"} {
+		for _, literal := range []string{"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "[fe80::1%25eth0]", "[64:ff9b::7f00:1]"} {
 			if a := posting(t, w, "https://"+literal+"/"); a.err == nil {
 				t.Errorf("%s was posted to", literal)
 			}
