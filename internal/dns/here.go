@@ -48,7 +48,8 @@ func (h *here) load(source dnssec.Source) error {
 	if err != nil || h.validator != nil && bytes.Equal(text, h.text) {
 		return err
 	}
-	h.text, h.validator, h.worked = text, h.with(anchors, source), false
+	h.worked = h.worked && bytes.Equal(text, h.text)
+	h.text, h.validator = text, h.with(anchors, source)
 	return nil
 }
 
@@ -89,7 +90,7 @@ func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why s
 	err := h.test(ctx, s)
 	if err == nil {
 		h.worked, h.doubts = true, 0
-		f.validator = h.validator
+		f.validator, f.anchors = h.validator, h.text
 		return ""
 	}
 	f.next = min(f.next, testDoubtful)
@@ -102,7 +103,7 @@ func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why s
 		h.worked = h.doubts < maxDoubts
 	}
 	if h.worked {
-		f.validator = h.validator
+		f.validator, f.anchors = h.validator, h.text
 	}
 	return err.Error()
 }
@@ -163,6 +164,8 @@ func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort
 	}
 	f := s.trust.await(ctx, s.timeout)
 	switch {
+	case f == nil && s.trust.past != nil && s.trust.past.On():
+		return k.failure(Temporary, "the self-test of DNSSEC after a reload has not ended")
 	case f == nil:
 		a.secure, a.ttl = false, min(a.ttl, testAtOnce) // nothing is known yet, but soon
 		return nil

@@ -365,3 +365,48 @@ func TestLateForItsGeneration(t *testing.T) {
 		}
 	})
 }
+
+// TestReloadInASilence: a reload with the same options goes on from what was
+// known; while nobody answers the new self-test nothing is taken for unsigned.
+func TestReloadInASilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tree, anchors := signedWorld(t)
+		n := newFakeNet(t)
+		n.serve(elsewhere, passing(tree, nil))
+		o := Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors, Dialer: n.dial}
+		r := n.newResolver(o)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
+			t.Fatalf("%+v %v", mx, err)
+		}
+		keys := passing(tree, nil)
+		n.serve(elsewhere, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
+			if q.Question[0].Qtype == wire.TypeDNSKEY {
+				return nil, nil
+			}
+			return keys(network, q)
+		})
+		for range 2 { // the second one before the first one's test has ended
+			r.Reconfigure(o)
+			if mx, err := r.MX(t.Context(), "good.test"); err == nil || !AsError(err).Temporary() {
+				t.Errorf("%+v %v", mx, err)
+			}
+		}
+		time.Sleep(2 * maxTestTime)
+		if st := r.DNSSEC(t.Context()); !st.On() || st.Doubt == "" {
+			t.Errorf("%+v", st)
+		}
+		n.serve(elsewhere, passing(tree, nil))
+		time.Sleep(testDoubtful + time.Second)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+		// Other options begin anew.
+		o.Servers = []netip.AddrPort{serverB}
+		n.serve(serverB, passing(tree, func(m *wire.Msg) { m.Answer, m.Ns = withoutSignatures(m.Answer), withoutSignatures(m.Ns) }))
+		r.Reconfigure(o)
+		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
+			t.Errorf("%+v %v", mx, err)
+		}
+	})
+}

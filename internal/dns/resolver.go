@@ -57,6 +57,7 @@ func (r *Resolver) Reconfigure(o Options) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := newSettings(o)
+	s.trust.inherit(r.settings.Load().trust)
 	before := r.settings.Swap(s)
 	before.close()
 	clear(r.mu.flights)

@@ -99,7 +99,9 @@ type trust struct {
 	trusted   []netip.Addr
 	bogusName string
 	log       *slog.Logger
-	here      here // owned by the goroutine of the self-tests
+	here      here     // owned by the goroutine of the self-tests
+	options   string   // what the outcome of a test depends on
+	past      *finding // what the generation before knew by the same options; may be nil
 
 	state atomic.Pointer[finding]
 	first chan struct{} // closed when the first self-test has ended
@@ -114,6 +116,7 @@ type finding struct {
 	DNSSECState
 	believed  map[netip.AddrPort]bool
 	validator *dnssec.Validator // nil: nothing is checked here
+	anchors   []byte            // the text of the file that it begins with
 	next      time.Duration     // until the next test
 }
 
@@ -123,12 +126,32 @@ func newTrust(o *Options, log *slog.Logger) *trust {
 	}
 	t := &trust{mode: o.DNSSEC, trusted: o.Trusted, bogusName: o.BogusName, log: log, first: make(chan struct{}), again: make(chan struct{}, 1)}
 	t.here.file, t.here.private = o.TrustAnchors, o.Private
+	t.options = fmt.Sprint(o.Servers, o.TLS, o.DNSSEC, o.Trusted, o.TrustAnchors, o.BogusName, o.ResolvConf)
 	if t.mode == DNSSECOff {
 		t.state.Store(&finding{DNSSECState: DNSSECState{Mode: t.mode, Status: SecureOff, Why: `DNSSEC is switched off (dns.dnssec = "off")`}})
 		t.begun = true
 		close(t.first)
 	}
 	return t
+}
+
+// inherit has a generation go on from what the one before it knew: a reload that
+// falls into a silence must not switch DNSSEC off.
+func (t *trust) inherit(before *trust) {
+	if t == nil || before == nil || t.options != before.options || t.mode == DNSSECOff {
+		return
+	}
+	past := before.state.Load()
+	if past == nil {
+		past = before.past
+	}
+	if past == nil {
+		return
+	}
+	known := *past
+	known.validator = nil // it asks by the old options, and holds much
+	t.past = &known
+	t.here.text, t.here.worked = known.anchors, known.Status == SecureHere
 }
 
 // watch begins the self-tests of a generation, once.
@@ -238,6 +261,9 @@ func (r *Resolver) unlearn(s *settings) {
 // note keeps a finding. When it is another than before it is logged.
 func (t *trust) note(f *finding) (changed bool) {
 	before := t.state.Swap(f)
+	if before == nil {
+		before = t.past
+	}
 	switch {
 	case before != nil && before.Status == f.Status && before.Why == f.Why:
 		return false
@@ -256,6 +282,9 @@ func (r *Resolver) selfTest(ctx context.Context, s *settings) *finding {
 	defer cancel()
 	f := &finding{DNSSECState: DNSSECState{Mode: s.trust.mode, Tested: time.Now()}, believed: make(map[netip.AddrPort]bool), next: testEvery}
 	before := s.trust.state.Load()
+	if before == nil {
+		before = s.trust.past
+	}
 	all := true
 	if s.trust.mode != DNSSECValidate {
 		all = s.testServers(ctx, f, before)
