@@ -48,6 +48,19 @@ func Edit(path string, changes ...Change) error {
 	return Begin(path, "", changes...)
 }
 
+// EditBy is Edit with changes that follow from the configuration in the file, as
+// those of a table's last element do: from giving it until they are made no other
+// Edit changes the file.
+func EditBy(path string, changes func(c *Config) []Change) error {
+	return rewrite(path, func(old []byte) ([]byte, error) {
+		c, err := Parse(path, old)
+		if err != nil {
+			return nil, err
+		}
+		return edited(path, old, changes(c))
+	})
+}
+
 // edited is the text after the changes, checked with the files that it names.
 func edited(path string, old []byte, changes []Change) ([]byte, error) {
 	data, err := Apply(path, old, changes...)

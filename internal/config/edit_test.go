@@ -247,6 +247,44 @@ func TestEditAtOnce(t *testing.T) {
 	onlyFiles(t, dir, 1)
 }
 
+// TestEditByAtOnce: of several that add an element at once none overwrites
+// another's.
+func TestEditByAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f.toml")
+	if err := Set(path, "hostname", "a.example"); err != nil {
+		t.Fatal(err)
+	}
+	const many = 8
+	var errs [many]error
+	var wg sync.WaitGroup
+	for i := range many {
+		wg.Go(func() {
+			errs[i] = EditBy(path, func(c *Config) []Change {
+				return []Change{{Key: "stream." + strconv.Itoa(len(c.Streams)+1) + ".name", Value: "s" + strconv.Itoa(i)}}
+			})
+		})
+	}
+	wg.Wait()
+	c, err := Load(path)
+	if err := errors.Join(append(errs[:], err)...); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, s := range c.Streams {
+		names[s.Name] = true
+	}
+	if len(names) != many {
+		t.Error(names)
+	}
+	if err := os.WriteFile(path, []byte("hostname = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := EditBy(path, func(*Config) []Change { t.Error("asked about a broken file"); return nil }); err == nil {
+		t.Error("a broken file was changed")
+	}
+}
+
 func TestEditFailsCleanly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
