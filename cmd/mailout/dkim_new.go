@@ -119,15 +119,12 @@ func makeKeys(g *globals, c *config.Config, domain string, kinds []dkim.Algorith
 		}
 		made = append(made, m)
 	}
-	latest, err := loadConfig(g) // somebody may have changed the file meanwhile
-	if err != nil {
-		return made, err
-	}
-	var changes []config.Change
-	for i := range made {
-		changes = append(changes, keyChanges(len(latest.DKIM)+i+1, &made[i])...)
-	}
-	return made, configError(config.Edit(path, changes...))
+	return made, configError(config.EditBy(path, func(latest *config.Config) (changes []config.Change) {
+		for i := range made {
+			changes = append(changes, keyChanges(len(latest.DKIM)+i+1, &made[i])...)
+		}
+		return changes
+	}))
 }
 
 // named reports whether the configuration names a key's file.

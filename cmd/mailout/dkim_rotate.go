@@ -316,11 +316,7 @@ func (cmd *dkimRotateCmd) finish(ctx context.Context, g *globals, c *config.Conf
 	if err := cmd.revoke(ctx, g, c, old); err != nil {
 		return err
 	}
-	latest, err := loadConfig(g) // publishing takes a while, and somebody may have changed the file meanwhile
-	if err != nil {
-		return err
-	}
-	if err := takeOut(g, latest, old); err != nil {
+	if err := takeOut(g, old); err != nil {
 		return err
 	}
 	fmt.Fprintln(g.Stdout, reloadFor(g))
@@ -396,22 +392,26 @@ func (cmd *dkimRotateCmd) revoke(ctx context.Context, g *globals, c *config.Conf
 
 // takeOut removes the keys from the configuration, the last first so that the
 // numbers of the others stay, and keeps their files aside.
-func takeOut(g *globals, c *config.Config, old []shownKey) error {
-	var changes []config.Change
+func takeOut(g *globals, old []shownKey) error {
 	same := func(a, b config.DKIMKey) bool {
 		return a.Domain == b.Domain && a.Selector == b.Selector && a.Key == b.Key
 	}
-	for i := len(c.DKIM) - 1; i >= 0; i-- {
-		if slices.ContainsFunc(old, func(k shownKey) bool { return same(k.entry, c.DKIM[i]) }) {
-			changes = append(changes, config.Change{Key: fmt.Sprintf("dkim.%d", i+1), Unset: true})
+	var before []config.DKIMKey
+	err := config.EditBy(config.Path(g.Config), func(c *config.Config) (changes []config.Change) {
+		before = c.DKIM
+		for i := len(before) - 1; i >= 0; i-- {
+			if slices.ContainsFunc(old, func(k shownKey) bool { return same(k.entry, before[i]) }) {
+				changes = append(changes, config.Change{Key: fmt.Sprintf("dkim.%d", i+1), Unset: true})
+			}
 		}
-	}
-	if err := config.Edit(config.Path(g.Config), changes...); err != nil {
+		return changes
+	})
+	if err != nil {
 		return configError(err)
 	}
 	for _, k := range old {
 		fmt.Fprintf(g.Stdout, "The key with the selector %s was taken out of the configuration.\n", k.Selector)
-		used := slices.ContainsFunc(c.DKIM, func(e config.DKIMKey) bool { return e.Key == k.entry.Key && !same(e, k.entry) })
+		used := slices.ContainsFunc(before, func(e config.DKIMKey) bool { return e.Key == k.entry.Key && !same(e, k.entry) })
 		if _, err := os.Lstat(k.entry.Key); err != nil || used {
 			continue
 		}

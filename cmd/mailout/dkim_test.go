@@ -92,6 +92,24 @@ func TestDKIMNew(t *testing.T) {
 }
 
 // TestDKIMNewRefuses: what is not possible leaves no trace.
+// TestDKIMNewAtOnce: keys that are made at the same moment are all there.
+func TestDKIMNewAtOnce(t *testing.T) {
+	t.Parallel()
+	file := dkimConfig(t)
+	var wg sync.WaitGroup
+	for _, d := range []string{"a.example", "b.example", "c.example", "d.example"} {
+		wg.Go(func() {
+			if _, errs, status := dkimRun(file, "new", d, "--algorithm", "ed25519"); status != 0 {
+				t.Error(errs)
+			}
+		})
+	}
+	wg.Wait()
+	if c, err := config.Load(file); err != nil || len(c.DKIM) != 4 {
+		t.Error(err, c)
+	}
+}
+
 func TestDKIMNewRefuses(t *testing.T) {
 	t.Parallel()
 	file := dkimConfig(t)
