@@ -67,8 +67,8 @@ type ExplainedHost struct {
 	Name       string   `json:"name"`
 	Preference uint16   `json:"preference"`
 	Addresses  []string `json:"addresses"`
-	// DNSSEC is "secure" when all answers that led here carried the AD bit,
-	// "insecure" when one did not, and "none" when DNS was not asked.
+	// DNSSEC is "secure" when all answers that led here are authenticated,
+	// "insecure" when one is not, and "none" when DNS was not asked.
 	DNSSEC  string `json:"dnssec"`
 	Failure string `json:"failure,omitempty"` // why it has no address that can be used
 	// TLS is what is demanded of it; absent with Failure.

@@ -9,8 +9,8 @@ import (
 // Answer is what servers said about one name and type. The caller owns it.
 type Answer[T any] struct {
 	Records []T // in the server's order; at least one, at most MaxRecords
-	// Secure reports that every message the answer was made of carried the AD
-	// bit: a validating server vouches for it.
+	// Secure reports that every message the answer was made of is authenticated:
+	// by the AD bit of a server that is believed, or by signatures checked here.
 	Secure bool
 	// Expires is when the answer is to be asked for again.
 	Expires time.Time

@@ -47,7 +47,7 @@ type Error struct {
 	Type   string // "MX", "A", …
 	Server string // the server that said so last, "192.0.2.1:53"; empty when none was asked
 	Text   string // what exactly: "SERVFAIL", "no answer within 5s"; empty when Kind says it all
-	// Secure reports that a denial (NXDomain, NoData) carried the AD bit.
+	// Secure reports that a denial (NXDomain, NoData) is authenticated.
 	Secure bool
 	// Expires is when the failure is forgotten and a server is asked again.
 	Expires time.Time

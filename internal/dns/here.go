@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -156,6 +157,12 @@ func (r *Resolver) evidence(s *settings) dnssec.Source {
 	}
 }
 
+// unsigned reports a message without any signature.
+func unsigned(m *wire.Msg) bool {
+	is := func(rr wire.RR) bool { return rr.Header().Rrtype == wire.TypeRRSIG }
+	return !slices.ContainsFunc(m.Answer, is) && !slices.ContainsFunc(m.Ns, is)
+}
+
 // judge decides whether a reading is secure. The error says that it must not be
 // used: its signatures are wrong, or nobody knows.
 func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort, m *wire.Msg, k key, a *reading) *Error {
@@ -186,6 +193,9 @@ func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort
 		a.secure, a.ttl = true, min(a.ttl, max(time.Until(v.Until), minTTL))
 	case dnssec.Bogus:
 		err := k.failure(Bogus, v.Why)
+		if unsigned(m) {
+			err.Text += "; a zone that servers inside speak for belongs into dns.private"
+		}
 		err.here, err.had = true, a.verdict == found
 		return err
 	case dnssec.Indeterminate:
