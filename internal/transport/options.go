@@ -80,7 +80,7 @@ type Options struct {
 type Outgoing struct {
 	Delivery   *mta.Delivery
 	Route      *mta.Route
-	Recipients []mta.Recipient // of the transaction; not to be kept
+	Recipients []mta.Recipient // whom the fields may go to: with Apart one, else all of the delivery; not to be kept
 	Content    smtpclient.Content
 	Converted  bool // Content is the 7-bit form, not what is stored
 }

@@ -23,7 +23,11 @@ func (at *attempt) prepare() *mta.Failure {
 	m := &at.made
 	_, converted := at.tx.Content.(memory)
 	if !m.valid || m.converted != converted || m.apart && m.recipient != at.here[0] {
-		m.asked = Outgoing{Delivery: at.d, Route: at.route, Recipients: at.tx.Recipients, Content: at.tx.Content, Converted: converted}
+		to := at.d.Recipients // also those whom the next host is asked for
+		if m.apart {
+			to = at.tx.Recipients
+		}
+		m.asked = Outgoing{Delivery: at.d, Route: at.route, Recipients: to, Content: at.tx.Content, Converted: converted}
 		fields, f := ask(at.w.abandon, &m.asked)
 		if f != nil {
 			m.valid = false

@@ -76,6 +76,26 @@ func TestPrepareEachForm(t *testing.T) {
 	})
 }
 
+// TestPrepareForAll: fields that are not for one recipient are never made for the
+// one who is left at a host, since the next host is asked for others with them.
+func TestPrepareForAll(t *testing.T) {
+	inWorld(t, func(w *world) {
+		asked := w.asks()
+		w.opt.Convert = func([]byte) ([]byte, bool) { return []byte("Subject: x\r\n\r\nseven\r\n"), true }
+		no8 := rules(mtatest.Rule{Stage: mtatest.StageRcpt, Match: "c@*", Action: mtatest.Action{Reply: "451 4.3.0 oops"}})
+		no8.Without = []string{"8BITMIME"}
+		w.host("mx1", no8, "192.0.2.1")
+		w.host("mx2", mtatest.MXConfig{}, "192.0.2.2")
+		d := w.mail("b@example.net", "c@example.net")
+		d.Message.EightBit = true
+		w.deliver(d)
+		w.contents("mx2", "X-N: 2\r\n"+body)
+		if got := strings.Join(*asked, "; "); got != "b@example.net,c@example.net converted=true 21 octets; b@example.net,c@example.net converted=false 21 octets" {
+			w.Errorf("%s", got)
+		}
+	})
+}
+
 // TestApart: each recipient has a transaction and fields of his own.
 func TestApart(t *testing.T) {
 	inWorld(t, func(w *world) {
