@@ -1,6 +1,7 @@
 package dkim
 
 import (
+	"slices"
 	"strings"
 
 	"mailout/internal/header"
@@ -20,12 +21,10 @@ func AuthorDomain(h *header.Header) string {
 	case 1:
 		return domains[0]
 	}
-	for _, sender := range domainsOf(h, "Sender") {
-		for _, d := range domains {
-			if d == sender {
-				return d
-			}
-		}
+	// Sender has one address; of more the first counts, lest header fields that name
+	// a hundred thousand each are compared with one another.
+	if sender := domainsOf(h, "Sender"); len(sender) > 0 && slices.Contains(domains, sender[0]) {
+		return sender[0]
 	}
 	return domains[0]
 }
