@@ -85,6 +85,25 @@ func serverLabel(server netip.AddrPort) string {
 	return server.String()
 }
 
+// configured is how the configuration names the server of a finding's subject:
+// one over TLS is written as such, and is never to be asked in clear.
+func (x *exam) configured(subject string) string {
+	for server, name := range x.id.TLSServers {
+		if serverLabel(server) == subject {
+			return dns.Server{AddrPort: server, TLS: true, Name: name}.String()
+		}
+	}
+	return subject
+}
+
+// reach says what must be open on the way to a server.
+func (x *exam) reach(server netip.AddrPort) string {
+	if _, tls := x.id.TLSServers[server]; tls {
+		return fmt.Sprintf("at TCP port %d, with a certificate for the address, or for the name behind # (tls://%s#dns.example)", server.Port(), server)
+	}
+	return fmt.Sprintf("at port %d (UDP and TCP)", server.Port())
+}
+
 // serversAnswer asks every server something that each must know. One that is
 // silent costs time with every look-up; when all are, nothing is delivered.
 func serversAnswer(ctx context.Context, x *exam) []Check {
@@ -97,7 +116,7 @@ func serversAnswer(ctx context.Context, x *exam) []Check {
 	var good []string
 	for _, c := range checks {
 		if c.Status == Pass {
-			good = append(good, c.Subject)
+			good = append(good, x.configured(c.Subject))
 		}
 	}
 	for i := range checks {
@@ -118,7 +137,7 @@ func answersCheck(ctx context.Context, x *exam, server netip.AddrPort, c *Check)
 		c.Seen = "no answer within the time of this examination"
 	case err != nil:
 		c.Status, c.Seen = Fail, "no answer: "+askError(err)
-		c.Fix, c.Who = &Fix{Text: "Name DNS servers that answer in [dns] servers" + x.origin() + ", and let this machine reach them at port 53 (UDP and TCP)."}, You
+		c.Fix, c.Who = &Fix{Text: "Name DNS servers that answer in [dns] servers" + x.origin() + ", and let this machine reach them " + x.reach(server) + "."}, You
 	case r.Msg.Rcode == wire.RcodeRefused:
 		c.Status, c.Seen = Fail, "it refuses to answer this machine (REFUSED)"
 		c.Fix, c.Who = &Fix{Text: "Allow this machine in the server's access list (unbound: access-control, bind: allow-recursion), or name another server in [dns] servers" + x.origin() + "."}, You

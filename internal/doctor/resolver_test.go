@@ -116,8 +116,29 @@ func TestCheck_resolver_answers(t *testing.T) {
 			t.Error(c.Fix.Command)
 		}
 	})
+	t.Run("warn beside one over TLS", func(t *testing.T) { // which the command must not make one in clear
+		of := resolverIdentity()
+		of.Servers = []netip.AddrPort{recursive, second}
+		of.TLSServers = map[netip.AddrPort]string{second: "dns.example"}
+		c := examineResolver(t, resolving(t, silentAt(recursive)), of, id, "192.0.2.53", Warn, "no answer")
+		if c.Fix.Command != "mailout config set dns.servers tls://192.0.2.54:5353#dns.example" {
+			t.Error(c.Fix.Command)
+		}
+	})
+	t.Run("fail over TLS", func(t *testing.T) {
+		of := resolverIdentity()
+		of.Servers = []netip.AddrPort{second}
+		of.TLSServers = map[netip.AddrPort]string{second: ""}
+		c := examineResolver(t, resolving(t, silentAt(second)), of, id, "192.0.2.54:5353", Fail, "no answer")
+		if !strings.Contains(c.Fix.Text, "TCP port 5353, with a certificate") {
+			t.Error(c.Fix.Text)
+		}
+	})
 	t.Run("fail", func(t *testing.T) {
-		examineResolver(t, resolving(t, silentAt(recursive)), resolverIdentity(), id, "192.0.2.53", Fail, "no answer")
+		c := examineResolver(t, resolving(t, silentAt(recursive)), resolverIdentity(), id, "192.0.2.53", Fail, "no answer")
+		if !strings.Contains(c.Fix.Text, "port 53 (UDP and TCP)") {
+			t.Error(c.Fix.Text)
+		}
 	})
 	t.Run("fail refused", func(t *testing.T) {
 		examineResolver(t, resolving(t, rcode(wire.RcodeRefused)), resolverIdentity(), id, "", Fail, "REFUSED")
