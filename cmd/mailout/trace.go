@@ -138,6 +138,9 @@ func (c *traceCmd) unknown() error {
 	if c.Since != "" {
 		return fail(exitFailure, "nothing is known of %s since %s", c.Query, c.Since)
 	}
+	if c.Query == mta.TLSReportRecipient {
+		return fail(exitFailure, "nothing is known of TLS reports yet: the first goes in the night after mail went to a domain that asks for reports (docs/tls-reports.md)")
+	}
 	if _, err := mta.ParseID(c.Query); err != nil && !strings.Contains(c.Query, "@") {
 		return fail(exitFailure, "nothing is known of %s: it is neither a message ID (26 characters) nor a recipient's address", c.Query)
 	}
