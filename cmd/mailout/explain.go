@@ -158,6 +158,9 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	}
 	if e.Failure == "" {
 		printTLS(row, e)
+	}
+	printPolicies(row, e)
+	if e.Failure == "" {
 		source := e.Source
 		if source == "" {
 			source = "the address that the system chooses"
@@ -190,7 +193,7 @@ func hostTLS(h admin.ExplainedHost) string {
 	return "; TLS: " + h.TLS.Requirement
 }
 
-// printTLS tells how much TLS is demanded, and of what the domain publishes.
+// printTLS tells how much TLS is demanded.
 func printTLS(row func(name, format string, args ...any), e *admin.Explanation) {
 	words := e.TLS.Requirement + ", by " + e.TLS.Origin
 	if e.TLS.Why != "" {
@@ -200,10 +203,18 @@ func printTLS(row func(name, format string, args ...any), e *admin.Explanation) 
 	if e.TLS.Testing != "" {
 		row("TLS", "%s", e.TLS.Testing)
 	}
+}
+
+// printPolicies tells what the domain publishes; the whole of an MTA-STS policy
+// where it leaves mail no host.
+func printPolicies(row func(name, format string, args ...any), e *admin.Explanation) {
 	for _, p := range e.Policies {
 		words := p.Type + " of " + p.Domain
 		if p.Mode != "" {
 			words += fmt.Sprintf(": mode %s, id %s, read %s ago, until %s", p.Mode, p.ID, time.Duration(p.Age)*time.Second, p.Expires)
+			if e.Failure != "" {
+				words += " (" + strings.Join(p.Lines, "; ") + ")"
+			}
 		} else if len(p.Lines) > 0 {
 			words += ": " + strings.Join(p.Lines, "; ")
 		}

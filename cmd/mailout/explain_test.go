@@ -303,3 +303,15 @@ func TestExplainWithoutADaemon(t *testing.T) {
 		t.Errorf("status %d, %+v", status, e.Probe)
 	}
 }
+
+// TestPrintUnmetPolicy: where a policy leaves mail no host, its lines are shown:
+// they tell which hosts it names.
+func TestPrintUnmetPolicy(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	printExplanation(&out, &admin.Explanation{Recipient: "eve@example.net", Destination: "example.net", Failure: "not named (4.7.0: mail waits and is tried again)",
+		Policies: []admin.ExplainedPolicy{{Type: "sts", Domain: "example.net", ID: "7", Mode: "enforce", Age: 5, Expires: "2026-12-01T08:00:00.000Z", Lines: []string{"version: STSv1", "mx: mail.example.net"}}}})
+	if want := "policy\tsts of example.net: mode enforce, id 7, read 5s ago, until 2026-12-01T08:00:00.000Z (version: STSv1; mx: mail.example.net)\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("%q", out.String())
+	}
+}

@@ -100,7 +100,7 @@ func refusalWords(f *mta.Failure) string {
 	if result.Class == mta.ClassPermanent {
 		fate = "mail is returned to its sender"
 	}
-	return fmt.Sprintf("%s (%s %s)", result.Reason, fate, result.Enhanced)
+	return fmt.Sprintf("%s (%s: %s)", result.Reason, result.Enhanced, fate)
 }
 
 // route fills in what the route says.

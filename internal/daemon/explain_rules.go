@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"mailout/internal/admin"
 	"mailout/internal/mta"
@@ -23,6 +24,7 @@ func (e *explainer) plan(ctx context.Context, out *admin.Explanation, r admin.Ex
 	switch {
 	case failure != nil:
 		out.Matched, out.Failure = trace.Matched, refusalWords(failure)
+		out.Policies = unmetPolicies(failure, time.Now())
 		return nil
 	case plan.Stop != nil:
 		out.Matched, out.Failure = plan.Stop.Matched, stopWords(plan.Stop)

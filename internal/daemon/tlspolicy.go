@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/x509"
+	"errors"
 	"time"
 
 	"mailout/internal/admin"
@@ -70,6 +71,13 @@ func policies(r *mta.Route, now time.Time) []admin.ExplainedPolicy {
 		out = append(out, one)
 	}
 	return out
+}
+
+// unmetPolicies are those that leave mail no host: then they matter most.
+func unmetPolicies(failure *mta.Failure, now time.Time) []admin.ExplainedPolicy {
+	unmet := new(mta.TLSUnmet)
+	errors.As(failure, &unmet)
+	return policies(&mta.Route{Policies: unmet.Policies}, now)
 }
 
 // demand makes a probe's session keep to what is demanded of a host.
