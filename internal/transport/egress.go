@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 
 	"mailout/internal/mta"
@@ -228,7 +229,7 @@ func socksReply(conn net.Conn) error {
 
 // closed puts an early end into words.
 func closed(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) {
 		return errors.New("it closed the connection")
 	}
 	return err
