@@ -59,7 +59,7 @@ func (r *Reports) dispatch(ctx context.Context) {
 		}
 		r.running.Go(func() {
 			defer func() { <-r.slots }()
-			for ; j != nil && ctx.Err() == nil; j = r.take(r.now()) {
+			for ; j != nil && ctx.Err() == nil && r.settings.Load().Send; j = r.take(r.now()) {
 				r.work(ctx, j)
 			}
 			if j != nil {
@@ -101,6 +101,9 @@ func (r *Reports) carryOn(ctx context.Context, j *job) (next time.Time, err erro
 	counted, err := r.policies(ctx, j)
 	if err != nil {
 		return next, err
+	}
+	if len(counted) == 0 { // forgotten meanwhile
+		return next, r.finish(ctx, j)
 	}
 	s := r.settings.Load()
 	m, err := r.build(j, s, counted)
