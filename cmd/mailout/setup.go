@@ -24,7 +24,7 @@ type setupCmd struct {
 	Offline bool `help:"Ask nothing of the network."`
 
 	Router    *string `placeholder:"HOST" help:"Mail router, HOST or HOST:PORT; \"none\" delivers directly." group:"Answers"`
-	RouterUse *string `placeholder:"USE" help:"Which mail goes to it: always, unresolved." group:"Answers"`
+	RouterUse *string `placeholder:"USE" help:"Which mail goes to it: always, unresolved, fallback." group:"Answers"`
 	RouterTLS *string `name:"router-tls" placeholder:"TLS" help:"Encryption to it: opportunistic, required, implicit, none." group:"Answers"`
 
 	DNS          *string `name:"dns" placeholder:"IP,…" help:"DNS servers; \"system\" takes the system's." group:"Answers"`
@@ -36,7 +36,7 @@ type setupCmd struct {
 
 	DKIMDomain    *string `name:"dkim-domain" placeholder:"DOMAIN" help:"Domain to make a DKIM key for; \"none\" makes none." group:"Answers"`
 	DKIMSelector  *string `name:"dkim-selector" placeholder:"SELECTOR" help:"Selector of the key; by default the year." group:"Answers"`
-	DKIMAlgorithm *string `name:"dkim-algorithm" placeholder:"KIND" help:"Kind of the key: rsa, ed25519." group:"Answers"`
+	DKIMAlgorithm *string `name:"dkim-algorithm" placeholder:"KIND" help:"Kind of the key: rsa, ed25519 (\"mailout dkim new\" adds a second one)." group:"Answers"`
 
 	Postmaster *string `placeholder:"MAILBOX" help:"Mailbox of whoever looks after this machine." group:"Answers"`
 	Listen     *string `placeholder:"IP:PORT" help:"Where applications hand mail over by SMTP; \"none\" for nowhere." group:"Answers"`

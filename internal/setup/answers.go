@@ -98,7 +98,7 @@ func checkAnswer(flag, v string) error {
 
 func checkAlgorithm(v string) error {
 	if a := dkim.Algorithm(v); a != dkim.RSA && a != dkim.Ed25519 {
-		return fmt.Errorf("%q is no algorithm of DKIM (write %s or %s)", v, dkim.RSA, dkim.Ed25519)
+		return fmt.Errorf("%q is no algorithm of DKIM (write %s or %s; \"mailout dkim new\" adds a key of the other)", v, dkim.RSA, dkim.Ed25519)
 	}
 	return nil
 }
