@@ -14,20 +14,20 @@ func TestOptOutWhileSending(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		r := w.start()
+		before := w.start()
 		for i := range 4 * workers {
 			domain := fmt.Sprintf("d%d.example", i)
 			w.ask(domain, "mailto:tls@"+domain)
-			r.Count(session(domain))
+			before.Count(session(domain))
 		}
 		time.Sleep(KeepPace + time.Minute)
-		r.Stop(t.Context())
+		before.Stop(t.Context())
 		time.Sleep(40 * time.Hour) // all are due
-		r = w.start()
+		r := w.start()
 		defer r.Stop(t.Context())
 		off := w.settings
 		off.Send = false
-		w.notes.before = func(changes map[string][]byte) error {
+		turnOff := func(changes map[string][]byte) error {
 			for name := range changes {
 				if strings.HasPrefix(name, jobPrefix) {
 					r.Reconfigure(off)
@@ -35,6 +35,9 @@ func TestOptOutWhileSending(t *testing.T) {
 			}
 			return nil
 		}
+		w.notes.mu.Lock()
+		w.notes.before = turnOff
+		w.notes.mu.Unlock()
 		time.Sleep(48 * time.Hour)
 		if n := len(w.said()); n == 0 || n > workers {
 			t.Errorf("%d reports were sent, with %d workers", n, workers)

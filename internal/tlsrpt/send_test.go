@@ -251,6 +251,7 @@ func crashAt(t *testing.T, point int, durable bool) {
 	})
 	if point < 0 {
 		var once atomic.Bool
+		w.intake.mu.Lock()
 		w.intake.after = func() error {
 			if once.Swap(true) {
 				return nil
@@ -258,6 +259,7 @@ func crashAt(t *testing.T, point int, durable bool) {
 			dead.Store(true)
 			return errors.New("the power is gone")
 		}
+		w.intake.mu.Unlock()
 	}
 	for range 29 * 60 {
 		if time.Sleep(time.Minute); dead.Load() {
