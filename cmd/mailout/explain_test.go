@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,6 +121,26 @@ func TestExplainTLS(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out.String())
 		}
+	}
+}
+
+// TestExplainWithoutPolicies: where both kinds are turned off nobody looks, and
+// nothing is said of what the domain publishes.
+func TestExplainWithoutPolicies(t *testing.T) {
+	t.Parallel()
+	w := newExplained(t, 48)
+	f, err := os.OpenFile(w.config, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("[tls]\ndane = false\nmta_sts = false\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e, _, _, status := w.explain("known@sealed.example"); status != 0 || e.TLS.Requirement != "opportunistic" || len(e.Policies) != 0 {
+		t.Errorf("%d %+v", status, e)
 	}
 }
 

@@ -125,7 +125,10 @@ func (e *explainer) route(out *admin.Explanation, r *mta.Route) {
 		}
 		out.Hosts = append(out.Hosts, host)
 	}
-	out.TLS, out.Policies = e.tls(r, nil), policies(r, time.Now())
+	out.TLS = e.tls(r, nil)
+	if t := &e.config.TLS; t.DANE || t.STS { // else nobody looked
+		out.Policies = policies(r, time.Now())
+	}
 	if targets := r.Targets(nil); len(targets) > 0 {
 		out.Helo = targets[0].Source.Hostname
 		if ip := targets[0].Source.IP; ip.IsValid() {
