@@ -35,7 +35,10 @@ const (
 )
 
 // Key is a private key. It does not change and may be used by many at once.
-type Key struct{ signer crypto.Signer }
+type Key struct {
+	signer crypto.Signer
+	quick  bool // of Ed25519: see ofEd25519
+}
 
 // Load reads a key file. The error says what to do when the file holds
 // something else.
@@ -102,7 +105,7 @@ func ofRSA(k *rsa.PrivateKey) (*Key, error) {
 	if n := k.N.BitLen(); n < MinSigningBits {
 		return nil, fmt.Errorf("holds an RSA key of %d bits, which nobody accepts: make a new one (mailout dkim new)", n)
 	}
-	return &Key{k}, nil
+	return &Key{signer: k}, nil
 }
 
 func parse8(der []byte) (*Key, error) {
@@ -114,7 +117,7 @@ func parse8(der []byte) (*Key, error) {
 	case *rsa.PrivateKey:
 		return ofRSA(k)
 	case ed25519.PrivateKey:
-		return &Key{k}, nil
+		return ofEd25519(k), nil
 	}
 	return nil, fmt.Errorf("holds a %T, and DKIM has only RSA and Ed25519", k)
 }
@@ -124,7 +127,10 @@ func Generate(a Algorithm, bits int) (*Key, error) {
 	switch a {
 	case Ed25519:
 		_, k, err := ed25519.GenerateKey(rand.Reader)
-		return &Key{k}, err
+		if err != nil {
+			return nil, err
+		}
+		return ofEd25519(k), nil
 	case RSA:
 		if bits == 0 {
 			bits = DefaultBits
@@ -133,7 +139,7 @@ func Generate(a Algorithm, bits int) (*Key, error) {
 			return nil, fmt.Errorf("an RSA key has %d to 4096 bits, not %d", MinBits, bits)
 		}
 		k, err := rsa.GenerateKey(rand.Reader, bits)
-		return &Key{k}, err
+		return &Key{signer: k}, err
 	}
 	return nil, fmt.Errorf("%q is no DKIM algorithm (rsa, ed25519)", a)
 }

@@ -275,7 +275,7 @@ func TestSignature(t *testing.T) {
 // TestWeakKeysDoNotSign is RFC 8301 3.2.
 func TestWeakKeysDoNotSign(t *testing.T) {
 	weak := rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), MinSigningBits-2), E: 65537}}
-	if f, err := Sign(nil, Octets(widget), []SigningKey{{"widget.com", "m0", &Key{&weak}}}, time.Time{}); err == nil || !strings.Contains(err.Error(), "too weak") {
+	if f, err := Sign(nil, Octets(widget), []SigningKey{{"widget.com", "m0", &Key{signer: &weak}}}, time.Time{}); err == nil || !strings.Contains(err.Error(), "too weak") {
 		t.Errorf("%s, %v", f, err)
 	}
 }

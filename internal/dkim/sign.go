@@ -207,6 +207,9 @@ func (m *message) sign(keys []SigningKey, body [sha256.Size]byte, at time.Time) 
 func (k *Key) sign(sum []byte) ([]byte, error) {
 	switch s := k.signer.(type) {
 	case ed25519.PrivateKey:
+		if k.quick {
+			return quickly(s, sum), nil
+		}
 		return ed25519.Sign(s, sum), nil // RFC 8463 3: over the hash
 	case *rsa.PrivateKey:
 		if k.Bits() < MinSigningBits {
