@@ -3,6 +3,7 @@ package warmup
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,9 +39,11 @@ func TestKilledBetweenAnyTwoOperations(t *testing.T) {
 func playUntilKilled(t *testing.T, ceiling, dies int, applied bool) (got, lost int) {
 	time.Sleep(23 * time.Hour)
 	n := newNotes()
-	step, dead, buried := 0, make(chan struct{}), make(chan struct{})
+	dead, buried := make(chan struct{}), make(chan struct{})
+	var steps atomic.Int64 // of the writer and of who takes
 	n.before = func() error {
-		if step++; step <= dies {
+		step := int(steps.Add(1))
+		if step <= dies {
 			return nil
 		}
 		if step == dies+1 {
@@ -65,7 +68,7 @@ func playUntilKilled(t *testing.T, ceiling, dies int, applied bool) (got, lost i
 		again, ok := l.Take(r, delivery("default", 1), time.Now())
 		if ok {
 			got++
-			if step++; step > dies {
+			if int(steps.Add(1)) > dies {
 				alive = false
 			}
 			continue
