@@ -237,12 +237,13 @@ func (m *MX) ServeConn(conn net.Conn) {
 	open := m.stats.open.Add(1)
 	m.stats.maxOpen.Store(max(open, m.stats.maxOpen.Load()))
 	m.mu.Unlock()
-	newSession(m, conn).run(open)
+	s := newSession(m, conn)
+	s.run(open)
 	conn.Close()
 	m.mu.Lock()
 	delete(m.mu.conns, conn)
 	m.mu.Unlock()
-	m.stats.open.Add(-1)
+	s.leave()
 }
 
 // Dial connects to this server in memory, whatever the address.

@@ -30,6 +30,7 @@ type session struct {
 	w      *bufio.Writer
 	tls    *tls.ConnectionState
 
+	left  bool // it counts as open no more
 	helo  string
 	esmtp bool
 	user  string // who signed in
@@ -331,8 +332,21 @@ func (s *session) rawConn() net.Conn {
 	return s.conn
 }
 
-// flushThen sends what is written and returns then, or the error of sending.
+// leave takes the session off those that are open.
+func (s *session) leave() {
+	if !s.left {
+		s.left = true
+		s.mx.stats.open.Add(-1)
+	}
+}
+
+// flushThen sends what is written and returns then, or the error of sending. A
+// session that ends counts no more when its last word goes out: a client that has
+// read it may connect anew.
 func (s *session) flushThen(then error) error {
+	if errors.Is(then, errEnd) {
+		s.leave()
+	}
 	if err := s.w.Flush(); err != nil {
 		return err
 	}
