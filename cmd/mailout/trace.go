@@ -162,6 +162,9 @@ func printRecord(w io.Writer, r *mta.Record) {
 	fmt.Fprintf(w, "%s  %-9s  %s  %s → %s\n", mta.FormatTime(r.Time), r.Event, r.ID, shownSender(r.Sender), r.Recipient)
 	if r.Event == mta.EventAccepted {
 		detail("stream", "%s, %d bytes, Message-ID %s", r.Stream, r.Size, r.MessageID)
+		if r.TLS.Origin == mta.TLSByMessage {
+			detail("tls", "the message asks for REQUIRETLS")
+		}
 		return
 	}
 	if r.Host != "" || r.IP.IsValid() {

@@ -56,6 +56,14 @@ func fresh(m *mta.Message, n uint32, domain string, rcpts []mta.Recipient) *mta.
 	}
 }
 
+// demanded says in a record that a message asks for REQUIRETLS.
+func demanded(m *mta.Message) mta.TLSFacts {
+	if !m.Envelope.RequireTLS {
+		return mta.TLSFacts{}
+	}
+	return mta.TLSFacts{Origin: mta.TLSByMessage}
+}
+
 // accepted makes the journal records of a submission, one a recipient; at is
 // when it is stored, so that records of one address stand in order.
 func accepted(sub *spool.Submission, at time.Time) []*mta.Record {
@@ -73,6 +81,7 @@ func accepted(sub *spool.Submission, at time.Time) []*mta.Record {
 				Sender: m.Envelope.Sender, Recipient: d.Recipients[i].Address,
 				Destination: d.Destination.Domain, Size: m.Size, User: m.Origin.User,
 				Tags: m.Tags, Metadata: m.Metadata, Next: m.NotBefore,
+				TLS: demanded(m),
 			})
 			out = append(out, &all[len(all)-1])
 		}

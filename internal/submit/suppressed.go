@@ -128,7 +128,9 @@ func (d *draft) endStopped(ctx context.Context, sub *spool.Submission) (*spool.S
 				Recipient: s.rcpt.Address, Destination: domainOf(s.rcpt.Address), Size: m.Size, User: m.Origin.User, Tags: m.Tags, Metadata: m.Metadata,
 			}
 		}
-		accepted = append(accepted, record(mta.EventAccepted))
+		taken := record(mta.EventAccepted)
+		taken.TLS = demanded(m)
+		accepted = append(accepted, taken)
 		end := record(mta.EventSuppressed)
 		end.User, end.Reason, end.Enhanced = "", s.why, suppressedStatus.String()
 		end.Class, end.Scope = mta.ClassPermanent.String(), mta.ScopeRecipient.String()

@@ -61,6 +61,9 @@ func TestREQUIRETLSAllTheWay(t *testing.T) {
 		if tls["verified_by"] != c.by || tls["demanded_by"] != "requiretls" {
 			t.Errorf("%s: %v", c.to, records)
 		}
+		if asked, _ := records[0]["tls"].(map[string]any); records[0].text("event") != "accepted" || len(asked) != 1 || asked["demanded_by"] != "requiretls" {
+			t.Errorf("%s: %v", c.to, records[0])
+		}
 		if m := c.mx.Messages(); len(m) != 1 || m[0].TLS == nil || !strings.Contains(m[0].Params, "REQUIRETLS") {
 			t.Errorf("%s: %d messages: %+v", c.to, len(m), m)
 		}
@@ -76,6 +79,9 @@ func TestREQUIRETLSAllTheWay(t *testing.T) {
 		}
 	}
 	d.submit("a@sender.example", []string{"b@another.example"}, plainLetter)
+	if out := d.must("trace", "b@another.example", "--event", "accepted", "--json"); strings.Contains(out, "tls") {
+		t.Error(out)
+	}
 	d.waits("b@another.example", "demanded by the TLSA records")
 	d.waitEvent(d.submit("a@sender.example", []string{"c@another.example"}, "TLS-Required: No\r\n"+plainLetter), "delivered")
 	if m := another.Messages(); len(m) != 1 || m[0].TLS == nil {
