@@ -52,11 +52,27 @@ func (cmd *dkimNewCmd) Run(g *globals) error {
 	fmt.Fprintln(g.Stdout, "\nPublish this where the zone of "+domain+" is kept:")
 	showRecords(g, made)
 	said := reloadFor(g)
+	sayReplaced(g, c, domain, made)
 	fmt.Fprintf(g.Stdout, "\n%s Each key signs as soon as every server of the zone has its record; see \"mailout dkim list\".\n", said)
 	if c.Identity.DNSUpdate.Server != "" {
 		fmt.Fprintln(g.Stdout, `"mailout records --apply" publishes it by DNS update.`)
 	}
 	return nil
+}
+
+// sayReplaced tells of a new key that will sign in another one's place.
+func sayReplaced(g *globals, c *config.Config, domain string, made []madeKey) {
+	for _, m := range made {
+		for _, k := range slices.Backward(c.DKIM) {
+			old, err := dkim.Load(k.Key)
+			if k.Domain != domain || err != nil || old.Algorithm() != m.key.Algorithm() {
+				continue
+			}
+			fmt.Fprintf(g.Stdout, "\n%s has a key of this kind: %s takes the place of %s, which signs until then; its record stays for mail under way. \"mailout dkim rotate %s --finish\" revokes it when that is over.\n",
+				domain, m.selector, k.Selector, domain)
+			break
+		}
+	}
 }
 
 // algorithms are those that an option names; none for the default.

@@ -52,7 +52,7 @@ func TestDKIMNew(t *testing.T) {
 	if status != 0 || errs != "" {
 		t.Fatal(status, errs)
 	}
-	if !strings.Contains(out, "\n"+records) {
+	if !strings.Contains(out, "\n"+records) || strings.Contains(out, "takes the place") {
 		t.Errorf("new printed\n%s\nand record\n%s", out, records)
 	}
 	for i, kind := range []dkim.Algorithm{dkim.RSA, dkim.Ed25519} {
@@ -84,6 +84,9 @@ func TestDKIMNew(t *testing.T) {
 	// A third key comes behind, under a selector of its own.
 	if out, errs, status = dkimRun(file, "new", "widget.com", "--bits", "3072"); status != 0 {
 		t.Fatal(status, out, errs)
+	}
+	if !strings.Contains(out, "takes the place of s1,") || strings.Contains(out, "place of s1-ed25519") {
+		t.Error(out)
 	}
 	c, _ = config.Load(file)
 	if k, err := dkim.Load(c.DKIM[2].Key); err != nil || k.Bits() != 3072 || c.DKIM[2].Selector != time.Now().Format("m2006") {
