@@ -30,6 +30,8 @@ type explainCmd struct {
 	Stream  string   `help:"Stream of the mail."`
 	User    string   `help:"Who handed the mail over: a [[user]], or unix:NAME."`
 	Tag     []string `sep:"none" help:"Tag of the mail; may be given several times."`
+	Require bool     `name:"require-tls" help:"The mail asks for REQUIRETLS: verified TLS all the way."`
+	Any     bool     `name:"tls-required-no" help:"The mail says TLS-Required: No: rather in clear text than not at all."`
 	JSON    bool     `name:"json" help:"Print one JSON object."`
 	Address string   `arg:"" help:"Recipient's address."`
 }
@@ -67,6 +69,7 @@ func (c *explainCmd) query() url.Values {
 	return url.Values{
 		"address": {c.Address}, "probe": {fmt.Sprint(c.Probe)}, "rcpt": {fmt.Sprint(c.Rcpt)},
 		"sender": {c.Sender}, "stream": {c.Stream}, "user": {c.User}, "tag": c.Tag,
+		"require_tls": {fmt.Sprint(c.Require)}, "tls_required_no": {fmt.Sprint(c.Any)},
 	}
 }
 

@@ -64,16 +64,18 @@ func newExplained(t *testing.T, third int) *explained {
 		t.Cleanup(m.Stop)
 		return m
 	}
-	w.near = serve(2, mtatest.MXConfig{Hostname: "mx.near.example", Certificate: cert, Users: []string{"known@near.example"}, OnEvent: w.note})
+	w.near = serve(2, mtatest.MXConfig{Hostname: "mx.near.example", Certificate: cert, Users: []string{"known@near.example"}, OnEvent: w.note, With: []string{"REQUIRETLS"}})
+	serve(4, mtatest.MXConfig{Hostname: "mx.bare.example", Certificate: cert})
 	serve(3, mtatest.MXConfig{Rules: []mtatest.Rule{{Stage: mtatest.StageRcpt, Action: mtatest.Action{Reply: "451 4.7.1 not now"}}}})
 	zone := fmt.Sprintf("near.example. MX 10 mx.near.example.\nnear.example. MX 20 dead.near.example.\nmx.near.example. A 127.0.%[1]d.2\n"+
 		"dead.near.example. A 127.0.%[1]d.9\nsealed.example. MX 10 mx.sealed.example.\nsealed.example. MX 20 dead.sealed.example.\n"+
 		"mx.sealed.example. A 127.0.%[1]d.2\ndead.sealed.example. A 127.0.%[1]d.9\n_%[2]d._tcp.mx.sealed.example. TLSA 3 1 1 %[3]x\n_%[2]d._tcp.dead.sealed.example. TLSA 9 9 9 01\n"+
-		"far.example. MX 10 mx.sealed.example.\nslow.example. MX 10 mx.slow.example.\nmx.slow.example. A 127.0.%[1]d.3\nnull.example. MX 0 .", third, port, keyDigest(t, cert))
+		"far.example. MX 10 mx.sealed.example.\nslow.example. MX 10 mx.slow.example.\nmx.slow.example. A 127.0.%[1]d.3\nnull.example. MX 0 .\n"+
+		"bare.example. MX 10 mx.bare.example.\nmx.bare.example. A 127.0.%[1]d.4\n_%[2]d._tcp.mx.bare.example. TLSA 3 1 1 %[3]x\n", third, port, keyDigest(t, cert))
 	if err := names.Add(zone); err != nil {
 		t.Fatal(err)
 	}
-	names.Secure("near.example", "sealed.example")
+	names.Secure("near.example", "sealed.example", "bare.example")
 	w.config = configFile(t, fmt.Sprintf("[dns]\nservers = [%q]\nhosts_file = \"\"\n[delivery]\nport = %d\nprivate_networks = true\nipv6 = false\n"+
 		"[[route]]\ndomains = [\"routed.example\"]\nhost = \"127.0.%d.2\"\nport = %d\ntls = \"none\"\n[[route]]\ndomains = [\"plain.example\"]\nhost = \"127.0.%d.2\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n", names.Addr(), port, third, port, third))
 	return w
@@ -121,6 +123,38 @@ func TestExplainTLS(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out.String())
 		}
+	}
+}
+
+// TestExplainOfTheMessage: what the mail itself says of TLS decides too, and a
+// probe looks for what it needs.
+func TestExplainOfTheMessage(t *testing.T) {
+	t.Parallel()
+	w := newExplained(t, 49)
+	e, _, _, status := w.explain("--require-tls", "--probe", "known@sealed.example")
+	if status != 0 || e.TLS.Requirement != "dane" || e.Failure != "" || e.Probe.Failure != "" || e.Hosts[1].TLS.Requirement != "required" || e.Hosts[1].TLS.Origin != "requiretls" {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	e, _, _, status = w.explain("--require-tls", "--probe", "a@bare.example")
+	if status != exitFailure || e.Failure != "" || !strings.Contains(e.Probe.Failure, "does not offer REQUIRETLS") {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	if e, _, _, status = w.explain("--probe", "a@bare.example"); status != 0 || e.Probe.Failure != "" {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	e, _, _, status = w.explain("--require-tls", "--probe", "a@far.example")
+	if status != exitFailure || !strings.Contains(e.Failure, "neither signed DNS nor an MTA-STS policy") || !strings.Contains(e.Failure, "5.7.30: mail is returned") ||
+		len(e.Hosts) != 1 || e.Hosts[0].Failure == "" || len(e.Hosts[0].Addresses) != 0 || e.Probe != nil {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	if e, _, _, status = w.explain("--require-tls", "a@routed.example"); status != 0 || e.TLS.Requirement != "required" || e.TLS.Origin != "requiretls" {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	if e, _, _, status = w.explain("--tls-required-no", "known@sealed.example"); status != 0 || e.TLS.Requirement != "opportunistic" || len(e.Policies) != 0 {
+		t.Errorf("status %d, %+v", status, e)
+	}
+	if _, _, message, status := w.explain("--tls-required-no", "--require-tls", "known@sealed.example"); status != exitUsage || !strings.Contains(message, "RFC 8689") {
+		t.Errorf("status %d, %s", status, message)
 	}
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"mailout/internal/mta"
@@ -18,6 +19,8 @@ type ExplainMail struct {
 	Stream string // never empty
 	User   string // as mta.Origin.User; empty: nobody signed in
 	Tags   []string
+	// RequireTLS is REQUIRETLS, AnyTLS the field TLS-Required: No (RFC 8689); not both.
+	RequireTLS, AnyTLS bool
 }
 
 // The bounds of names.
@@ -30,18 +33,16 @@ const (
 const UnknownSender = "?"
 
 // ParseMail reads the mail's facts: sender ("<>" is the null return path),
-// stream, user, and any number of tags. All may be missing.
+// stream, user, any number of tags, require_tls and tls_required_no. All may be
+// missing.
 func (r *ExplainRequest) ParseMail(q url.Values) error {
-	bad := func(field, detail string) error {
-		return &Problem{Status: http.StatusBadRequest, Field: field, Detail: detail}
-	}
 	r.Mail = ExplainMail{Sender: UnknownSender, Stream: mta.DefaultStream, User: q.Get("user"), Tags: q["tag"]}
 	if s := strings.TrimSpace(q.Get("sender")); s == "<>" {
 		r.Mail.Sender = ""
 	} else if s != "" {
 		m, err := smtp.ParseMailbox(withoutBrackets(s), true)
 		if err != nil {
-			return bad("sender", smtp.Harmless(s)+": "+err.Error())
+			return badParameter("sender", smtp.Harmless(s)+": "+err.Error())
 		}
 		r.Mail.Sender = m.String()
 	}
@@ -49,18 +50,47 @@ func (r *ExplainRequest) ParseMail(q url.Values) error {
 		r.Mail.Stream = s
 	}
 	if len(r.Mail.Stream) > maxStream || !mta.Printable(r.Mail.Stream) {
-		return bad("stream", "this is no stream")
+		return badParameter("stream", "this is no stream")
 	}
 	if len(r.Mail.User) > maxUser || !mta.Printable(r.Mail.User) {
-		return bad("user", "this is no user")
+		return badParameter("user", "this is no user")
+	}
+	if err := r.Mail.parseTLS(q); err != nil {
+		return err
 	}
 	if len(r.Mail.Tags) > mta.MaxTags {
-		return bad("tag", "there are too many tags")
+		return badParameter("tag", "there are too many tags")
 	}
 	for _, t := range r.Mail.Tags {
 		if t == "" || len(t) > mta.MaxTag || !mta.Printable(t) {
-			return bad("tag", "this is no tag")
+			return badParameter("tag", "this is no tag")
 		}
 	}
 	return nil
+}
+
+// parseTLS reads what the mail itself says of TLS.
+func (m *ExplainMail) parseTLS(q url.Values) error {
+	for _, f := range []struct {
+		name string
+		on   *bool
+	}{{"require_tls", &m.RequireTLS}, {"tls_required_no", &m.AnyTLS}} {
+		s := q.Get(f.name)
+		if s == "" {
+			continue
+		}
+		on, err := strconv.ParseBool(s)
+		if err != nil {
+			return badParameter(f.name, "this must be true or false")
+		}
+		*f.on = on
+	}
+	if m.RequireTLS && m.AnyTLS {
+		return badParameter("tls_required_no", "a message with REQUIRETLS has no use for TLS-Required: No (RFC 8689 4.1)")
+	}
+	return nil
+}
+
+func badParameter(field, detail string) error {
+	return &Problem{Status: http.StatusBadRequest, Field: field, Detail: detail}
 }

@@ -44,8 +44,16 @@ func TestExplainAnswers(t *testing.T) {
 	if asked.Mail.Sender != "" {
 		t.Errorf("%+v", asked.Mail)
 	}
+	get(s, "/v1/explain", url.Values{"address": {"a@example.net"}, "require_tls": {"true"}, "tls_required_no": {"false"}})
+	if !asked.Mail.RequireTLS || asked.Mail.AnyTLS {
+		t.Errorf("%+v", asked.Mail)
+	}
+	if w := get(s, "/v1/explain", url.Values{"address": {"a@example.net"}, "require_tls": {"true"}, "tls_required_no": {"true"}}); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "RFC 8689") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 	for field, bad := range map[string][]string{
 		"sender": {"a", "a@", "a b@example.net"}, "stream": {"a\x07b", strings.Repeat("x", 65)}, "user": {"\x1b", strings.Repeat("x", 201)}, "tag": {"\n", strings.Repeat("x", 65)},
+		"require_tls": {"maybe"}, "tls_required_no": {"2"},
 	} {
 		for _, value := range bad {
 			w := get(s, "/v1/explain", url.Values{"address": {"a@example.net"}, field: {value}})

@@ -103,8 +103,8 @@ func refusalWords(f *mta.Failure) string {
 	return fmt.Sprintf("%s (%s: %s)", result.Reason, result.Enhanced, fate)
 }
 
-// route fills in what the route says.
-func (e *explainer) route(out *admin.Explanation, r *mta.Route) {
+// route fills in what the route says, to mail with REQUIRETLS or without.
+func (e *explainer) route(out *admin.Explanation, r *mta.Route, requireTLS bool) {
 	out.Route, out.Matched, out.Site = "direct", r.Matched, r.Site
 	if r.Router != "" {
 		out.Route = r.Router
@@ -120,12 +120,12 @@ func (e *explainer) route(out *admin.Explanation, r *mta.Route) {
 		if h.Failure != nil {
 			host.Failure = h.Failure.Text
 		} else {
-			tls := e.tls(r, &h)
+			tls := e.tls(r, &h, requireTLS)
 			host.TLS = &tls
 		}
 		out.Hosts = append(out.Hosts, host)
 	}
-	out.TLS = e.tls(r, nil)
+	out.TLS = e.tls(r, nil, requireTLS)
 	if t := &e.config.TLS; t.DANE || t.STS { // else nobody looked
 		out.Policies = policies(r, time.Now())
 	}

@@ -15,11 +15,12 @@ import (
 func (e *explainer) plan(ctx context.Context, out *admin.Explanation, r admin.ExplainRequest) *mta.Route {
 	dest := mta.Destination{Domain: r.Address.Domain, Stream: r.Mail.Stream}
 	mail := &mta.Message{
-		Stream: dest.Stream, Envelope: mta.Envelope{Sender: r.Mail.Sender}, Origin: mta.Origin{User: r.Mail.User}, Tags: r.Mail.Tags,
+		Stream: dest.Stream, Envelope: mta.Envelope{Sender: r.Mail.Sender, RequireTLS: r.Mail.RequireTLS}, Origin: mta.Origin{User: r.Mail.User}, Tags: r.Mail.Tags, AnyTLS: r.Mail.AnyTLS,
 	}
 	out.PassedOver = []string{}
 	trace := e.planner.Trace(mail, dest)
 	out.PassedOver = append(out.PassedOver, trace.PassedOver...)
+	var first *mta.Route
 	plan, failure := e.heeded(e.planner.PlanFor(ctx, dest, e.planner.Variant(mail, dest)))
 	switch {
 	case failure != nil:
@@ -29,17 +30,30 @@ func (e *explainer) plan(ctx context.Context, out *admin.Explanation, r admin.Ex
 	case plan.Stop != nil:
 		out.Matched, out.Failure = plan.Stop.Matched, stopWords(plan.Stop)
 	default:
-		e.route(out, plan.Routes[0])
-		explainPool(out, plan)
-		e.stands(out, plan)
+		first = e.way(out, plan, r.Mail.RequireTLS)
 	}
 	if strings.HasPrefix(trace.Matched, out.Matched+":") {
 		out.Matched = trace.Matched // with the line of a table
 	}
-	if plan.Stop != nil {
+	return first
+}
+
+// way tells of the routes of a plan and gives the first; nil when no host of it can
+// have mail with REQUIRETLS.
+func (e *explainer) way(out *admin.Explanation, plan *mta.Plan, requireTLS bool) *mta.Route {
+	first := plan.Routes[0]
+	var failure *mta.Failure
+	if requireTLS {
+		first, failure = vouched(first)
+	}
+	e.route(out, first, requireTLS)
+	explainPool(out, plan)
+	e.stands(out, plan)
+	if failure != nil {
+		out.Failure = refusalWords(failure)
 		return nil
 	}
-	return plan.Routes[0]
+	return first
 }
 
 // stopWords says what becomes of mail that a rule does not send.

@@ -33,7 +33,7 @@ func (e *explainer) probe(ctx context.Context, r *mta.Route, ask admin.ExplainRe
 		ReplyTimeout: min(probeReply, orTime(e.config.Delivery.ReplyTimeout, probeReply)),
 	}
 	for _, t := range r.Targets(nil) {
-		if p.visit(ctx, &t, r.PortOf(&t.Host), min(probeConnect, orTime(e.config.Delivery.ConnectTimeout, probeConnect)), demand(r, &t.Host, opt), ask) {
+		if p.visit(ctx, &t, r.PortOf(&t.Host), min(probeConnect, orTime(e.config.Delivery.ConnectTimeout, probeConnect)), demand(r, &t.Host, ask.Mail.RequireTLS, opt), ask) {
 			return p.test, nil
 		}
 		if ctx.Err() != nil {
@@ -97,7 +97,9 @@ func (p *probing) visit(ctx context.Context, t *mta.Target, port uint16, wait ti
 	}
 	stop := context.AfterFunc(ctx, session.Abort)
 	defer stop()
-	if ask.Rcpt {
+	if ask.Mail.RequireTLS && !session.Capabilities().RequireTLS {
+		p.test.Failure = t.Host.Name + " does not offer REQUIRETLS: the next host is tried, and without one that does the mail is returned to its sender"
+	} else if ask.Rcpt {
 		if f := session.Try(ask.Address); f != nil {
 			p.test.Failure = f.Error()
 		}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"crypto/x509"
 	"errors"
+	"slices"
 	"time"
 
 	"mailout/internal/admin"
@@ -11,6 +12,7 @@ import (
 	"mailout/internal/mta"
 	"mailout/internal/smtpclient"
 	"mailout/internal/tlspolicy"
+	"mailout/internal/transport"
 )
 
 // What recipient domains demand of TLS: the settings of its parts, and how
@@ -34,7 +36,7 @@ func (d *Daemon) meterTLSPolicies() admin.TLSPolicies {
 
 // tls says how much TLS is demanded, of one host or (nil) of the first that is
 // tried.
-func (e *explainer) tls(r *mta.Route, h *mta.Host) admin.ExplainedTLS {
+func (e *explainer) tls(r *mta.Route, h *mta.Host, requireTLS bool) admin.ExplainedTLS {
 	if h == nil {
 		if targets := r.Targets(nil); len(targets) > 0 {
 			h = &targets[0].Host
@@ -42,7 +44,7 @@ func (e *explainer) tls(r *mta.Route, h *mta.Host) admin.ExplainedTLS {
 			h = &mta.Host{}
 		}
 	}
-	d := r.Demand(h)
+	d := transport.Demand(r, h, requireTLS)
 	out := admin.ExplainedTLS{Requirement: admin.TLSWord(d.Requirement), Origin: string(d.Origin), Why: d.Why}
 	if d.Origin == mta.TLSByOperator || d.Origin == mta.TLSByDefault || d.Origin == "" {
 		out.Origin, out.Why = e.tlsOrigin(r), ""
@@ -54,6 +56,31 @@ func (e *explainer) tls(r *mta.Route, h *mta.Host) admin.ExplainedTLS {
 		out.Testing = "an MTA-STS policy is being tested: the certificate is looked at for reports, and counts for nothing"
 	}
 	return out
+}
+
+// vouched is a route as mail with REQUIRETLS has it: hosts that nobody vouches for
+// get none. With no host left it says what the mail gets.
+func vouched(r *mta.Route) (*mta.Route, *mta.Failure) {
+	only := *r
+	only.Hosts = slices.Clone(r.Hosts)
+	var failure *mta.Failure
+	left := false
+	for i := range only.Hosts {
+		h := &only.Hosts[i]
+		if h.Failure != nil {
+			continue
+		}
+		f := transport.Barred(r, h)
+		if f == nil {
+			left = true
+			continue
+		}
+		h.Addresses, h.Failure, failure = nil, f, f
+	}
+	if left {
+		return &only, nil
+	}
+	return &only, failure
 }
 
 // policies are what the recipient domain publishes.
@@ -81,8 +108,8 @@ func unmetPolicies(failure *mta.Failure, now time.Time) []admin.ExplainedPolicy 
 }
 
 // demand makes a probe's session keep to what is demanded of a host.
-func demand(r *mta.Route, h *mta.Host, opt smtpclient.Options) smtpclient.Options {
-	d := r.Demand(h)
+func demand(r *mta.Route, h *mta.Host, requireTLS bool, opt smtpclient.Options) smtpclient.Options {
+	d := transport.Demand(r, h, requireTLS)
 	opt.TLS = d.Requirement
 	if d.DANE != nil {
 		opt.Match = func(chain []*x509.Certificate, now time.Time) error { return tlspolicy.Match(d.DANE, chain, now) }

@@ -104,7 +104,7 @@ func (w *worker) fits(route *mta.Route, at *attempt) bool {
 		return false
 	}
 	host := at.hostOf(&w.key.target)
-	if demand := at.demand(host); !w.key.demand.Same(&demand) || at.barred(host, &demand) != nil {
+	if demand := at.demand(host); !w.key.demand.Same(&demand) || at.barred(host) != nil {
 		return false
 	}
 	if route == w.route {
@@ -171,7 +171,7 @@ func (w *worker) drop() {
 // while; nothing else ever is.
 func (w *worker) connect(at *attempt, t *mta.Target) *mta.Failure {
 	demand := at.demand(&t.Host)
-	if f := at.barred(&t.Host, &demand); f != nil {
+	if f := at.barred(&t.Host); f != nil {
 		at.try(t, f, time.Now())
 		return f
 	}

@@ -20,16 +20,20 @@ import (
 
 // demand is what a session with one of the route's hosts must fulfil for the
 // attempt's delivery.
-func (at *attempt) demand(h *mta.Host) mta.TLSDemand {
-	d := at.route.Demand(h)
+func (at *attempt) demand(h *mta.Host) mta.TLSDemand { return Demand(at.route, h, at.tx.RequireTLS) }
+
+// Demand is what a session with one of the route's hosts must fulfil for a message
+// with REQUIRETLS, or without.
+func Demand(r *mta.Route, h *mta.Host, requireTLS bool) mta.TLSDemand {
+	d := r.Demand(h)
 	if d.Requirement.Verifies() {
 		return d
 	}
 	switch {
-	case at.tx.RequireTLS: // RFC 8689 2
+	case requireTLS: // RFC 8689 2
 		d.Origin, d.Why = mta.TLSByMessage, "the message asks for REQUIRETLS (RFC 8689)"
-	case at.route.Auth != nil:
-		d.Origin, d.Why = mta.TLSByOperator, "the credentials of "+at.route.Matched
+	case r.Auth != nil:
+		d.Origin, d.Why = mta.TLSByOperator, "the credentials of "+r.Matched
 	default:
 		return d
 	}
@@ -47,18 +51,27 @@ func (at *attempt) hostOf(t *mta.Target) *mta.Host {
 	return &t.Host
 }
 
-// barred says why a host cannot have the message, before it is connected to:
-// nobody vouches that it serves the recipient's domain, and REQUIRETLS wants
-// that (RFC 8689 2). A router is what the operator says it is.
-func (at *attempt) barred(h *mta.Host, d *mta.TLSDemand) *mta.Failure {
-	if !at.tx.RequireTLS || at.route.Router != "" || d.Authentic {
+// barred says why a host cannot have the message, before it is connected to.
+func (at *attempt) barred(h *mta.Host) *mta.Failure {
+	if !at.tx.RequireTLS {
+		return nil
+	}
+	return Barred(at.route, h)
+}
+
+// Barred says why one of the route's hosts cannot have a message with REQUIRETLS,
+// whatever it offers: nobody vouches that it serves the recipient's domain
+// (RFC 8689 2). A router is what the operator says it is. Nil: it can, as far as
+// that is concerned.
+func Barred(r *mta.Route, h *mta.Host) *mta.Failure {
+	if d := r.Demand(h); r.Router != "" || d.Authentic {
 		return nil
 	}
 	f := &mta.Failure{
 		Stage: mta.StageRoute, Cause: mta.CauseNeed, NeedEnhanced: notRequired,
-		Text: "the message asks for REQUIRETLS, and neither signed DNS nor an MTA-STS policy says that " + h.Name + " is a mail server of " + at.route.Domain,
+		Text: "the message asks for REQUIRETLS, and neither signed DNS nor an MTA-STS policy says that " + h.Name + " is a mail server of " + r.Domain,
 	}
-	if why := at.unsure(); why != "" {
+	if why := unsure(r); why != "" {
 		f.Cause, f.NeedEnhanced = mta.CauseTLSPolicy, mta.Enhanced{}
 		f.Text += " for all that is known: " + why
 	}
@@ -68,13 +81,13 @@ func (at *attempt) barred(h *mta.Host, d *mta.TLSDemand) *mta.Failure {
 // unsure says why it is not known whether somebody vouches for the route's
 // hosts; empty: it is. Trouble of our DNS, or with a policy, is no reason to
 // bounce.
-func (at *attempt) unsure() string {
-	for i := range at.route.Policies {
-		if p := &at.route.Policies[i]; p.Trouble != "" {
+func unsure(r *mta.Route) string {
+	for i := range r.Policies {
+		if p := &r.Policies[i]; p.Trouble != "" {
 			return p.Reason
 		}
 	}
-	return at.route.Unsigned
+	return r.Unsigned
 }
 
 // demandedBy tells with a failure of TLS who wants TLS.
