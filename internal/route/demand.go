@@ -62,6 +62,9 @@ func (q *plan) demands(ctx context.Context, matched string, port uint16, o own) 
 		d.base.Rule, d.base.RuleWhy = &o.tls, matched
 	}
 	d.doubt(ctx)
+	if q.c.DANE && !q.p.resolver.DNSSEC(ctx).On() {
+		q.p.unsigned.Store(true)
+	}
 	d.stop, d.sts = func() {}, func() tlspolicy.DomainSTS { return tlspolicy.DomainSTS{} }
 	if q.p.sts == nil || !d.base.Published() || isLiteral(q.domain) {
 		return d

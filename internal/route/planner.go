@@ -66,6 +66,7 @@ type Planner struct {
 	slowed     Slowed                                      // nil: nothing is
 	sts        STS                                         // nil: nobody asks
 	dane       [4]atomic.Uint64                            // look-ups, by tlspolicy.DANEState
+	unsigned   atomic.Bool                                 // plans were made while nobody authenticated answers
 	vias       vias
 	generation atomic.Uint64 // of the settings compiled last
 	secret     func(file string) (string, error)

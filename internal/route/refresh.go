@@ -1,6 +1,7 @@
 package route
 
 import (
+	"context"
 	"errors"
 
 	"mailout/internal/mta"
@@ -73,7 +74,7 @@ func (p *Planner) use(c *compiled) {
 
 // Refresh looks whether tables in files are to be read again, and says in the
 // log, once, which tables cannot be used. It reports whether plans are to be
-// made anew. It is to be called every few seconds, by one at a time; a large
+// made anew: for that, or because answers of DNS are authenticated now. It is to be called every few seconds, by one at a time; a large
 // file takes its time.
 func (p *Planner) Refresh() (changed bool) {
 	c := p.settings.Load()
@@ -85,7 +86,13 @@ func (p *Planner) Refresh() (changed bool) {
 			changed = p.watchService(id, t) || changed
 		}
 	}
-	return changed
+	return p.signed() || changed
+}
+
+// signed reports that plans were made without DANE while nobody authenticated
+// answers, and that somebody does now.
+func (p *Planner) signed() bool {
+	return p.unsigned.Load() && p.resolver.DNSSEC(context.Background()).On() && p.unsigned.Swap(false)
 }
 
 func (p *Planner) refreshFile(t *fileTable) bool {

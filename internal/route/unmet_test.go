@@ -84,3 +84,31 @@ func TestUnsignedIsRemembered(t *testing.T) {
 		t.Errorf("without REQUIRETLS: %q", r.Unsigned)
 	}
 }
+
+// TestPlansAreMadeAnewWhenAnswersAreSigned: what was planned while nobody could
+// tell signed answers goes without DANE no longer than that lasts.
+func TestPlansAreMadeAnewWhenAnswersAreSigned(t *testing.T) {
+	t.Parallel()
+	w, _ := newDemandWorld(t, nil)
+	demand := func() mta.TLSRequirement {
+		t.Helper()
+		plan, f := w.p.PlanFor(t.Context(), mta.Destination{Domain: "dane.test", Stream: mta.DefaultStream}, "")
+		if f != nil {
+			t.Fatal(f)
+		}
+		return plan.Routes[0].Demand(&plan.Routes[0].Hosts[0]).Requirement
+	}
+	if d := demand(); d != mta.TLSDANE || w.p.Refresh() {
+		t.Errorf("with signatures: demand %d, or plans are made anew for nothing", d)
+	}
+	signed := w.p.resolver
+	w.p.resolver = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}, Dialer: w.dns.DialContext, DNSSEC: dns.DNSSECOff})
+	defer w.p.resolver.Close()
+	if d := demand(); d != mta.TLSOpportunistic || w.p.Refresh() {
+		t.Errorf("without: demand %d, or plans are made anew for nothing", d)
+	}
+	w.p.resolver = signed
+	if !w.p.Refresh() || w.p.Refresh() {
+		t.Error("plans are not made anew once")
+	}
+}
