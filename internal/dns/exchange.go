@@ -38,11 +38,20 @@ type query struct {
 	wire  []byte
 }
 
-// newQuery packs a question. RD is set because we are a stub; AD because we
-// want to know about validation (RFC 6840 5.7); DO because some servers give
-// the AD bit only then.
-func newQuery(name string, qtype uint16, edns bool) (*query, error) {
-	return pack(name, qtype, edns, wire.MsgHdr{RecursionDesired: true, AuthenticatedData: true})
+// asked is what a question says to a server.
+type asked struct {
+	name  string
+	qtype uint16
+	// unchecked asks the server not to check signatures (CD, RFC 4035 3.2.2): some
+	// give them only then.
+	unchecked bool
+}
+
+// query packs a question. RD is set because we are a stub; AD because we want to
+// know about validation (RFC 6840 5.7); DO because we may check the signatures, and
+// because some servers give the AD bit only then.
+func (a asked) query(edns bool) (*query, error) {
+	return pack(a.name, a.qtype, edns, wire.MsgHdr{RecursionDesired: true, AuthenticatedData: true, CheckingDisabled: a.unchecked})
 }
 
 // pack makes a query with the flags of a header and an ID of its own.
@@ -101,12 +110,12 @@ func (q *query) asked(questions []wire.Question) bool {
 
 // ask puts one question to one server, by whatever means make it answer:
 // UDP, then TCP, then both without EDNS0. The message has any response code.
-func (s *settings) ask(ctx context.Context, server, name string, qtype uint16) (*wire.Msg, error) {
-	m, err := s.udpThenTCP(ctx, server, name, qtype, true)
+func (s *settings) ask(ctx context.Context, server string, a asked) (*wire.Msg, error) {
+	m, err := s.udpThenTCP(ctx, server, a, true)
 	if err != nil || !refusesEDNS(m) {
 		return m, err
 	}
-	return s.udpThenTCP(ctx, server, name, qtype, false)
+	return s.udpThenTCP(ctx, server, a, false)
 }
 
 // refusesEDNS reports an answer by which a server says that it does not know
@@ -115,19 +124,19 @@ func refusesEDNS(m *wire.Msg) bool {
 	return m.Rcode == wire.RcodeFormatError || m.Rcode == wire.RcodeNotImplemented || m.Rcode == wire.RcodeBadVers
 }
 
-func (s *settings) udpThenTCP(ctx context.Context, server, name string, qtype uint16, edns bool) (*wire.Msg, error) {
-	m, err := s.send(ctx, "udp", server, name, qtype, edns)
+func (s *settings) udpThenTCP(ctx context.Context, server string, a asked, edns bool) (*wire.Msg, error) {
+	m, err := s.send(ctx, "udp", server, a, edns)
 	if errors.Is(err, errTruncated) || errors.Is(err, errMalformed) || errors.Is(err, errStrays) {
 		// A forged or broken datagram gets no further than this: over TCP an
 		// attacker off the path cannot answer (RFC 5452 9.2).
-		return s.send(ctx, "tcp", server, name, qtype, edns)
+		return s.send(ctx, "tcp", server, a, edns)
 	}
 	return m, err
 }
 
 // send asks over one transport.
-func (s *settings) send(ctx context.Context, network, server, name string, qtype uint16, edns bool) (*wire.Msg, error) {
-	q, err := newQuery(name, qtype, edns)
+func (s *settings) send(ctx context.Context, network, server string, a asked, edns bool) (*wire.Msg, error) {
+	q, err := a.query(edns)
 	if err != nil {
 		return nil, err
 	}

@@ -245,7 +245,8 @@ func (r *Resolver) query(ctx context.Context, s *settings, k key, limit int) (re
 
 // queryOne asks one server, reads its answer, and judges it.
 func (r *Resolver) queryOne(ctx context.Context, s *settings, server netip.AddrPort, k key, limit int) (reading, *Error) {
-	m, err := r.ask(ctx, s, server, k)
+	unchecked := s.trust.known().unchecks(server)
+	m, err := r.ask(ctx, s, server, k, unchecked)
 	if err != nil {
 		return reading{}, err
 	}
@@ -255,11 +256,19 @@ func (r *Resolver) queryOne(ctx context.Context, s *settings, server netip.AddrP
 	}
 	s.heard.Store(true)
 	a.server = server.String()
-	return a, r.judge(ctx, s, server, m, k, &a)
+	if s.trust == nil {
+		return a, nil
+	}
+	f := s.trust.await(ctx, s.timeout)
+	if f.unchecks(server) && !unchecked { // it has just been learnt
+		return r.queryOne(ctx, s, server, k, limit)
+	}
+	return a, r.judge(ctx, s, f, server, m, k, &a)
 }
 
-// ask puts the question to one server when a slot is free.
-func (r *Resolver) ask(ctx context.Context, s *settings, server netip.AddrPort, k key) (*wire.Msg, *Error) {
+// ask puts the question to one server when a slot is free; unchecked tells it not
+// to check signatures.
+func (r *Resolver) ask(ctx context.Context, s *settings, server netip.AddrPort, k key, unchecked bool) (*wire.Msg, *Error) {
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
@@ -268,7 +277,7 @@ func (r *Resolver) ask(ctx context.Context, s *settings, server netip.AddrPort, 
 		err.Err = ctx.Err()
 		return nil, err
 	}
-	m, err := s.ask(ctx, server.String(), k.name, k.qtype)
+	m, err := s.ask(ctx, server.String(), asked{k.name, k.qtype, unchecked})
 	if err == nil {
 		s.answered(server)
 		return m, nil

@@ -31,17 +31,20 @@ type here struct {
 	file      string // of trust anchors; empty: built in
 	private   []string
 	text      []byte // of the file, as it was read last
-	validator *dnssec.Validator
-	worked    bool // the last test, or one of the few before it, succeeded
-	doubts    int  // tests that failed since
+	anchors   dnssec.Anchors
+	validator *dnssec.Validator // by anchors
+	unchecked bool              // it asks with CD
+	worked    bool              // the last test, or one of the few before it, succeeded
+	doubts    int               // tests that failed since
 }
 
 // load reads the anchors again when they changed. What cannot be read leaves
 // those in use that were read before.
-func (h *here) load(source dnssec.Source) error {
+func (h *here) load(r *Resolver, s *settings) error {
 	if h.file == "" {
 		if h.validator == nil {
-			h.validator = h.with(dnssec.BuiltIn(), source)
+			h.anchors = dnssec.BuiltIn()
+			h.validator = h.asking(r, s, h.unchecked)
 		}
 		return nil
 	}
@@ -50,12 +53,14 @@ func (h *here) load(source dnssec.Source) error {
 		return err
 	}
 	h.worked = h.worked && bytes.Equal(text, h.text)
-	h.text, h.validator = text, h.with(anchors, source)
+	h.text, h.anchors = text, anchors
+	h.validator = h.asking(r, s, h.unchecked)
 	return nil
 }
 
-func (h *here) with(anchors dnssec.Anchors, source dnssec.Source) *dnssec.Validator {
-	return dnssec.New(dnssec.Options{Anchors: anchors, Source: source, Private: h.private})
+// asking makes a validator that asks with CD, or without.
+func (h *here) asking(r *Resolver, s *settings, unchecked bool) *dnssec.Validator {
+	return dnssec.New(dnssec.Options{Anchors: h.anchors, Source: r.evidence(s, unchecked), Private: h.private})
 }
 
 // ReadAnchors reads a file of trust anchors: DS or DNSKEY records in the form of
@@ -81,17 +86,24 @@ func ReadAnchors(file string) (dnssec.Anchors, []byte, error) {
 func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why string) {
 	h := &s.trust.here
 	heard := s.heard.Swap(false)
-	if err := h.load(r.evidence(s)); err != nil {
+	if err := h.load(r, s); err != nil {
 		s.log.Warn("cannot read the trust anchors", mta.KeyPath, h.file, mta.KeyError, err)
 		if h.validator == nil {
 			f.next = min(f.next, testDoubtful)
 			return "the trust anchors cannot be read: " + err.Error()
 		}
 	}
-	err := h.test(ctx, s)
+	err := h.test(ctx, s, h.validator)
+	if err != nil && (h.unchecked || dnssec.StatusOf(err) != dnssec.Indeterminate) {
+		// Some servers give signatures only to those who say that they check them
+		// (systemd-resolved, as most systems have it): CD, RFC 6840 5.9.
+		if other := h.asking(r, s, !h.unchecked); h.test(ctx, s, other) == nil {
+			h.validator, h.unchecked, err = other, !h.unchecked, nil
+		}
+	}
 	if err == nil {
 		h.worked, h.doubts = true, 0
-		f.validator, f.anchors = h.validator, h.text
+		h.serve(f)
 		return ""
 	}
 	f.next = min(f.next, testDoubtful)
@@ -104,32 +116,38 @@ func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why s
 		h.worked = h.doubts < maxDoubts
 	}
 	if h.worked {
-		f.validator, f.anchors = h.validator, h.text
+		h.serve(f)
 	}
 	return err.Error()
 }
 
+// serve has a finding check signatures.
+func (h *here) serve(f *finding) {
+	f.validator, f.unchecked, f.anchors = h.validator, h.unchecked, h.text
+}
+
 // test is dnssec's, guarded.
-func (h *here) test(ctx context.Context, s *settings) (err error) {
+func (h *here) test(ctx context.Context, s *settings, v *dnssec.Validator) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // over a stranger's octets
 			s.log.Error("the self-test of DNSSEC panicked", mta.KeyError, fmt.Sprint(p))
 			err = errors.New("internal error, see the log")
 		}
 	}()
-	return h.validator.Test(ctx)
+	return v.Test(ctx)
 }
 
 // evidence asks the servers for what a chain is made of: over all of them, until
-// one gives what fits; twice, when none answers.
-func (r *Resolver) evidence(s *settings) dnssec.Source {
+// one gives what fits; twice, when none answers. unchecked tells them not to check
+// signatures.
+func (r *Resolver) evidence(s *settings, unchecked bool) dnssec.Source {
 	return func(ctx context.Context, name string, qtype uint16, good func(*wire.Msg) bool) error {
 		k := key{name, qtype}
 		var last *Error
 		for range rounds {
 			heard := false
 			for _, server := range s.servers(time.Now()) {
-				m, err := r.ask(ctx, s, server, k)
+				m, err := r.ask(ctx, s, server, k, unchecked)
 				switch {
 				case err != nil:
 					last = err
@@ -163,13 +181,10 @@ func unsigned(m *wire.Msg) bool {
 	return !slices.ContainsFunc(m.Answer, is) && !slices.ContainsFunc(m.Ns, is)
 }
 
-// judge decides whether a reading is secure. The error says that it must not be
+// judge decides by what was found whether a reading is secure; f is nil before the
+// first test has ended. The error says that it must not be
 // used: its signatures are wrong, or nobody knows.
-func (r *Resolver) judge(ctx context.Context, s *settings, server netip.AddrPort, m *wire.Msg, k key, a *reading) *Error {
-	if s.trust == nil {
-		return nil
-	}
-	f := s.trust.await(ctx, s.timeout)
+func (r *Resolver) judge(ctx context.Context, s *settings, f *finding, server netip.AddrPort, m *wire.Msg, k key, a *reading) *Error {
 	switch {
 	case f == nil && s.trust.past != nil && s.trust.past.On():
 		return k.failure(Temporary, "the self-test of DNSSEC after a reload has not ended")

@@ -116,8 +116,15 @@ type finding struct {
 	DNSSECState
 	believed  map[netip.AddrPort]bool
 	validator *dnssec.Validator // nil: nothing is checked here
+	unchecked bool              // servers that are not believed are asked with CD
 	anchors   []byte            // the text of the file that it begins with
 	next      time.Duration     // until the next test
+}
+
+// unchecks reports that a server gives signatures only when it is told not to check
+// them; f may be nil.
+func (f *finding) unchecks(server netip.AddrPort) bool {
+	return f != nil && f.unchecked && !f.believed[server]
 }
 
 func newTrust(o *Options, log *slog.Logger) *trust {
@@ -187,6 +194,14 @@ func (t *trust) await(ctx context.Context, timeout time.Duration) *finding {
 	case <-t.first:
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+	return t.state.Load()
+}
+
+// known is the last finding; nil: none yet.
+func (t *trust) known() *finding {
+	if t == nil {
+		return nil
 	}
 	return t.state.Load()
 }
@@ -409,7 +424,7 @@ func (s *settings) testServer(ctx context.Context, server netip.AddrPort) (t Ser
 		t.Why = "is not on this machine, not asked over TLS and not named in dns.trusted"
 		return t, false
 	}
-	root, err := s.ask(ctx, server.String(), ".", wire.TypeSOA)
+	root, err := s.ask(ctx, server.String(), asked{name: ".", qtype: wire.TypeSOA})
 	if err != nil {
 		t.Why = "gave no answer to the self-test"
 		return t, true
@@ -426,7 +441,7 @@ func (s *settings) testServer(ctx context.Context, server netip.AddrPort) (t Ser
 		// wait, and silence is no answer either.
 		ctx, cancel := context.WithTimeout(ctx, s.timeout/2)
 		defer cancel()
-		m, err := s.ask(ctx, server.String(), name, wire.TypeA)
+		m, err := s.ask(ctx, server.String(), asked{name: name, qtype: wire.TypeA})
 		if err != nil {
 			t.Believed = true
 			return t, true

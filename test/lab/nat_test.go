@@ -99,16 +99,22 @@ func newHome(t *testing.T) *home {
 	return h
 }
 
-// in runs f with its thread in a namespace: sockets that f opens stay there.
-// The thread goes back: its end would be the end of every program that was
-// started from it (mtatest.EndTogether).
+// in runs f with its thread in a namespace of the network.
 func (h *home) in(ns string, f func() error) {
 	h.t.Helper()
+	within(h.t, ns, f)
+}
+
+// within runs f with its thread in a namespace: sockets that f opens stay there.
+// The thread goes back: its end would be the end of every program that was
+// started from it (mtatest.EndTogether).
+func within(t *testing.T, ns string, f func() error) {
+	t.Helper()
 	runtime.LockOSThread()
 	err := enter("/proc/thread-self/ns/net", "/run/netns/"+ns, f)
 	runtime.UnlockOSThread()
 	if err != nil {
-		h.t.Fatalf("in %s: %v", ns, err)
+		t.Fatalf("in %s: %v", ns, err)
 	}
 }
 
