@@ -174,6 +174,9 @@ func printRecord(w io.Writer, r *mta.Record) {
 			detail("tls", "%s", shownFacts(r.TLS))
 		}
 	}
+	if r.DKIM != "" {
+		detail("signed", "by %s", strings.ReplaceAll(string(r.DKIM), " ", ", "))
+	}
 	if len(r.Tries) > 1 { // a single one is told below
 		for _, t := range r.Tries {
 			detail("tried", "%s [%s] %s: %s (%d ms)", t.Host, shownIP(t), t.Stage, t.Reply, t.MS)

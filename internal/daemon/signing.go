@@ -38,27 +38,28 @@ func newSigning(keys dkim.Keys, now func() time.Time, log *slog.Logger) *signing
 }
 
 // prepare is transport.Options.Prepare.
-func (s *signing) prepare(_ context.Context, o *transport.Outgoing) ([]byte, *mta.Failure) {
+func (s *signing) prepare(_ context.Context, o *transport.Outgoing) (transport.Prefix, *mta.Failure) {
 	var added []byte
 	if s.added != nil {
 		var failure *mta.Failure
 		if added, failure = s.added(o); failure != nil {
-			return nil, failure
+			return transport.Prefix{}, failure
 		}
 	}
 	m := o.Delivery.Message
-	signatures, err := s.signer.Sign(&dkim.Outgoing{
+	made, err := s.signer.Sign(&dkim.Outgoing{
 		ID: m.ID, Converted: o.Converted, Prefix: added, Content: o.Content,
 		Shared: m.Deliveries > 1 || len(o.Recipients) < len(o.Delivery.Recipients),
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		s.alarm(m, err)
-		return nil, &mta.Failure{Stage: mta.StageData, Cause: mta.CauseLocal, Text: "the message cannot be signed: " + err.Error(), Err: err}
-	case len(added) == 0:
-		return signatures, nil
+		return transport.Prefix{}, &mta.Failure{Stage: mta.StageData, Cause: mta.CauseLocal, Text: "the message cannot be signed: " + err.Error(), Err: err}
 	}
-	return slices.Concat(signatures, added), nil
+	prefix := transport.Prefix{Fields: made.Fields, Signed: made.Names()}
+	if len(added) > 0 {
+		prefix.Fields = slices.Concat(made.Fields, added)
+	}
+	return prefix, nil
 }
 
 // DKIMSigned implements admin.Signing.

@@ -45,15 +45,15 @@ func TestSigningPutsAddedFieldsBehindSignatures(t *testing.T) {
 	s := newSigning(newWidgetKeys(t), nil, slog.New(slog.DiscardHandler))
 	s.added = func(*transport.Outgoing) ([]byte, *mta.Failure) { return []byte("Feedback-ID: a\r\n"), nil }
 	got, f := s.prepare(context.Background(), outgoing("From: a@widget.com\r\n\r\nhi\r\n"))
-	if f != nil || !bytes.HasPrefix(got, []byte("DKIM-Signature: v=1; a=ed25519-sha256;")) || !bytes.HasSuffix(got, []byte("\r\nFeedback-ID: a\r\n")) {
-		t.Errorf("%s, %v", got, f)
+	if f != nil || !bytes.HasPrefix(got.Fields, []byte("DKIM-Signature: v=1; a=ed25519-sha256;")) || !bytes.HasSuffix(got.Fields, []byte("\r\nFeedback-ID: a\r\n")) || !strings.HasSuffix(string(got.Signed), "._domainkey.widget.com") {
+		t.Errorf("%s by %s, %v", got.Fields, got.Signed, f)
 	}
-	if flat := strings.NewReplacer("\r\n\t", "").Replace(string(got)); !strings.Contains(flat, "Feedback-ID:Feedback-ID") {
-		t.Errorf("what was added is not signed: %s", got)
+	if flat := strings.NewReplacer("\r\n\t", "").Replace(string(got.Fields)); !strings.Contains(flat, "Feedback-ID:Feedback-ID") {
+		t.Errorf("what was added is not signed: %s", got.Fields)
 	}
 	got, f = s.prepare(context.Background(), outgoing("From: a@other.example\r\n\r\nhi\r\n"))
-	if f != nil || string(got) != "Feedback-ID: a\r\n" {
-		t.Errorf("%s, %v", got, f)
+	if f != nil || string(got.Fields) != "Feedback-ID: a\r\n" || got.Signed != "" {
+		t.Errorf("%s by %s, %v", got.Fields, got.Signed, f)
 	}
 }
 
@@ -71,9 +71,9 @@ func TestSigningThatFailsDefers(t *testing.T) {
 	o := outgoing("From: a@widget.com\r\n\r\nhi\r\n")
 	o.Content = goneDisk{o.Content.(dkim.Octets)}
 	for range 3 {
-		fields, f := s.prepare(context.Background(), o)
-		if f == nil || fields != nil {
-			t.Fatalf("%s", fields)
+		prefix, f := s.prepare(context.Background(), o)
+		if f == nil || prefix.Fields != nil {
+			t.Fatalf("%s", prefix.Fields)
 		}
 		if r := transport.Judge(f, transport.Place{}); r.Class != mta.ClassTemporary || r.Scope != mta.ScopeLocal || !strings.Contains(r.Reason, "cannot be signed: the disk is gone") {
 			t.Errorf("%+v", r)
@@ -101,8 +101,8 @@ func TestTimeOfSignatures(t *testing.T) {
 		now := rightTime(func() *doctor.Examined { return &doctor.Examined{Report: &doctor.Report{Checks: c.checks}} })
 		s := newSigning(newWidgetKeys(t), now, slog.New(slog.DiscardHandler))
 		got, f := s.prepare(context.Background(), outgoing("From: a@widget.com\r\n\r\nhi\r\n"))
-		if f != nil || timed.Match(got) != c.set {
-			t.Errorf("%+v: %s, %v", c.checks, got, f)
+		if f != nil || timed.Match(got.Fields) != c.set {
+			t.Errorf("%+v: %s, %v", c.checks, got.Fields, f)
 		}
 	}
 	if at := rightTime(func() *doctor.Examined { return nil })(); !at.IsZero() {

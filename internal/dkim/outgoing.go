@@ -89,40 +89,62 @@ func (s *Signer) Counts() Counts {
 	return Counts{s.counts.signed.Load(), s.counts.unsigned.Load(), s.counts.failed.Load()}
 }
 
-// Sign gives the DKIM-Signature fields of a message; none when no key signs for
-// its From address, or it has none that can be read. The caller does not change
-// them. An error is that of reading the content, or of a key that does not sign.
-func (s *Signer) Sign(o *Outgoing) ([]byte, error) {
-	fields, err := s.sign(o)
+// Signatures are what Sign made. Nobody changes them.
+type Signatures struct {
+	Fields []byte       // DKIM-Signature fields, each line with its CRLF
+	Keys   []SigningKey // those that signed, in the order of the fields
+}
+
+// Names are those of the keys' records.
+func (s *Signatures) Names() mta.KeyNames {
+	if len(s.Keys) == 0 {
+		return ""
+	}
+	names := make([]byte, 0, 64)
+	for i := range s.Keys {
+		if i > 0 {
+			names = append(names, ' ')
+		}
+		names = append(names, Name(s.Keys[i].Selector, s.Keys[i].Domain)...)
+	}
+	return mta.KeyNames(names)
+}
+
+// Sign gives the signatures of a message; none when no key signs for its From
+// address, or it has none that can be read. An error is that of reading the
+// content, or of a key that does not sign.
+func (s *Signer) Sign(o *Outgoing) (Signatures, error) {
+	made, err := s.sign(o)
 	switch {
 	case err != nil:
 		s.counts.failed.Add(1)
-	case len(fields) == 0:
+	case len(made.Fields) == 0:
 		s.counts.unsigned.Add(1)
 	default:
 		s.counts.signed.Add(1)
 	}
-	return fields, err
+	return made, err
 }
 
-func (s *Signer) sign(o *Outgoing) ([]byte, error) {
+func (s *Signer) sign(o *Outgoing) (Signatures, error) {
 	if o.Shared && len(o.Prefix) <= maxShared {
 		return s.of(form{o.ID, o.Converted}).sign(s, o)
 	}
 	m := newMessage(o.Prefix, o.Content)
 	defer m.release()
 	if err := m.readHeader(); err != nil {
-		return nil, err
+		return Signatures{}, err
 	}
 	keys := s.keysFor(AuthorDomain(&m.header))
 	if len(keys) == 0 {
-		return nil, nil
+		return Signatures{}, nil
 	}
 	body, err := m.hashBody()
 	if err != nil {
-		return nil, err
+		return Signatures{}, err
 	}
-	return m.sign(keys, body, s.now())
+	fields, err := m.sign(keys, body, s.now())
+	return Signatures{fields, keys}, err
 }
 
 func (s *Signer) keysFor(domain string) []SigningKey {
@@ -149,14 +171,14 @@ func (s *Signer) of(f form) *shared {
 
 // sign is Sign with what is shared. The keys are asked for each time: one that may
 // no more sign does not, whatever is remembered.
-func (k *shared) sign(s *Signer, o *Outgoing) ([]byte, error) {
+func (k *shared) sign(s *Signer, o *Outgoing) (Signatures, error) {
 	domain, err := get(&k.mu, &k.domain, nil, func() (string, error) { return domainOf(o) })
 	if err != nil {
-		return nil, err
+		return Signatures{}, err
 	}
 	keys := s.keysFor(domain)
 	if len(keys) == 0 {
-		return nil, nil
+		return Signatures{}, nil
 	}
 	other := func() bool {
 		if slices.Equal(k.keys, keys) && bytes.Equal(k.prefix, o.Prefix) {
@@ -169,7 +191,7 @@ func (k *shared) sign(s *Signer, o *Outgoing) ([]byte, error) {
 	if len(fields) > maxShared {
 		k.forget()
 	}
-	return fields, err
+	return Signatures{fields, keys}, err
 }
 
 // make signs with the body's hash, which is the same whatever was added.

@@ -65,9 +65,9 @@ func TestSignerSharesWhatItMade(t *testing.T) {
 	fields := make([][]byte, 100)
 	for i := range fields {
 		all.Go(func() {
-			var err error
-			if fields[i], err = s.Sign(&Outgoing{ID: id, Content: c, Shared: true}); err != nil {
-				t.Error(err)
+			made, err := s.Sign(&Outgoing{ID: id, Content: c, Shared: true})
+			if fields[i] = made.Fields; err != nil || made.Names() != "m1._domainkey.widget.com" {
+				t.Error(made.Names(), err)
 			}
 		})
 	}
@@ -87,7 +87,8 @@ func TestSignerSharesWhatItMade(t *testing.T) {
 		"other form":   {ID: id, Converted: true, Content: c, Shared: true},
 		"other fields": {ID: id, Prefix: []byte("List-Id: <a>\r\n"), Content: c, Shared: true},
 	} {
-		f, err := s.Sign(o)
+		made, err := s.Sign(o)
+		f := made.Fields
 		if err != nil || len(f) == 0 || &f[0] == &fields[0][0] || o.Converted != bytes.Equal(f, fields[0]) {
 			t.Errorf("%s: %s, %v", name, f, err)
 		}
@@ -109,12 +110,12 @@ func TestSignerAsksForKeysEachTime(t *testing.T) {
 	}
 	keys.keys = []SigningKey{{"widget.com", "m2", other.keys[0].Key}}
 	second, err := s.Sign(o)
-	if err != nil || !bytes.Contains(second, []byte("s=m2;")) || !bytes.Contains(first, []byte("s=m1;")) {
-		t.Errorf("%s, %v", second, err)
+	if err != nil || !bytes.Contains(second.Fields, []byte("s=m2;")) || !bytes.Contains(first.Fields, []byte("s=m1;")) || second.Names() != "m2._domainkey.widget.com" {
+		t.Errorf("%s by %s, %v", second.Fields, second.Names(), err)
 	}
 	keys.keys = nil
-	if third, err := s.Sign(o); err != nil || third != nil {
-		t.Errorf("%s, %v", third, err)
+	if third, err := s.Sign(o); err != nil || third.Fields != nil || third.Names() != "" {
+		t.Errorf("%s by %s, %v", third.Fields, third.Names(), err)
 	}
 	if got := s.Counts(); got != (Counts{Signed: 2, Unsigned: 1}) {
 		t.Errorf("%+v", got)
@@ -128,12 +129,12 @@ func TestSignerForgetsFailures(t *testing.T) {
 		c := &counted{text: widget + "hi\r\n"}
 		c.fail.Store(true)
 		o := &Outgoing{ID: mta.NewID(time.Now(), [10]byte{1}), Content: c, Shared: shared}
-		if f, err := s.Sign(o); err == nil {
-			t.Errorf("signed %s", f)
+		if made, err := s.Sign(o); err == nil {
+			t.Errorf("signed %s", made.Fields)
 		}
 		c.fail.Store(false)
-		if f, err := s.Sign(o); err != nil || len(f) == 0 {
-			t.Errorf("%s, %v", f, err)
+		if made, err := s.Sign(o); err != nil || len(made.Fields) == 0 {
+			t.Errorf("%s, %v", made.Fields, err)
 		}
 		if got := s.Counts(); got != (Counts{Signed: 1, Failed: 1}) {
 			t.Errorf("%+v", got)
@@ -159,9 +160,9 @@ func TestSignerIsBounded(t *testing.T) {
 		many.WriteString(strings.Repeat(signable[i].name+": x\r\n", maxRepeated))
 	}
 	o := &Outgoing{ID: id, Content: Octets(widget[:len(widget)-2] + many.String() + "\r\n"), Shared: true}
-	f, err := s.Sign(o)
-	if err != nil || len(f) <= maxShared {
-		t.Fatalf("%d octets, %v", len(f), err)
+	made, err := s.Sign(o)
+	if err != nil || len(made.Fields) <= maxShared {
+		t.Fatalf("%d octets, %v", len(made.Fields), err)
 	}
 	if k := s.of(form{id: id}); k.fields != nil || k.prefix != nil || k.keys != nil {
 		t.Error("they are kept")

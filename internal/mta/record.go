@@ -134,11 +134,13 @@ type Record struct {
 	Scope       string     `json:"scope,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
 	// BounceClass is what the reply means (Result.Bounce).
-	BounceClass string    `json:"bounce_class,omitempty"`
-	Uncertain   bool      `json:"uncertain,omitempty"`
-	Size        int64     `json:"size,omitempty"`
-	Next        time.Time `json:"next,omitzero"`
-	Tries       []Try     `json:"tries,omitempty"`
+	BounceClass string `json:"bounce_class,omitempty"`
+	// DKIM are the keys whose signatures the content bore, when it was sent.
+	DKIM      KeyNames  `json:"dkim,omitempty"`
+	Uncertain bool      `json:"uncertain,omitempty"`
+	Size      int64     `json:"size,omitempty"`
+	Next      time.Time `json:"next,omitzero"`
+	Tries     []Try     `json:"tries,omitempty"`
 	// Report is the ID of the message that the event made (bounced), or, on
 	// that message's accepted record, the ID of the message it reports.
 	Report ID `json:"report,omitzero"`

@@ -62,6 +62,8 @@ type Result struct {
 	// Bounce is what the reply means (package bounce, "mailbox_full"); empty
 	// without a reply, and for what was delivered.
 	Bounce string
+	// Signed are the keys whose signatures the content bore, when it was sent.
+	Signed KeyNames
 	// Elsewhere says that another route will do: the delivery is tried again at
 	// once, and nothing is bounced. Planner.Learn of the queue sets it.
 	Elsewhere bool

@@ -312,6 +312,7 @@ func (g *drawing) last() mta.Last {
 		}
 	}
 	l := mta.Last{Time: g.ended(), Site: g.a.Site, Host: g.a.Host, IP: g.a.IP, Result: g.openRes[pick]}
+	l.Result.Signed = "" // the journal has it
 	if g.trouble != nil {
 		l.Result.Reason = g.trouble.Error()
 	}
@@ -357,7 +358,7 @@ func (g *drawing) record(event mta.Event, rcpt mta.Recipient, res mta.Result) {
 		Sender: m.Envelope.Sender, Recipient: rcpt.Address, Destination: g.d.Destination.Domain,
 		Attempt: g.d.Attempts, Code: res.Reply.Code, Reply: res.Reply.String(),
 		Class: res.Class.String(), Scope: res.Scope.String(), Reason: res.Reason,
-		Uncertain: res.Class == mta.ClassUncertain, Size: m.Size, BounceClass: res.Bounce,
+		Uncertain: res.Class == mta.ClassUncertain, Size: m.Size, BounceClass: res.Bounce, DKIM: res.Signed,
 	}
 	status := res.Enhanced
 	if status.IsZero() {

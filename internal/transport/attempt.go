@@ -367,6 +367,7 @@ func (at *attempt) delivered(r mta.Reply, rcpt *mta.Recipient) mta.Result {
 		Enhanced: r.Enhanced,
 		DSN:      dsn,
 		// Who speaks LMTP is the mailbox's own (RFC 2033 1).
+		Signed:  at.made.prefix.Signed,
 		Relayed: at.route.Router != "" && at.route.Protocol != mta.LMTP || !dsn && rcpt.Notify.Wants(mta.NotifySuccess),
 	}
 	if result.Enhanced.IsZero() {
@@ -396,6 +397,9 @@ func (at *attempt) strike(i int, f *mta.Failure, t *mta.Target) {
 		at.a.SourceTrouble = f.Text
 	}
 	j := judge(at.forNow(f), here)
+	if f.Sent || f.Stage == mta.StageFinal {
+		j.Signed = at.made.prefix.Signed
+	}
 	final := !j.onward
 	if j.only4 && here.IP.Is6() {
 		at.only4, final = true, false

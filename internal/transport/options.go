@@ -61,11 +61,10 @@ type Options struct {
 	// these recipients of a delivery: the message's, or one that tells us what
 	// comes back. It is called as Suppressed is. Both are ASCII when the message's is.
 	ReturnPath func(d *mta.Delivery, route *mta.Route, recipients []mta.Recipient) string
-	// Prepare, when set, gives the header fields that go out before the content of
-	// a transaction: those that are added, and the signatures over it all. A failure
-	// strikes the transaction's recipients. It is called by many workers at once and
+	// Prepare, when set, gives what goes out before the content of a transaction. A
+	// failure strikes the transaction's recipients. It is called by many workers at once and
 	// may compute and wait; ctx ends with abandon.
-	Prepare func(ctx context.Context, o *Outgoing) ([]byte, *mta.Failure)
+	Prepare func(ctx context.Context, o *Outgoing) (Prefix, *mta.Failure)
 	// Apart, when set, says that each recipient of a delivery gets a transaction of
 	// its own, because Prepare's fields are for one. It is called as Suppressed is.
 	Apart func(d *mta.Delivery) bool
@@ -74,6 +73,13 @@ type Options struct {
 	// that went. It is called by many workers at once and must be quick.
 	Secured  func(route *mta.Route, t *mta.Target, o TLSOutcome)
 	Settings Settings
+}
+
+// Prefix are the header fields before the content: those that are added, and the
+// signatures over it all.
+type Prefix struct {
+	Fields []byte // whole lines
+	Signed mta.KeyNames
 }
 
 // Outgoing is one transaction about to begin.

@@ -10,7 +10,7 @@ type made struct {
 	valid     bool
 	converted bool
 	recipient int // by index; with apart
-	fields    []byte
+	prefix    Prefix
 	asked     Outgoing // kept for its memory
 }
 
@@ -28,14 +28,14 @@ func (at *attempt) prepare() *mta.Failure {
 			to = at.tx.Recipients
 		}
 		m.asked = Outgoing{Delivery: at.d, Route: at.route, Recipients: to, Content: at.tx.Content, Converted: converted}
-		fields, f := ask(at.w.abandon, &m.asked)
+		prefix, f := ask(at.w.abandon, &m.asked)
 		if f != nil {
 			m.valid = false
 			return f
 		}
-		m.valid, m.converted, m.recipient, m.fields = true, converted, at.here[0], fields
+		m.valid, m.converted, m.recipient, m.prefix = true, converted, at.here[0], prefix
 	}
-	at.tx.Prefix = m.fields
+	at.tx.Prefix = m.prefix.Fields
 	return nil
 }
 

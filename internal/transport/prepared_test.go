@@ -13,13 +13,13 @@ import (
 // asks records what Prepare was asked, and answers each with a field that counts.
 func (w *world) asks() *[]string {
 	var got []string
-	w.opt.Prepare = func(_ context.Context, o *Outgoing) ([]byte, *mta.Failure) {
+	w.opt.Prepare = func(_ context.Context, o *Outgoing) (Prefix, *mta.Failure) {
 		var to []string
 		for _, r := range o.Recipients {
 			to = append(to, r.Address)
 		}
 		got = append(got, fmt.Sprintf("%s converted=%t %d octets", strings.Join(to, ","), o.Converted, o.Content.Size()))
-		return fmt.Appendf(nil, "X-N: %d\r\n", len(got)), nil
+		return Prefix{Fields: fmt.Appendf(nil, "X-N: %d\r\n", len(got)), Signed: mta.KeyNames(fmt.Sprintf("k%d", len(got)))}, nil
 	}
 	return &got
 }
@@ -55,6 +55,32 @@ func TestPrepareOnceForAnAttempt(t *testing.T) {
 			w.Errorf("%q", *asked)
 		}
 	})
+}
+
+// TestSignedContentIsTold: which keys signed is told of content that was sent, also
+// when it was refused or nobody knows, and of nothing else.
+func TestSignedContentIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		mx   mtatest.MXConfig
+		want mta.KeyNames
+	}{
+		"taken":     {mtatest.MXConfig{}, "k1"},
+		"refused":   {rules(on(mtatest.StageDot, "554 5.7.1 no")), "k1"},
+		"deferred":  {rules(on(mtatest.StageDot, "451 4.7.1 later")), "k1"},
+		"uncertain": {rules(mtatest.Rule{Stage: mtatest.StageDot, First: 1, Action: mtatest.Action{Keep: true, Drop: true}}), "k1"},
+		"no RCPT":   {rules(on(mtatest.StageRcpt, "550 5.1.1 nobody")), ""},
+		"no DATA":   {mtatest.MXConfig{Rules: []mtatest.Rule{on(mtatest.StageData, "451 4.3.0 oops")}, Without: []string{"CHUNKING"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.asks()
+				w.host("mx1", c.mx, "192.0.2.1")
+				if got := w.deliver(w.mail("b@example.net"))[0].Results[0].Signed; got != c.want {
+					w.Errorf("signed by %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
 }
 
 // TestPrepareEachForm: what goes out converted is signed as it goes out.
@@ -116,11 +142,11 @@ func TestApart(t *testing.T) {
 func TestPrepareFails(t *testing.T) {
 	inWorld(t, func(w *world) {
 		calls := 0
-		w.opt.Prepare = func(_ context.Context, o *Outgoing) ([]byte, *mta.Failure) {
+		w.opt.Prepare = func(_ context.Context, o *Outgoing) (Prefix, *mta.Failure) {
 			if calls++; o.Recipients[0].Address == "bad@example.net" {
-				return nil, &mta.Failure{Stage: mta.StageData, Cause: mta.CauseLocal, Text: "the message cannot be signed"}
+				return Prefix{}, &mta.Failure{Stage: mta.StageData, Cause: mta.CauseLocal, Text: "the message cannot be signed"}
 			}
-			return nil, nil
+			return Prefix{}, nil
 		}
 		w.opt.Apart = func(*mta.Delivery) bool { return true }
 		w.host("mx1", mtatest.MXConfig{}, "192.0.2.1")

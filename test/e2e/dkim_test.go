@@ -145,6 +145,12 @@ func TestDKIMRotationUnderLoad(t *testing.T) {
 	until("mail signed with the new key", func() bool { return got.by("two") > 0 })
 	close(end)
 	<-flow
+	signed := d.must("trace", "--event", "delivered", "--since", "5m", "--json")
+	for _, selector := range []string{"one", "two"} {
+		if !strings.Contains(signed, `"dkim":["`+selector+`._domainkey.sender.example"]`) {
+			t.Errorf("no record tells of %s: %.500s", selector, signed)
+		}
+	}
 	states := d.must("dkim", "list", "--json")
 	if !strings.Contains(states, `"state":"retired"`) || !strings.Contains(states, `"state":"active"`) {
 		t.Error(states)

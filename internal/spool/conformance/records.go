@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"mailout/internal/mta"
@@ -24,6 +25,8 @@ func fullRecord(d *mta.Delivery, i int) *mta.Record {
 		{Host: "mx2.one.example", Stage: mta.StageFinal, Reply: "lost"},
 	}
 	r.Report = mta.ID{1, 2, 3}
+	_, domain, _ := strings.Cut(r.Sender, "@")
+	r.DKIM = mta.KeyNames("m2026._domainkey." + domain + " m2026-ed25519._domainkey.other.example")
 	r.Durations = mta.Durations{Route: 1, Connect: 2, TLS: 3, Mail: 4, Data: 5, Total: 6}
 	return r
 }

@@ -126,6 +126,12 @@ func drawRecord(t *rapid.T) *mta.Record {
 		Uncertain: rapid.Bool().Draw(t, "uncertain"), Size: rapid.Int64().Draw(t, "size"), Next: drawTime(t),
 		Durations: mta.Durations{Route: rapid.Int64().Draw(t, "route"), Total: rapid.Int64Range(0, 1e6).Draw(t, "total")},
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "keys") {
+		r.DKIM += mta.KeyNames(" " + rapid.SampledFrom([]string{"m1", "m1._domainkey.one.example", "x._domainkey.y"}).Draw(t, "selector") + keysOf(rapid.SampledFrom([]string{r.Sender, "a@one.example"}).Draw(t, "signer")))
+	}
+	if strings.Contains(string(r.DKIM), "@") { // in no name
+		r.DKIM = ""
+	}
 	if rapid.Bool().Draw(t, "report") {
 		r.Report = mta.ID{1, 15: 2}
 	}

@@ -60,6 +60,7 @@ const (
 	hasMetadata
 	hasBounceClass
 	hasTLSOrigin
+	hasDKIM
 	allFields = 1<<iota - 1
 )
 
@@ -100,6 +101,9 @@ func differs(r, p *mta.Record) (fields uint64) {
 	}
 	if r.TLS.Origin != p.TLS.Origin {
 		fields |= hasTLSOrigin
+	}
+	if r.DKIM != p.DKIM {
+		fields |= hasDKIM
 	}
 	return fields | differentFacts(r, p)
 }
@@ -196,6 +200,9 @@ func appendFields(b []byte, f uint64, r *mta.Record, watermark int64, place uint
 	}
 	if f&hasTLSOrigin != 0 {
 		b = appendWord(b, string(r.TLS.Origin))
+	}
+	if f&hasDKIM != 0 {
+		b = appendString(b, shortKeys(r.DKIM, r.Sender))
 	}
 	return b
 }
@@ -314,6 +321,25 @@ func (r *reader) record(rec *mta.Record, watermark int64, accepted []string) {
 	if f&hasTLSOrigin != 0 {
 		rec.TLS.Origin = mta.TLSOrigin(r.word())
 	}
+	if f&hasDKIM != 0 {
+		rec.DKIM = longKeys(r.string(), rec.Sender)
+	}
+}
+
+// shortKeys leaves out what names of keys have in common with the sender's address:
+// mostly all but the selector. No name has an @ in it.
+func shortKeys(names mta.KeyNames, sender string) string {
+	return strings.ReplaceAll(string(names), keysOf(sender), "@")
+}
+
+// longKeys is the reverse of shortKeys.
+func longKeys(short, sender string) mta.KeyNames {
+	return mta.KeyNames(strings.ReplaceAll(short, "@", keysOf(sender)))
+}
+
+// keysOf is what the names of a sender's keys end in.
+func keysOf(sender string) string {
+	return "._domainkey." + sender[strings.LastIndexByte(sender, '@')+1:]
 }
 
 // placeInSite finds a host among the names of a site; -1 when it is none.
