@@ -81,31 +81,39 @@ type Use struct {
 
 // Open reads the keys of a file, or makes the first. A key that has been in use
 // for Life gets a successor; keys that nothing can need any more are dropped.
+// Where the successor cannot be written the key goes on: the disk is in trouble.
 func Open(path string, now time.Time, use Use) (Ring, error) {
-	ring, err := open(path, now, use)
+	ring, err := open(path, now, use, write)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", use.Keys, err)
 	}
 	return ring, nil
 }
 
-func open(path string, now time.Time, use Use) (Ring, error) {
-	ring, err := read(path, use)
+func open(path string, now time.Time, use Use, write func(string, Ring) error) (Ring, error) {
+	have, err := read(path, use)
 	if err != nil {
 		return nil, err
 	}
-	if len(ring) > 0 && now.Sub(ring.Current().made) < Life {
-		return ring, nil
+	if len(have) > 0 && now.Sub(have.Current().made) < Life {
+		return have, nil
 	}
 	next := &Key{made: now}
-	if len(ring) > 0 {
-		next.number = (ring.Current().number + 1) % numbers
+	if len(have) > 0 {
+		next.number = (have.Current().number + 1) % numbers
 	}
 	if _, err := rand.Read(next.secret[:]); err != nil {
 		return nil, err
 	}
-	ring = append(ring.still(now, use.Keep), next)
-	return ring, write(path, ring)
+	ring := append(have.still(now, use.Keep), next)
+	switch err := write(path, ring); {
+	case err == nil:
+		return ring, nil
+	case len(have) > 0:
+		return have, nil
+	default:
+		return nil, err
+	}
 }
 
 // still are the keys that may be needed yet.

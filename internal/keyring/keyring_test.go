@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,29 @@ func TestOpen(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".keys-*")); len(left) > 0 {
 		t.Error("left behind:", left)
+	}
+}
+
+// TestFullDisk: an old key goes on where its successor cannot be written; the first
+// one must be.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys")
+	full := func(string, Ring) error { return errors.New("no space left on device") }
+	if r, err := open(path, noon, coins, full); err == nil {
+		t.Errorf("%d keys that are nowhere", len(r))
+	}
+	first, err := open(path, noon, coins, write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if r, err := open(path, noon.Add(Life), coins, full); err != nil || len(r) != 1 || r.Current().secret != first.Current().secret {
+			t.Error(len(r), err)
+		}
+	}
+	if r, err := open(path, noon.Add(Life), coins, write); err != nil || len(r) != 2 {
+		t.Error(len(r), err)
 	}
 }
 
