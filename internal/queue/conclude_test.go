@@ -219,3 +219,14 @@ func TestReportsAreNamedOnTheRecord(t *testing.T) {
 		t.Errorf("record: %+v", out.settlement.Records[0])
 	}
 }
+
+// TestSignaturesAreNotOthers: which keys signed is told of the message that they
+// signed, and not of others that its failure concerns.
+func TestSignaturesAreNotOthers(t *testing.T) {
+	t.Parallel()
+	for _, class := range []mta.Class{mta.ClassTemporary, mta.ClassUncertain} {
+		if r := forOthers(mta.Result{Class: class, Signed: "m1._domainkey.other.example"}, "mx"); r.Signed != "" {
+			t.Errorf("class %v: %q", class, r.Signed)
+		}
+	}
+}

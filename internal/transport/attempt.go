@@ -320,11 +320,12 @@ func (at *attempt) apply(o *smtpclient.Outcome, died bool, start time.Time) {
 	t := &at.w.key.target
 	var told *mta.Failure // the failure that the try is told by
 	delivered := false
+	unasked := neverAsked(o.Broken)
 	for k, i := range at.here {
 		v := &o.Verdicts[k]
 		f := v.Failure
 		if v.Fate == smtpclient.Untried {
-			f = o.Broken
+			f = unasked
 		}
 		if f != nil && told == nil {
 			told = f
@@ -335,7 +336,7 @@ func (at *attempt) apply(o *smtpclient.Outcome, died bool, start time.Time) {
 			at.a.Results[i] = at.delivered(o.ReplyTo(k), &at.d.Recipients[i])
 			at.finish(i)
 			delivered = true
-		case f != nil && !(died && f == o.Broken):
+		case f != nil && !(died && (f == o.Broken || f == unasked)):
 			at.strike(i, f, t)
 		}
 	}
@@ -349,6 +350,17 @@ func (at *attempt) apply(o *smtpclient.Outcome, died bool, start time.Time) {
 	case delivered && len(at.a.Tries) > 0: // the one that answered, after others
 		at.a.Tries = append(at.a.Tries, mta.Try{Host: t.Host.Name, IP: t.IP.Unmap(), Stage: mta.StageFinal, Reply: o.Reply.String(), MS: time.Since(start).Milliseconds()})
 	}
+}
+
+// neverAsked is what broke a session as it concerns recipients whose turn had not
+// come: nothing of theirs can have arrived.
+func neverAsked(broken *mta.Failure) *mta.Failure {
+	if broken == nil || !broken.Sent && broken.Stage < mta.StageData {
+		return broken
+	}
+	f := *broken
+	f.Sent, f.Stage = false, mta.StageRcpt
+	return &f
 }
 
 func (at *attempt) finish(i int) {
@@ -405,6 +417,9 @@ func (at *attempt) strike(i int, f *mta.Failure, t *mta.Target) {
 		at.only4, final = true, false
 	}
 	if final && j.Scope != mta.ScopeLocal || at.states[i] == open || better(&j.Result, &at.a.Results[i]) {
+		if j.Signed == "" { // an earlier host had the content
+			j.Signed = at.a.Results[i].Signed
+		}
 		at.a.Results[i] = j.Result
 		if t != nil && !at.taken {
 			at.stand(t)

@@ -83,6 +83,37 @@ func TestSignedContentIsTold(t *testing.T) {
 	}
 }
 
+// TestSignedContentAtAnEarlierHost: what one host had is told, whatever the next one
+// says.
+func TestSignedContentAtAnEarlierHost(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.asks()
+		w.host("mx1", rules(on(mtatest.StageDot, "451 4.3.0 oops")), "192.0.2.1")
+		w.host("mx2", rules(on(mtatest.StageRcpt, "451 4.3.0 oops")), "192.0.2.2")
+		if got := w.deliver(w.mail("b@example.net"))[0].Results[0].Signed; got != "k1" {
+			w.Errorf("signed by %q", got)
+		}
+	})
+}
+
+// TestNeverAskedIsNotUncertain: when the session breaks behind the content, those
+// whose turn had not come are neither uncertain nor was anything signed for them.
+func TestNeverAskedIsNotUncertain(t *testing.T) {
+	for name, action := range map[string]mtatest.Action{"dropped": {Keep: true, Drop: true}, "421": {Reply: "421 4.3.0 oops", Drop: true}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.asks()
+				w.route.Limits = mta.Limits{RecipientsPerMessage: 1}
+				w.host("mx1", rules(mtatest.Rule{Stage: mtatest.StageDot, Action: action}), "192.0.2.1")
+				results := w.deliver(w.mail("b@example.net", "c@example.net"))[0].Results
+				if b, c := results[0], results[1]; b.Signed != "k1" || c.Class != mta.ClassTemporary || c.Signed != "" {
+					w.Errorf("%+v\n%+v", b, c)
+				}
+			})
+		})
+	}
+}
+
 // TestPrepareEachForm: what goes out converted is signed as it goes out.
 func TestPrepareEachForm(t *testing.T) {
 	inWorld(t, func(w *world) {
