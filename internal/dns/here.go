@@ -93,14 +93,7 @@ func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why s
 			return "the trust anchors cannot be read: " + err.Error()
 		}
 	}
-	err := h.test(ctx, s, h.validator)
-	if err != nil && (h.unchecked || dnssec.StatusOf(err) != dnssec.Indeterminate) {
-		// Some servers give signatures only to those who say that they check them
-		// (systemd-resolved, as most systems have it): CD, RFC 6840 5.9.
-		if other := h.asking(r, s, !h.unchecked); h.test(ctx, s, other) == nil {
-			h.validator, h.unchecked, err = other, !h.unchecked, nil
-		}
-	}
+	err := h.try(ctx, r, s)
 	if err == nil {
 		h.worked, h.doubts = true, 0
 		h.serve(f)
@@ -119,6 +112,45 @@ func (r *Resolver) testHere(ctx context.Context, s *settings, f *finding) (why s
 		h.serve(f)
 	}
 	return err.Error()
+}
+
+// try tests both ways to ask. Some servers give signatures only to those who say
+// that they check them (systemd-resolved, as most systems have it): CD, RFC 6840
+// 5.9. Where that has not been of use before it gets little time: others may not
+// answer such questions at all.
+func (h *here) try(ctx context.Context, r *Resolver, s *settings) error {
+	plain, needed := h.way(r, s, false), h.unchecked
+	err := h.test(ctx, s, plain)
+	if err == nil {
+		h.validator, h.unchecked = plain, false
+		return nil
+	}
+	if !needed && dnssec.StatusOf(err) == dnssec.Indeterminate {
+		return err
+	}
+	if !needed {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout/2)
+		defer cancel()
+	}
+	unchecked := h.way(r, s, true)
+	other := h.test(ctx, s, unchecked)
+	switch {
+	case other == nil:
+		h.validator, h.unchecked = unchecked, true
+		return nil
+	case needed:
+		return other
+	}
+	return err
+}
+
+// way is a validator that asks with CD, or without: the one in use, if it does.
+func (h *here) way(r *Resolver, s *settings, unchecked bool) *dnssec.Validator {
+	if h.validator != nil && h.unchecked == unchecked {
+		return h.validator
+	}
+	return h.asking(r, s, unchecked)
 }
 
 // serve has a finding check signatures.

@@ -4,9 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -409,74 +407,6 @@ func TestReloadInASilence(t *testing.T) {
 		r.Reconfigure(o)
 		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
 			t.Errorf("%+v %v", mx, err)
-		}
-	})
-}
-
-// withholding is a server like systemd-resolved, as most systems have it: nothing
-// of DNSSEC, but to those who say that they check for themselves.
-func withholding(tree *mtatest.Tree, plain *atomic.Int64) handler {
-	full := passing(tree, nil)
-	return func(network string, q *wire.Msg) (*wire.Msg, []byte) {
-		m, raw := full(network, q)
-		if q.CheckingDisabled {
-			return m, raw
-		}
-		plain.Add(1)
-		bare := func(rrs []wire.RR) []wire.RR {
-			return slices.DeleteFunc(slices.Clone(rrs), func(rr wire.RR) bool {
-				t := rr.Header().Rrtype
-				return t == wire.TypeRRSIG || t == wire.TypeNSEC || t == wire.TypeNSEC3
-			})
-		}
-		m.Answer, m.Ns = bare(m.Answer), bare(m.Ns)
-		return m, raw
-	}
-}
-
-// TestServersThatGiveSignaturesOnlyUnchecked: they are asked with CD, also for a
-// question that was asked before the first self-test had ended; and no longer, when
-// another kind of server takes their place.
-func TestServersThatGiveSignaturesOnlyUnchecked(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tree, anchors := signedWorld(t)
-		n := newFakeNet(t)
-		var plain atomic.Int64
-		n.serve(loopback, withholding(tree, &plain))
-		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{loopback}, TrustAnchors: anchors, BogusName: "wrong.test"})
-		mx, err := r.MX(t.Context(), "good.test")
-		if check(t, mx.Records, err, []MX{{10, "mx.good.test"}}); !mx.Secure {
-			t.Error("the first answer is not secure")
-		}
-		if st := r.DNSSEC(t.Context()); st.Status != SecureHere {
-			t.Errorf("%+v", st)
-		}
-		before := plain.Load()
-		if _, err := r.MX(t.Context(), "gone.good.test"); AsError(err).Kind != NXDomain || !AsError(err).Secure {
-			t.Errorf("%v", err)
-		}
-		if _, err := r.MX(t.Context(), "wrong.test"); AsError(err).Kind != Bogus {
-			t.Errorf("%v", err)
-		}
-		if mx, err := r.MX(t.Context(), "free.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
-		if plain.Load() != before {
-			t.Error("asked without CD")
-		}
-		var unchecked atomic.Int64
-		n.serve(loopback, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
-			if q.CheckingDisabled {
-				unchecked.Add(1)
-				return reply(q, wire.RcodeRefused, false), nil
-			}
-			return passing(tree, nil)(network, q)
-		})
-		time.Sleep(testEvery + time.Second)
-		unchecked.Store(0)
-		if mx, err := r.MX(t.Context(), "later.test"); err != nil || !mx.Secure || unchecked.Load() != 0 {
-			t.Errorf("%+v %v, asked %d times with CD", mx, err, unchecked.Load())
 		}
 	})
 }

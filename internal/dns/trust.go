@@ -116,7 +116,7 @@ type finding struct {
 	DNSSECState
 	believed  map[netip.AddrPort]bool
 	validator *dnssec.Validator // nil: nothing is checked here
-	unchecked bool              // servers that are not believed are asked with CD
+	unchecked bool              // those that are not believed are asked with CD, and all for a chain
 	anchors   []byte            // the text of the file that it begins with
 	next      time.Duration     // until the next test
 }
@@ -158,7 +158,7 @@ func (t *trust) inherit(before *trust) {
 	known := *past
 	known.validator = nil // it asks by the old options, and holds much
 	t.past = &known
-	t.here.text, t.here.worked = known.anchors, known.Status == SecureHere
+	t.here.text, t.here.worked, t.here.unchecked = known.anchors, known.Status == SecureHere, known.unchecked
 }
 
 // watch begins the self-tests of a generation, once.
@@ -228,6 +228,19 @@ func (r *Resolver) DNSSEC(ctx context.Context) DNSSECState {
 		return out
 	}
 	return DNSSECState{Mode: s.trust.mode, Why: "the name servers have not answered the self-test yet"}
+}
+
+// Status gives what the last self-test found, without a wait: Untested before the
+// first has ended.
+func (r *Resolver) Status() DNSSECStatus {
+	s := r.settings.Load()
+	if s.trust == nil {
+		return SecureTrusted
+	}
+	if f := s.trust.known(); f != nil {
+		return f.Status
+	}
+	return Untested
 }
 
 // testForEver owns the self-tests of a generation until ctx ends.
