@@ -42,6 +42,7 @@ type demands struct {
 	port uint16
 
 	secure  bool     // signed DNS vouches for the MX answer
+	off     bool     // nobody authenticated answers when the look-up began
 	unsure  string   // with REQUIRETLS: why nobody can tell (mta.Route.Unsigned)
 	nextHop []string // names for certificates of usage 2
 	names   []string // the hosts, for policies that do not name one
@@ -62,9 +63,7 @@ func (q *plan) demands(ctx context.Context, matched string, port uint16, o own) 
 		d.base.Rule, d.base.RuleWhy = &o.tls, matched
 	}
 	d.doubt(ctx)
-	if q.c.DANE && !q.p.resolver.DNSSEC(ctx).On() {
-		q.p.unsigned.Store(true)
-	}
+	d.off = q.p.resolver.Status() == dns.SecureOff
 	d.stop, d.sts = func() {}, func() tlspolicy.DomainSTS { return tlspolicy.DomainSTS{} }
 	if q.p.sts == nil || !d.base.Published() || isLiteral(q.domain) {
 		return d
@@ -98,6 +97,9 @@ func (d *demands) close() {
 // the domain's CNAMEs end.
 func (d *demands) heard(ctx context.Context, secure bool, canonical string, hosts []mta.Host) {
 	d.secure = secure
+	if d.q.c.DANE && !secure && (d.off || d.q.p.resolver.Status() <= dns.SecureOff) {
+		d.q.p.unsigned.Store(true)
+	}
 	d.doubt(ctx)
 	d.nextHop = []string{d.q.domain}
 	if canonical != "" && canonical != d.q.domain && secure {

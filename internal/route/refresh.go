@@ -1,9 +1,9 @@
 package route
 
 import (
-	"context"
 	"errors"
 
+	"mailout/internal/dns"
 	"mailout/internal/mta"
 )
 
@@ -92,7 +92,7 @@ func (p *Planner) Refresh() (changed bool) {
 // signed reports that plans were made without DANE while nobody authenticated
 // answers, and that somebody does now.
 func (p *Planner) signed() bool {
-	return p.unsigned.Load() && p.resolver.DNSSEC(context.Background()).On() && p.unsigned.Swap(false)
+	return p.unsigned.Load() && p.resolver.Status() > dns.SecureOff && p.unsigned.Swap(false)
 }
 
 func (p *Planner) refreshFile(t *fileTable) bool {
