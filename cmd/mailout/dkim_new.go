@@ -68,8 +68,8 @@ func sayReplaced(g *globals, c *config.Config, domain string, made []madeKey) {
 			if k.Domain != domain || err != nil || old.Algorithm() != m.key.Algorithm() {
 				continue
 			}
-			fmt.Fprintf(g.Stdout, "\n%s has a key of this kind: %s takes the place of %s, which signs until then; its record stays for mail under way. \"mailout dkim rotate %s --finish\" revokes it when that is over.\n",
-				domain, m.selector, k.Selector, domain)
+			fmt.Fprintf(g.Stdout, "\n%s has a key of this kind (%s): what signs now goes on until %s takes its place. Leave its record for mail under way; \"mailout dkim rotate %s --finish\" says how long, and revokes it then.\n",
+				domain, k.Selector, m.selector, domain)
 			break
 		}
 	}

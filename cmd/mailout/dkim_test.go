@@ -52,7 +52,7 @@ func TestDKIMNew(t *testing.T) {
 	if status != 0 || errs != "" {
 		t.Fatal(status, errs)
 	}
-	if !strings.Contains(out, "\n"+records) || strings.Contains(out, "takes the place") {
+	if !strings.Contains(out, "\n"+records) || strings.Contains(out, "takes its place") {
 		t.Errorf("new printed\n%s\nand record\n%s", out, records)
 	}
 	for i, kind := range []dkim.Algorithm{dkim.RSA, dkim.Ed25519} {
@@ -85,7 +85,7 @@ func TestDKIMNew(t *testing.T) {
 	if out, errs, status = dkimRun(file, "new", "widget.com", "--bits", "3072"); status != 0 {
 		t.Fatal(status, out, errs)
 	}
-	if !strings.Contains(out, "takes the place of s1,") || strings.Contains(out, "place of s1-ed25519") {
+	if !strings.Contains(out, "has a key of this kind (s1): ") || strings.Contains(out, "(s1-ed25519)") {
 		t.Error(out)
 	}
 	c, _ = config.Load(file)

@@ -64,10 +64,13 @@ func vouched(r *mta.Route) (*mta.Route, *mta.Failure) {
 	only := *r
 	only.Hosts = slices.Clone(r.Hosts)
 	var failure *mta.Failure
-	left := false
+	left, unknown := false, false
 	for i := range only.Hosts {
 		h := &only.Hosts[i]
-		if h.Failure != nil {
+		if h.Failure != nil { // nobody can say that it could not
+			if transport.Judge(h.Failure, transport.Place{}).Class == mta.ClassTemporary {
+				failure, unknown = h.Failure, true
+			}
 			continue
 		}
 		f := transport.Barred(r, h)
@@ -75,7 +78,10 @@ func vouched(r *mta.Route) (*mta.Route, *mta.Failure) {
 			left = true
 			continue
 		}
-		h.Addresses, h.Failure, failure = nil, f, f
+		h.Addresses, h.Failure = nil, f
+		if !unknown {
+			failure = f
+		}
 	}
 	if left {
 		return &only, nil
