@@ -214,8 +214,8 @@ func unsigned(m *wire.Msg) bool {
 }
 
 // judge decides by what was found whether a reading is secure; f is nil before the
-// first test has ended. The error says that it must not be
-// used: its signatures are wrong, or nobody knows.
+// first test has ended. The error says that it must not be used: its signatures are
+// wrong, or nobody knows.
 func (r *Resolver) judge(ctx context.Context, s *settings, f *finding, server netip.AddrPort, m *wire.Msg, k key, a *reading) *Error {
 	switch {
 	case f == nil && s.trust.past != nil && s.trust.past.On():

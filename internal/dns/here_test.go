@@ -51,6 +51,14 @@ func passing(tree *mtatest.Tree, alter func(*wire.Msg)) handler {
 	}
 }
 
+// wantMX asks for the MX records of a name, which must be there, secure or not.
+func wantMX(t *testing.T, r *Resolver, name string, secure bool) {
+	t.Helper()
+	if mx, err := r.MX(t.Context(), name); err != nil || mx.Secure != secure {
+		t.Errorf("%s: %+v %v, want secure %t", name, mx, err, secure)
+	}
+}
+
 func TestSignaturesAreCheckedHere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -76,9 +84,7 @@ func TestSignaturesAreCheckedHere(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if mx, err = r.MX(t.Context(), "free.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "free.test", false)
 		if _, err := r.MX(t.Context(), "gone.free.test"); AsError(err).Kind != NXDomain || AsError(err).Secure {
 			t.Errorf("%v", err)
 		}
@@ -122,9 +128,7 @@ func TestBogusNeverSaysNo(t *testing.T) {
 		o.Servers = append(o.Servers, serverB)
 		o.Dialer = n.dial
 		r.Reconfigure(o)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", true)
 	})
 }
 
@@ -136,10 +140,6 @@ func TestRootThatFits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tree, anchors := signedWorld(t)
 		n := newFakeNet(t)
-		strip := func(m *wire.Msg) {
-			m.Answer = withoutSignatures(m.Answer)
-			m.Ns = withoutSignatures(m.Ns)
-		}
 		n.serve(elsewhere, passing(tree, strip))
 		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors})
 		expect := func(name string, secure bool, kind Kind) {
@@ -180,6 +180,9 @@ func TestRootThatFits(t *testing.T) {
 	})
 }
 
+// strip takes what DNSSEC puts into a message out of it.
+func strip(m *wire.Msg) { m.Answer, m.Ns = withoutSignatures(m.Answer), withoutSignatures(m.Ns) }
+
 func withoutSignatures(section []wire.RR) []wire.RR {
 	var out []wire.RR
 	for _, rr := range section {
@@ -202,20 +205,14 @@ func TestAnchorsThatAreGone(t *testing.T) {
 		n.serve(elsewhere, passing(tree, nil))
 		o := Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors, Dialer: n.dial}
 		r := n.newResolver(o)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", true)
 		if err := os.Remove(anchors); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(testEvery + time.Second)
-		if mx, err := r.MX(t.Context(), "later.test"); err != nil || !mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "later.test", true)
 		r.Reconfigure(o)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", false)
 		if st := r.DNSSEC(t.Context()); st.On() || !strings.Contains(st.Why, "anchors cannot be read") {
 			t.Errorf("%+v", st)
 		}
@@ -339,13 +336,9 @@ func TestNetworkComesLater(t *testing.T) {
 		}
 		n.serve(elsewhere, passing(tree, nil))
 		time.Sleep(testAtOnce)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", false)
 		time.Sleep(testAtOnce + time.Second)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", true)
 	})
 }
 
@@ -376,9 +369,7 @@ func TestReloadInASilence(t *testing.T) {
 		n.serve(elsewhere, passing(tree, nil))
 		o := Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{elsewhere}, TrustAnchors: anchors, Dialer: n.dial}
 		r := n.newResolver(o)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Fatalf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", true)
 		keys := passing(tree, nil)
 		n.serve(elsewhere, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
 			if q.Question[0].Qtype == wire.TypeDNSKEY {
@@ -398,15 +389,11 @@ func TestReloadInASilence(t *testing.T) {
 		}
 		n.serve(elsewhere, passing(tree, nil))
 		time.Sleep(testDoubtful + time.Second)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", true)
 		// Other options begin anew.
 		o.Servers = []netip.AddrPort{serverB}
-		n.serve(serverB, passing(tree, func(m *wire.Msg) { m.Answer, m.Ns = withoutSignatures(m.Answer), withoutSignatures(m.Ns) }))
+		n.serve(serverB, passing(tree, strip))
 		r.Reconfigure(o)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", false)
 	})
 }

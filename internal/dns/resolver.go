@@ -138,10 +138,10 @@ func (r *Resolver) TLSA(ctx context.Context, name string) (Answer[TLSA], error) 
 // Addresses asks for IPv4 and IPv6 addresses at once; IPv4 come first. When one
 // family is known and nobody knows about the other, the known ones are given,
 // with an Expires within five minutes. Secure means that all answers are
-// authenticated, a denial of one family included; nobody can take it from the addresses
-// of one family by having the other's look-up fail. It fails as NXDomain when both
-// families do, as Temporary or Bogus when no address is known and either is
-// that, else as NoData.
+// authenticated, a denial of one family included; nobody can take it from the
+// addresses of one family by having the other's look-up fail. It fails as NXDomain
+// when both families do, as Temporary or Bogus when no address is known and either
+// is that, else as NoData.
 func (r *Resolver) Addresses(ctx context.Context, host string) (Answer[netip.Addr], error) {
 	k4, bad := r.question(host, wire.TypeA)
 	if bad != nil {

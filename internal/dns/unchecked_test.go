@@ -3,7 +3,6 @@ package dns
 import (
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,24 +15,37 @@ import (
 )
 
 // withholding is a server like systemd-resolved, as most systems have it: nothing
-// of DNSSEC, but to those who say that they check for themselves.
+// of DNSSEC, but to those who say that they check for themselves. It counts the
+// questions of others.
 func withholding(tree *mtatest.Tree, plain *atomic.Int64) handler {
 	full := passing(tree, nil)
 	return func(network string, q *wire.Msg) (*wire.Msg, []byte) {
 		m, raw := full(network, q)
-		if q.CheckingDisabled {
-			return m, raw
+		if !q.CheckingDisabled {
+			plain.Add(1)
+			strip(m)
 		}
-		plain.Add(1)
-		bare := func(rrs []wire.RR) []wire.RR {
-			return slices.DeleteFunc(slices.Clone(rrs), func(rr wire.RR) bool {
-				t := rr.Header().Rrtype
-				return t == wire.TypeRRSIG || t == wire.TypeNSEC || t == wire.TypeNSEC3
-			})
-		}
-		m.Answer, m.Ns = bare(m.Answer), bare(m.Ns)
 		return m, raw
 	}
+}
+
+// stub is a resolver behind a server on this machine that is withholding.
+type stub struct {
+	*Resolver
+	net   *fakeNet
+	tree  *mtatest.Tree
+	plain atomic.Int64 // questions without CD
+	o     Options
+}
+
+func newStub(t *testing.T) *stub {
+	t.Helper()
+	w := &stub{net: newFakeNet(t)}
+	w.tree, w.o.TrustAnchors = signedWorld(t)
+	w.o.DNSSEC, w.o.Servers, w.o.BogusName, w.o.Dialer = DNSSECAuto, []netip.AddrPort{loopback}, "wrong.test", w.net.dial
+	w.net.serve(loopback, withholding(w.tree, &w.plain))
+	w.Resolver = w.net.newResolver(w.o)
+	return w
 }
 
 // TestServersThatGiveSignaturesOnlyUnchecked: they are asked with CD, also for a
@@ -42,11 +54,7 @@ func withholding(tree *mtatest.Tree, plain *atomic.Int64) handler {
 func TestServersThatGiveSignaturesOnlyUnchecked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tree, anchors := signedWorld(t)
-		n := newFakeNet(t)
-		var plain atomic.Int64
-		n.serve(loopback, withholding(tree, &plain))
-		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{loopback}, TrustAnchors: anchors, BogusName: "wrong.test"})
+		r := newStub(t)
 		mx, err := r.MX(t.Context(), "good.test")
 		if check(t, mx.Records, err, []MX{{10, "mx.good.test"}}); !mx.Secure {
 			t.Error("the first answer is not secure")
@@ -54,26 +62,24 @@ func TestServersThatGiveSignaturesOnlyUnchecked(t *testing.T) {
 		if st := r.DNSSEC(t.Context()); st.Status != SecureHere {
 			t.Errorf("%+v", st)
 		}
-		before := plain.Load()
+		before := r.plain.Load()
 		if _, err := r.MX(t.Context(), "gone.good.test"); AsError(err).Kind != NXDomain || !AsError(err).Secure {
 			t.Errorf("%v", err)
 		}
 		if _, err := r.MX(t.Context(), "wrong.test"); AsError(err).Kind != Bogus {
 			t.Errorf("%v", err)
 		}
-		if mx, err := r.MX(t.Context(), "free.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
-		if plain.Load() != before {
+		wantMX(t, r.Resolver, "free.test", false)
+		if r.plain.Load() != before {
 			t.Error("asked without CD")
 		}
 		// A server that needs no CD takes its place.
 		var unchecked atomic.Int64
-		n.serve(loopback, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
+		r.net.serve(loopback, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
 			if q.CheckingDisabled {
 				unchecked.Add(1)
 			}
-			return passing(tree, nil)(network, q)
+			return passing(r.tree, nil)(network, q)
 		})
 		time.Sleep(testEvery + time.Second)
 		if mx, err := r.MX(t.Context(), "later.test"); err != nil || !mx.Secure || unchecked.Load() != 0 {
@@ -88,17 +94,11 @@ func TestServersThatGiveSignaturesOnlyUnchecked(t *testing.T) {
 func TestTheMarkOfAnUncheckedAnswerCountsForNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tree, anchors := signedWorld(t)
-		n := newFakeNet(t)
-		var plain atomic.Int64
-		n.serve(loopback, withholding(tree, &plain))
-		r := n.newResolver(Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{loopback}, TrustAnchors: anchors, BogusName: "wrong.test", Timeout: 5 * time.Second})
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Fatalf("%+v %v", mx, err)
-		}
+		r := newStub(t)
+		wantMX(t, r.Resolver, "good.test", true)
 		// It begins to check, and while the test is under way answers a question with CD.
 		forged := 0
-		n.serve(loopback, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
+		r.net.serve(loopback, func(network string, q *wire.Msg) (*wire.Msg, []byte) {
 			if q.Question[0].Name == "later.test." && q.Question[0].Qtype == wire.TypeMX && q.CheckingDisabled {
 				forged++
 				time.Sleep(4 * time.Second)
@@ -107,7 +107,7 @@ func TestTheMarkOfAnUncheckedAnswerCountsForNothing(t *testing.T) {
 			if q.Question[0].Name == "wrong.test." {
 				return servfail(q), nil
 			}
-			m, raw := passing(tree, nil)(network, q)
+			m, raw := passing(r.tree, nil)(network, q)
 			m.AuthenticatedData = true
 			return m, raw
 		})
@@ -126,25 +126,16 @@ func TestTheMarkOfAnUncheckedAnswerCountsForNothing(t *testing.T) {
 func TestReloadKeepsTheWayToAsk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tree, anchors := signedWorld(t)
-		n := newFakeNet(t)
-		var plain atomic.Int64
-		n.serve(loopback, withholding(tree, &plain))
-		o := Options{DNSSEC: DNSSECAuto, Servers: []netip.AddrPort{loopback}, TrustAnchors: anchors, BogusName: "wrong.test", Dialer: n.dial}
-		r := n.newResolver(o)
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || !mx.Secure {
-			t.Fatalf("%+v %v", mx, err)
-		}
-		n.serve(loopback, func(string, *wire.Msg) (*wire.Msg, []byte) { return nil, nil })
-		r.Reconfigure(o)
+		r := newStub(t)
+		wantMX(t, r.Resolver, "good.test", true)
+		r.net.serve(loopback, silence)
+		r.Reconfigure(r.o)
 		if mx, err := r.MX(t.Context(), "good.test"); err == nil || !AsError(err).Temporary() {
 			t.Errorf("%+v %v", mx, err)
 		}
 		time.Sleep(2 * maxTestTime)
-		n.serve(loopback, withholding(tree, &plain))
-		if mx, err := r.MX(t.Context(), "later.test"); err != nil || !mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		r.net.serve(loopback, withholding(r.tree, &r.plain))
+		wantMX(t, r.Resolver, "later.test", true)
 	})
 }
 
@@ -169,9 +160,7 @@ func TestServersThatDropUncheckedQuestions(t *testing.T) {
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		begin := time.Now()
-		if mx, err := r.MX(t.Context(), "good.test"); err != nil || mx.Secure {
-			t.Errorf("%+v %v", mx, err)
-		}
+		wantMX(t, r, "good.test", false)
 		if took := time.Since(begin); took > 2*time.Second {
 			t.Errorf("the first look-up took %v", took)
 		}
