@@ -312,7 +312,6 @@ func (g *drawing) last() mta.Last {
 		}
 	}
 	l := mta.Last{Time: g.ended(), Site: g.a.Site, Host: g.a.Host, IP: g.a.IP, Result: g.openRes[pick]}
-	l.Result.Signed = "" // the journal has it
 	if g.trouble != nil {
 		l.Result.Reason = g.trouble.Error()
 	}
@@ -358,7 +357,7 @@ func (g *drawing) record(event mta.Event, rcpt mta.Recipient, res mta.Result) {
 		Sender: m.Envelope.Sender, Recipient: rcpt.Address, Destination: g.d.Destination.Domain,
 		Attempt: g.d.Attempts, Code: res.Reply.Code, Reply: res.Reply.String(),
 		Class: res.Class.String(), Scope: res.Scope.String(), Reason: res.Reason,
-		Uncertain: res.Class == mta.ClassUncertain, Size: m.Size, BounceClass: res.Bounce, DKIM: res.Signed,
+		Uncertain: res.Class == mta.ClassUncertain, Size: m.Size, BounceClass: res.Bounce,
 	}
 	status := res.Enhanced
 	if status.IsZero() {
@@ -371,6 +370,7 @@ func (g *drawing) record(event mta.Event, rcpt mta.Recipient, res mta.Result) {
 		if r.Helo == "" && a.Host != "" {
 			r.Helo = g.hostname
 		}
+		r.DKIM = res.Signed // of no earlier attempt, and of no other message
 		r.Durations = a.Durations
 		// One try that delivered says nothing that the record does not.
 		if len(a.Tries) > 1 || res.Class != mta.ClassDelivered {

@@ -220,13 +220,28 @@ func TestReportsAreNamedOnTheRecord(t *testing.T) {
 	}
 }
 
-// TestSignaturesAreNotOthers: which keys signed is told of the message that they
-// signed, and not of others that its failure concerns.
+// TestSignaturesAreNotOthers: which keys signed is told of the attempt in which the
+// message was sent, and of nothing else that its failure concerns: other messages of
+// the site, and the end of its own time.
 func TestSignaturesAreNotOthers(t *testing.T) {
 	t.Parallel()
+	signed := greylisted()
+	signed.Signed = "m1._domainkey.one.example"
+	d := someDelivery()
+	out := draw(d, someAttempt(signed), noon).settlement
+	if r := out.Records[0]; r.DKIM != signed.Signed {
+		t.Errorf("of the attempt: %q", r.DKIM)
+	}
+	late := noon.Add(200 * time.Hour)
 	for _, class := range []mta.Class{mta.ClassTemporary, mta.ClassUncertain} {
-		if r := forOthers(mta.Result{Class: class, Signed: "m1._domainkey.other.example"}, "mx"); r.Signed != "" {
-			t.Errorf("class %v: %q", class, r.Signed)
+		bad := signed
+		bad.Class = class
+		blame := mta.Last{Time: noon, Site: "mx", Host: "mx.one.example", Result: forOthers(bad, "mx.one.example")}
+		for name, waiting := range map[string]*mta.Delivery{"waited": out.Next, "untried": d} {
+			records := conclude(conclusion{d: waiting, now: late, blame: blame, schedule: retry.Default(), jitter: 0.5}).settlement.Records
+			if len(records) != 1 || records[0].Event != mta.EventExpired || records[0].DKIM != "" {
+				t.Errorf("%s, class %v: %+v", name, class, records)
+			}
 		}
 	}
 }

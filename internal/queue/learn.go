@@ -63,7 +63,6 @@ func (l *loop) learn(w *worker, o *outcome) {
 // forOthers is a site's bad result as it concerns mail that was not in that
 // attempt: what became of another message is not theirs.
 func forOthers(r mta.Result, host string) mta.Result {
-	r.Signed = ""
 	if r.Class != mta.ClassUncertain {
 		return r
 	}
