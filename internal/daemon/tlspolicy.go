@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -63,30 +64,23 @@ func (e *explainer) tls(r *mta.Route, h *mta.Host, requireTLS bool) admin.Explai
 func vouched(r *mta.Route) (*mta.Route, *mta.Failure) {
 	only := *r
 	only.Hosts = slices.Clone(r.Hosts)
-	var failure *mta.Failure
-	left, unknown := false, false
+	var barred *mta.Failure
+	left := false
 	for i := range only.Hosts {
 		h := &only.Hosts[i]
-		if h.Failure != nil { // nobody can say that it could not
-			if transport.Judge(h.Failure, transport.Place{}).Class == mta.ClassTemporary {
-				failure, unknown = h.Failure, true
-			}
+		if h.Failure != nil {
 			continue
 		}
-		f := transport.Barred(r, h)
-		if f == nil {
+		if f := transport.Barred(r, h); f != nil {
+			h.Addresses, h.Failure, barred = nil, f, f
+		} else {
 			left = true
-			continue
-		}
-		h.Addresses, h.Failure = nil, f
-		if !unknown {
-			failure = f
 		}
 	}
 	if left {
 		return &only, nil
 	}
-	return &only, failure
+	return &only, cmp.Or(transport.Undecided(r), barred)
 }
 
 // policies are what the recipient domain publishes.

@@ -97,15 +97,12 @@ type Signatures struct {
 
 // Names are those of the keys' records.
 func (s *Signatures) Names() mta.KeyNames {
-	if len(s.Keys) == 0 {
-		return ""
-	}
-	names := make([]byte, 0, 64)
-	for i := range s.Keys {
+	names := ""
+	for i, k := range s.Keys {
 		if i > 0 {
-			names = append(names, ' ')
+			names += " "
 		}
-		names = append(names, Name(s.Keys[i].Selector, s.Keys[i].Domain)...)
+		names += Name(k.Selector, k.Domain)
 	}
 	return mta.KeyNames(names)
 }

@@ -74,8 +74,8 @@ func (p *Planner) use(c *compiled) {
 
 // Refresh looks whether tables in files are to be read again, and says in the
 // log, once, which tables cannot be used. It reports whether plans are to be
-// made anew: for that, or because answers of DNS are authenticated now. It is to be called every few seconds, by one at a time; a large
-// file takes its time.
+// made anew: for that, or because answers of DNS are authenticated now. It is to
+// be called every few seconds, by one at a time; a large file takes its time.
 func (p *Planner) Refresh() (changed bool) {
 	c := p.settings.Load()
 	for id, t := range c.tables.now {

@@ -194,24 +194,31 @@ func (at *attempt) turn() {
 func (at *attempt) unresolved(none bool) {
 	at.turn()
 	at.passOver(math.MaxInt)
-	var permanent *mta.Failure
-	for i := range at.route.Hosts {
-		switch f := at.route.Hosts[i].Failure; {
-		case f == nil:
-		case Judge(f, Place{}).Class == mta.ClassTemporary:
-			at.strikeAll(f, nil)
-			return
-		case permanent == nil:
-			permanent = f
-		}
+	if f := Undecided(at.route); f != nil {
+		at.strikeAll(f, nil)
+		return
 	}
 	if !none {
 		return
 	}
-	if permanent == nil {
+	var permanent *mta.Failure
+	if i := slices.IndexFunc(at.route.Hosts, func(h mta.Host) bool { return h.Failure != nil }); i >= 0 {
+		permanent = at.route.Hosts[i].Failure
+	} else {
 		permanent = &mta.Failure{Stage: mta.StageRoute, Cause: mta.CauseLocal, Text: "no address of " + at.route.Site + " can be reached from this machine's addresses"}
 	}
 	at.strikeAll(permanent, nil)
+}
+
+// Undecided is why it is not known yet of one of the route's hosts whether it would
+// take mail; nil: there is no such host.
+func Undecided(r *mta.Route) *mta.Failure {
+	for i := range r.Hosts {
+		if f := r.Hosts[i].Failure; f != nil && Judge(f, Place{}).Class == mta.ClassTemporary {
+			return f
+		}
+	}
+	return nil
 }
 
 // visit tries one address and reports whether it is to be visited again.
@@ -378,8 +385,8 @@ func (at *attempt) delivered(r mta.Reply, rcpt *mta.Recipient) mta.Result {
 		Reply:    r,
 		Enhanced: r.Enhanced,
 		DSN:      dsn,
+		Signed:   at.made.prefix.Signed,
 		// Who speaks LMTP is the mailbox's own (RFC 2033 1).
-		Signed:  at.made.prefix.Signed,
 		Relayed: at.route.Router != "" && at.route.Protocol != mta.LMTP || !dsn && rcpt.Notify.Wants(mta.NotifySuccess),
 	}
 	if result.Enhanced.IsZero() {

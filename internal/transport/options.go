@@ -62,8 +62,8 @@ type Options struct {
 	// comes back. It is called as Suppressed is. Both are ASCII when the message's is.
 	ReturnPath func(d *mta.Delivery, route *mta.Route, recipients []mta.Recipient) string
 	// Prepare, when set, gives what goes out before the content of a transaction. A
-	// failure strikes the transaction's recipients. It is called by many workers at once and
-	// may compute and wait; ctx ends with abandon.
+	// failure strikes the transaction's recipients. It is called by many workers at
+	// once and may compute and wait; ctx ends with abandon.
 	Prepare func(ctx context.Context, o *Outgoing) (Prefix, *mta.Failure)
 	// Apart, when set, says that each recipient of a delivery gets a transaction of
 	// its own, because Prepare's fields are for one. It is called as Suppressed is.
