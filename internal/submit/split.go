@@ -56,12 +56,18 @@ func fresh(m *mta.Message, n uint32, domain string, rcpts []mta.Recipient) *mta.
 	}
 }
 
-// demanded says in a record that a message asks for REQUIRETLS.
-func demanded(m *mta.Message) mta.TLSFacts {
-	if !m.Envelope.RequireTLS {
-		return mta.TLSFacts{}
+// taken is the record that a message was accepted for one recipient, as far as that
+// is the message's.
+func taken(m *mta.Message, at time.Time, recipient, domain string) mta.Record {
+	r := mta.Record{
+		Time: at, Event: mta.EventAccepted, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream,
+		Sender: m.Envelope.Sender, Recipient: recipient, Destination: domain,
+		Size: m.Size, User: m.Origin.User, Tags: m.Tags, Metadata: m.Metadata,
 	}
-	return mta.TLSFacts{Origin: mta.TLSByMessage}
+	if m.Envelope.RequireTLS {
+		r.TLS.Origin = mta.TLSByMessage
+	}
+	return r
 }
 
 // accepted makes the journal records of a submission, one a recipient; at is
@@ -76,14 +82,10 @@ func accepted(sub *spool.Submission, at time.Time) []*mta.Record {
 	m := sub.Message
 	for _, d := range sub.Deliveries {
 		for i := range d.Recipients {
-			all = append(all, mta.Record{
-				Time: at, Event: mta.EventAccepted, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream,
-				Sender: m.Envelope.Sender, Recipient: d.Recipients[i].Address,
-				Destination: d.Destination.Domain, Size: m.Size, User: m.Origin.User,
-				Tags: m.Tags, Metadata: m.Metadata, Next: m.NotBefore,
-				TLS: demanded(m),
-			})
-			out = append(out, &all[len(all)-1])
+			all = append(all, taken(m, at, d.Recipients[i].Address, d.Destination.Domain))
+			r := &all[len(all)-1]
+			r.Next = m.NotBefore
+			out = append(out, r)
 		}
 	}
 	return out

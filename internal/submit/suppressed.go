@@ -122,19 +122,12 @@ func (d *draft) endStopped(ctx context.Context, sub *spool.Submission) (*spool.S
 	var accepted, over []*mta.Record
 	for i := range r.stopped {
 		s := &r.stopped[i]
-		record := func(event mta.Event) *mta.Record {
-			return &mta.Record{
-				Time: now, Event: event, ID: m.ID, MessageID: m.MessageID, Stream: m.Stream, Sender: m.Envelope.Sender,
-				Recipient: s.rcpt.Address, Destination: domainOf(s.rcpt.Address), Size: m.Size, User: m.Origin.User, Tags: m.Tags, Metadata: m.Metadata,
-			}
-		}
-		taken := record(mta.EventAccepted)
-		taken.TLS = demanded(m)
-		accepted = append(accepted, taken)
-		end := record(mta.EventSuppressed)
-		end.User, end.Reason, end.Enhanced = "", s.why, suppressedStatus.String()
+		first := taken(m, now, s.rcpt.Address, domainOf(s.rcpt.Address))
+		end := first
+		end.Event, end.User, end.TLS = mta.EventSuppressed, "", mta.TLSFacts{}
+		end.Reason, end.Enhanced = s.why, suppressedStatus.String()
 		end.Class, end.Scope = mta.ClassPermanent.String(), mta.ScopeRecipient.String()
-		over = append(over, end)
+		accepted, over = append(accepted, &first), append(over, &end)
 		ask.Recipients = append(ask.Recipients, s.rcpt)
 		ask.Results = append(ask.Results, mta.Result{Class: mta.ClassPermanent, Scope: mta.ScopeRecipient, Enhanced: suppressedStatus, Reason: s.why, Suppressed: true})
 	}
