@@ -54,6 +54,15 @@ func TestUnmetPolicies(t *testing.T) {
 	}
 }
 
+// withoutDNSSEC has the planner ask a resolver that authenticates nothing, and gives
+// the one before.
+func withoutDNSSEC(t *testing.T, w *world) (before *dns.Resolver) {
+	off := dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}, Dialer: w.dns.DialContext, DNSSEC: dns.DNSSECOff})
+	t.Cleanup(func() { off.Close() })
+	before, w.p.resolver = w.p.resolver, off
+	return before
+}
+
 // TestUnsignedIsRemembered: a route of mail with REQUIRETLS that was made while
 // nobody could tell signed answers says so as long as it is used; else its mail
 // would come back as soon as somebody can.
@@ -73,8 +82,7 @@ func TestUnsignedIsRemembered(t *testing.T) {
 			t.Errorf("%s, of which it is known: %q", domain, r.Unsigned)
 		}
 	}
-	w.p.resolver = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}, Dialer: w.dns.DialContext, DNSSEC: dns.DNSSECOff})
-	defer w.p.resolver.Close()
+	withoutDNSSEC(t, w)
 	for _, domain := range []string{"none.test", "dane.test", "implicit.test"} {
 		if r := route(domain, mta.VariantRequireTLS); r.Unsigned == "" || r.Secure || time.Until(r.Expires) > partialLife {
 			t.Errorf("%s: %q until %v", domain, r.Unsigned, r.Expires)
@@ -101,9 +109,7 @@ func TestPlansAreMadeAnewWhenAnswersAreSigned(t *testing.T) {
 	if d := demand(); d != mta.TLSDANE || w.p.Refresh() {
 		t.Errorf("with signatures: demand %d, or plans are made anew for nothing", d)
 	}
-	signed := w.p.resolver
-	w.p.resolver = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}, Dialer: w.dns.DialContext, DNSSEC: dns.DNSSECOff})
-	defer w.p.resolver.Close()
+	signed := withoutDNSSEC(t, w)
 	if d := demand(); d != mta.TLSOpportunistic || w.p.Refresh() {
 		t.Errorf("without: demand %d, or plans are made anew for nothing", d)
 	}
